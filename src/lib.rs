@@ -1,0 +1,28 @@
+//! What `loadgen` and `loadgen-server` share. In reading order:
+//!
+//! Pure: no clock, no socket, no thread, no `unsafe`. Time and bytes arrive as arguments.
+//! - [`units`]: what people type (`10k`, `64KiB`, `250us`) and what they read
+//! - [`time`]: instants in nanoseconds
+//! - [`rng`]: seeded randomness
+//! - [`arrivals`]: when a request is due
+//! - [`histogram`]: record, merge, quantiles, encoding
+//! - [`protocol`]: what is said on a connection, both halves, and the `PROTOCOLS` table
+//! - [`result`]: the report file
+//! - [`report`]: a report in other formats, and the `FORMATS` table
+//!
+//! Effects:
+//! - [`machine`]: what this machine is, and the kernel's counters
+//! - [`sys`]: system calls; the only `unsafe` code of the project
+
+#![deny(unsafe_code)]
+
+pub mod arrivals;
+pub mod histogram;
+pub mod machine;
+pub mod protocol;
+pub mod report;
+pub mod result;
+pub mod rng;
+pub mod sys;
+pub mod time;
+pub mod units;

@@ -1,0 +1,248 @@
+//! What is said on a connection. A protocol is one file with two halves, a [`Client`] and a [`Server`], and one word
+//! in [`PROTOCOLS`].
+//!
+//! Protocols do no I/O: bytes are handed in and come out. A stream may be cut anywhere; the outcome must not depend
+//! on where. One `Client` or `Server` value serves all connections of a thread; what a single connection must remember
+//! is in its [`ClientState`] or [`ServerState`].
+
+pub mod chargen;
+pub mod discard;
+pub mod echo;
+pub mod http;
+
+use std::fmt::Debug;
+
+/// The table: a newcomer is a file and a line here.
+pub static PROTOCOLS: &[Protocol] = &[echo::PROTOCOL, http::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL];
+
+/// One line of the table.
+#[derive(Debug)]
+pub struct Protocol {
+    /// The word of `--protocol` and of `scenario.protocol`.
+    pub name: &'static str,
+    /// URL schemes that choose this protocol.
+    pub schemes: &'static [&'static str],
+    /// One line of help.
+    pub about: &'static str,
+    /// The port of a URL that names none; `None`: a port must be given.
+    pub default_port: Option<u16>,
+    pub shape: Shape,
+    /// Builds the client half, or says in one line why the options make no sense.
+    pub client: fn(&ClientOptions) -> Result<Box<dyn Client>, String>,
+    /// Builds the server half, likewise.
+    pub server: fn(&ServerOptions) -> Result<Box<dyn Server>, String>,
+}
+
+/// The protocol that is called `name`.
+pub fn by_name(name: &str) -> Option<&'static Protocol> {
+    PROTOCOLS.iter().find(|p| p.name == name)
+}
+
+/// The protocol that a URL scheme chooses.
+pub fn by_scheme(scheme: &str) -> Option<&'static Protocol> {
+    PROTOCOLS.iter().find(|p| p.schemes.contains(&scheme))
+}
+
+/// Which way the bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Request, reply, request, reply; several in flight with `--pipeline`.
+    Exchange,
+    /// An endless stream from client to server. No replies, hence no latency: throughput only.
+    Upload,
+    /// An endless stream from server to client.
+    Download,
+}
+
+/// What a client half may need to know.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Payload bytes of a request (echo), or of one block (discard).
+    pub size: usize,
+    /// `host:port` as typed, for protocols that name it (the Host header).
+    pub authority: String,
+    /// Path and query of the target URL; `/` when it has none.
+    pub path: String,
+    pub method: String,
+    /// Extra header lines, in order.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+/// What a server half may need to know.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Payload bytes: the size of one echo request (so that requests can be counted), of an HTTP body.
+    pub size: usize,
+}
+
+/// The client half.
+pub trait Client: Debug + Send {
+    /// The bytes of one request (`Exchange`), of one block of the stream (`Upload`); empty for `Download`.
+    /// They are the same for every request, so that all connections share them.
+    fn request(&self) -> &[u8];
+
+    /// Takes bytes of the server's stream, and stops behind the first complete reply.
+    ///
+    /// Consuming less than `input` without a reply means: show me these bytes again when there are more behind them.
+    /// What may be kept back that way is bounded by the protocol (`TooLarge` beyond it).
+    fn consume(&mut self, state: &mut ClientState, input: &[u8]) -> Result<Consumed, ReplyError>;
+
+    /// The server ended its stream with `kept` bytes not consumed. `Ok(Some)`: that end completes a reply.
+    /// `Ok(None)`: it came between two replies. `Err`: it cut a reply short.
+    fn finish(&mut self, state: &mut ClientState, kept: &[u8]) -> Result<Option<Reply>, ReplyError>;
+}
+
+/// What a client half remembers of one connection. 16 bytes: thousands of these are walked in random order.
+/// All zero is the start of a connection. The names are hints; each protocol says what it keeps where.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClientState {
+    pub left: u64,
+    pub seen: u32,
+    pub step: u8,
+    pub flags: u8,
+}
+
+/// What [`Client::consume`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Consumed {
+    pub bytes: usize,
+    pub reply: Option<Reply>,
+}
+
+/// A complete reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    pub outcome: Outcome,
+    /// The server will close the connection after this reply, and that is no error.
+    pub last: bool,
+}
+
+/// What a complete reply means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    /// The server understood and refused; the kind, such as `status_4xx`, goes into the ledger.
+    Refused(&'static str),
+}
+
+/// Why bytes are no valid reply. The connection cannot be used any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplyError {
+    pub kind: ReplyErrorKind,
+    /// One clause for the report, such as `chunk size is not hexadecimal`.
+    pub detail: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyErrorKind {
+    /// Bytes that the protocol forbids.
+    Malformed,
+    /// Well formed, but not what was asked for (an echo that differs).
+    Mismatch,
+    /// Beyond a limit of ours (endless headers).
+    TooLarge,
+    /// The stream ended within a reply.
+    Truncated,
+}
+
+impl ReplyErrorKind {
+    /// The word in the ledger.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Mismatch => "mismatch",
+            Self::TooLarge => "too_large",
+            Self::Truncated => "truncated",
+        }
+    }
+}
+
+/// The server half.
+pub trait Server: Debug + Send {
+    /// Reads `input`, writes replies to `out`.
+    ///
+    /// Called again with the bytes it did not consume and more behind them; called with `eof` once the peer has ended
+    /// its stream. It must stop (with [`Next::Flush`]) when `out` is full, and is then called again, with the rest of
+    /// the input, once `out` has been emptied. What it refuses to consume is bounded (it answers and closes instead).
+    fn serve(&mut self, state: &mut ServerState, input: &[u8], eof: bool, out: &mut Output) -> Served;
+}
+
+/// What a server half remembers of one connection. All zero is the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServerState {
+    pub left: u64,
+    pub out_left: u64,
+    pub seen: u32,
+    pub step: u8,
+    pub flags: u8,
+}
+
+/// What [`Server::serve`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Bytes of `input` that need not be shown again.
+    pub consumed: usize,
+    /// Requests that became complete (were received whole) in this call.
+    pub requests: u64,
+    /// Replies whose last byte was put into `out` in this call.
+    pub replies: u64,
+    pub next: Next,
+}
+
+/// What a server half waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// More input.
+    Read,
+    /// Room in `out`: there is more to say.
+    Flush,
+    /// Nothing: send what is in `out`, then close.
+    Close,
+    /// Likewise, because the peer broke the protocol; counted as such.
+    Reject,
+}
+
+/// A bounded output buffer, one a thread, lent to [`Server::serve`].
+#[derive(Debug)]
+pub struct Output {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl Output {
+    /// An empty buffer that holds at most `limit` bytes. Its memory is taken here, once.
+    pub fn new(limit: usize) -> Self {
+        Self { bytes: Vec::with_capacity(limit), limit }
+    }
+
+    /// Bytes that still fit.
+    pub fn room(&self) -> usize {
+        self.limit - self.bytes.len()
+    }
+
+    /// Puts all of `bytes`, or nothing and answers false where they do not fit.
+    #[must_use]
+    pub fn put(&mut self, bytes: &[u8]) -> bool {
+        let fits = bytes.len() <= self.room();
+        if fits {
+            self.bytes.extend_from_slice(bytes);
+        }
+        fits
+    }
+
+    /// Puts as many of `bytes` as fit and says how many.
+    pub fn fill(&mut self, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(self.room());
+        self.bytes.extend_from_slice(&bytes[..n]);
+        n
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+    }
+}

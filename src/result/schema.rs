@@ -1,0 +1,370 @@
+//! The content of a report, as types. The committed JSON Schema (`schema/loadgen.result-1.json`) is derived from them.
+//!
+//! Rules: snake case; integers, with the unit at the end of the key (`_ns`, `_bytes`, `_per_s`); keys in the order
+//! below; nothing that JSON cannot say (no NaN). Adding a field is compatible, so every field that is not in the very
+//! first version has a default; changing what a field means is a new major version.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The value of `schema` that this version writes.
+pub const SCHEMA: &str = "loadgen.result/1";
+
+/// One run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[schemars(title = "loadgen.result/1")]
+pub struct Report {
+    /// `loadgen.result/1`. A reader refuses a major version that it does not know and ignores unknown fields.
+    pub schema: String,
+    pub tool: Tool,
+    /// The command line as typed.
+    pub command: Vec<String>,
+    /// RFC 3339, UTC.
+    pub started_at: String,
+    /// The run was interrupted: what is here is true, but it is not all that was asked for.
+    pub partial: bool,
+    pub scenario: Scenario,
+    pub environment: Environment,
+    pub phases: Phases,
+    pub throughput: Throughput,
+    pub ledger: Ledger,
+    pub connections: Connections,
+    /// Errors by kind and phase, requests' and connections', with the first example of each.
+    pub errors: Vec<ErrorRow>,
+    pub latency: Latency,
+    pub series: Series,
+    pub cpu: Cpu,
+    /// The counters of `loadgen-server`, where it was ours (embedded).
+    pub server: Option<ServerStats>,
+    /// Kernel counters (`/proc/net/netstat`, `/proc/net/snmp`), after the run minus before; only those that moved.
+    pub kernel: BTreeMap<String, i64>,
+    pub engine: EngineStats,
+    pub verdict: Verdict,
+    pub labels: BTreeMap<String, String>,
+    /// Which part of a distributed run this is.
+    pub shard: Option<Shard>,
+    /// Where this run stood in an interleaved comparison.
+    pub ab: Option<AbSlot>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tool {
+    pub name: String,
+    pub version: String,
+}
+
+/// What was run. Two reports can be compared when everything that `hash` covers is the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Scenario {
+    /// FNV-1a (64 bit, hexadecimal) over all fields below except `target` and `resolved`, in order, as JSON.
+    pub hash: String,
+    pub protocol: String,
+    /// As typed; for an embedded server, the address that it was given.
+    pub target: String,
+    /// Every address that the name resolved to; the first that answered was used.
+    pub resolved: Vec<String>,
+    pub engine: String,
+    /// The embedded server's engine; null for a server of somebody else.
+    pub server_engine: Option<String>,
+    /// Connections that carry requests.
+    pub connections: u64,
+    /// Connections that are opened, proved with one request, and then left idle.
+    #[serde(default)]
+    pub idle_connections: u64,
+    pub threads: u64,
+    /// `closed` or `open`.
+    pub mode: String,
+    /// Open loop only.
+    pub rate_per_s: Option<u64>,
+    /// Open loop only: `constant` or `poisson`.
+    pub arrival: Option<String>,
+    /// Requests in flight on one connection, at most.
+    pub pipeline: u64,
+    /// Payload of one request.
+    pub size_bytes: u64,
+    /// A digest (FNV-1a) of the bytes of one request, so that scenarios that differ in a header do not pass as one.
+    /// Where those bytes name the target (the Host header), the name is left out.
+    pub request_hash: String,
+    /// Requests after which a connection is closed and opened anew; null: never.
+    pub requests_per_connection: Option<u64>,
+    pub timeout_ns: u64,
+    pub seed: u64,
+    pub warmup_ns: u64,
+    /// The window asked for; null where the run stopped after a number of requests.
+    pub duration_ns: Option<u64>,
+    /// Stop after this many requests; null: after `duration_ns`.
+    pub requests: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Environment {
+    pub client: Machine,
+    /// The machine of an embedded server is the client's; null where it is not known.
+    pub server: Option<Machine>,
+}
+
+/// A machine, as far as it matters to a measurement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Machine {
+    /// `uname`: release and version.
+    pub kernel: String,
+    pub cpu_model: String,
+    /// CPUs that are online.
+    pub cpus: u64,
+    /// CPUs that this process may use, as the kernel lists them (`0-3,7`).
+    pub cpus_allowed: String,
+    pub memory_bytes: u64,
+    pub clocksource: String,
+    pub congestion_control: String,
+    pub virtualisation: Option<String>,
+    /// Kernel settings that matter here, by name (`net.core.somaxconn`).
+    pub sysctls: BTreeMap<String, String>,
+    pub descriptor_limit: u64,
+    /// 1-minute load average before the run, times 100.
+    pub load_1m_percent: u64,
+}
+
+/// The parts of a run, in order; lengths in nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Phases {
+    /// Opening connections, until each had been answered once.
+    pub ramp_ns: u64,
+    pub warmup_ns: u64,
+    /// The window that the headline figures describe.
+    pub measure_ns: u64,
+    /// Waiting for the last replies.
+    pub drain_ns: u64,
+}
+
+/// Within the measured window.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Throughput {
+    /// `replies` / window, rounded.
+    pub requests_per_s: u64,
+    /// Valid replies that arrived within the window, whenever they were asked for. (The ledger counts requests by the
+    /// time at which they were due; at the window's edges the two differ by what was in flight.)
+    pub replies: u64,
+    pub sent_bytes_per_s: u64,
+    pub received_bytes_per_s: u64,
+    pub window_ns: u64,
+}
+
+/// Where every request went. `scheduled = sent + unsent`, `sent = ok + sum(errors) + in_flight_at_end`.
+///
+/// At the top level of a report: requests that were due within the measured window, and what had become of them when
+/// it closed. `whole_run`: from the first request to the end of the drain; a server's own counters equal these.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ledger {
+    pub scheduled: u64,
+    /// Due, but no connection took it before the end.
+    pub unsent: u64,
+    pub sent: u64,
+    pub ok: u64,
+    /// By kind; the kinds are listed in docs/report.md.
+    pub errors: BTreeMap<String, u64>,
+    pub in_flight_at_end: u64,
+    /// The same for the whole run; absent within itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_run: Option<Box<Ledger>>,
+}
+
+impl Ledger {
+    /// Whether both identities hold, here and in `whole_run`.
+    pub fn closes(&self) -> bool {
+        self.scheduled == self.sent + self.unsent
+            && self.sent == self.ok + self.errors.values().sum::<u64>() + self.in_flight_at_end
+            && self.whole_run.as_ref().is_none_or(|whole| whole.closes())
+    }
+}
+
+/// Connections, over the whole run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Connections {
+    /// Connections that were to be open at once (active and idle).
+    pub requested: u64,
+    /// Of those, how many were established at least once.
+    pub established: u64,
+    /// Of those, how many got at least one reply: a handshake alone can end in the server's backlog.
+    pub served: u64,
+    /// Open when the run stopped sending.
+    pub alive_at_end: u64,
+    /// Connection attempts, first ones and later ones.
+    pub attempts: u64,
+    /// Attempts that succeeded; a server's count of accepts equals this, unless it died in between.
+    pub opened: u64,
+    /// Attempts that failed, by kind.
+    pub failed: BTreeMap<String, u64>,
+    /// Attempts that were cut off by the end of the run.
+    #[serde(default)]
+    pub unfinished: u64,
+    /// Closed by us as planned (`--requests-per-conn`, end of the run).
+    pub closed: u64,
+    /// Closed by the server between two replies, or announced in one: no error.
+    pub closed_by_server: u64,
+    /// Lost with requests on them, reset, or closed by us because of an error.
+    pub lost: u64,
+}
+
+/// How often something went wrong, and the first example.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorRow {
+    /// As in `ledger.errors` or `connections.failed`.
+    pub kind: String,
+    /// `connect`, `send`, `reply` or `idle`.
+    pub phase: String,
+    pub count: u64,
+    /// Since the run began.
+    pub first_at_ns: u64,
+    /// What happened, with the system's words and up to 64 bytes of what was received, escaped.
+    pub first: String,
+}
+
+/// Histograms; their meaning is in docs/report.md.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Latency {
+    /// Last byte of the reply minus the intended send time, for requests of the window. Timeouts and requests in
+    /// flight at its end count with the time they had waited.
+    pub response: Option<Histogram>,
+    /// Last byte of the reply minus the moment the request was handed to the kernel, for replies only.
+    pub service: Option<Histogram>,
+    /// From the start of a connection attempt to its success, over the whole run.
+    pub connect: Option<Histogram>,
+    /// Open loop only: how long a due request waited because every connection was busy.
+    pub backlog_wait: Option<Histogram>,
+    /// Open loop only: how late a request left although a connection was free.
+    pub generator_lag: Option<Histogram>,
+    /// How many of `response` are requests without a reply (timeouts and in flight): their true time is longer.
+    #[serde(default)]
+    pub censored: u64,
+}
+
+/// A histogram, whole, with what people ask of it first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Histogram {
+    pub count: u64,
+    /// Exact, like max, mean (rounded down) and sum.
+    pub min_ns: u64,
+    pub mean_ns: u64,
+    pub max_ns: u64,
+    pub sum_ns: u64,
+    /// By quantile (`"0.99"`), within 0.1 %.
+    pub quantiles_ns: BTreeMap<String, u64>,
+    /// HdrHistogram V2 compressed, 3 significant digits, base64.
+    pub hdr: String,
+}
+
+/// What happened in each second after the first request, ramp and warm-up included.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Series {
+    pub interval_ns: u64,
+    pub columns: Vec<String>,
+    pub rows: Vec<Vec<u64>>,
+}
+
+/// CPU time in the measured window; per valid reply where there were any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Cpu {
+    pub client_ns_per_request: Option<u64>,
+    pub server_ns_per_request: Option<u64>,
+    pub client_ns: u64,
+    pub client_user_ns: u64,
+    pub client_system_ns: u64,
+    pub server_ns: Option<u64>,
+    /// The busiest client thread's CPU time as percent of the window.
+    pub client_thread_max_percent: u64,
+    /// Peak resident memory of the client.
+    pub client_memory_bytes: u64,
+    pub server_memory_bytes: Option<u64>,
+}
+
+/// What an engine did, over the whole run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EngineStats {
+    pub name: String,
+    /// Why this engine and not the one asked for (`--engine auto`); null: as asked.
+    pub instead_of: Option<String>,
+    /// System calls by name.
+    pub syscalls: BTreeMap<String, u64>,
+    /// Per valid reply, times 1000.
+    pub syscalls_per_1000_requests: Option<u64>,
+    pub events: u64,
+    pub waits: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Verdict {
+    pub state: VerdictState,
+    pub reasons: Vec<Reason>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictState {
+    Valid,
+    /// The target could not keep up; the numbers are true.
+    Overloaded,
+    /// The generator or the machine was the limit.
+    Invalid,
+}
+
+/// Why a run is not simply valid: what happened, why it matters, what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Reason {
+    pub code: String,
+    pub detail: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Shard {
+    pub index: u64,
+    pub count: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AbSlot {
+    pub session: String,
+    pub block: u64,
+    pub slot: u64,
+    pub arm: String,
+}
+
+/// What `loadgen-server --stats` writes: counters of all its threads, since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServerStats {
+    /// `loadgen.server/1`.
+    pub schema: String,
+    pub engine: String,
+    pub protocol: String,
+    pub threads: u64,
+    pub accepts: u64,
+    /// Failed accepts by errno name (`EMFILE`).
+    pub accept_errors: BTreeMap<String, u64>,
+    /// Connections turned away because no descriptor was left for them.
+    pub rejected: u64,
+    /// Closed connections by cause: `peer` (it ended its stream), `reset`, `error`, `answered` (the protocol said so),
+    /// `protocol_error`, `drained` (shutdown), `cut` (shutdown, and it did not end in time).
+    pub closes: BTreeMap<String, u64>,
+    pub open_at_end: u64,
+    /// Requests received whole.
+    pub requests: u64,
+    /// Replies whose last byte was handed to the kernel.
+    pub replies: u64,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+    /// System calls by name.
+    pub syscalls: BTreeMap<String, u64>,
+    /// Sends that the kernel took only a part of, or nothing of.
+    pub short_sends: u64,
+    /// Receives that found nothing.
+    pub empty_receives: u64,
+    /// Events for connections that were gone.
+    pub stale_events: u64,
+    pub waits: u64,
+    pub events: u64,
+    /// Waits by how many events they returned: 0, 1, 2-3, 4-7, … 256-511, 512 and more.
+    pub events_per_wait: Vec<u64>,
+    pub cpu_user_ns: u64,
+    pub cpu_system_ns: u64,
+    pub memory_peak_bytes: u64,
+}

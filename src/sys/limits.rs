@@ -1,0 +1,28 @@
+//! Resource limits of this process (getrlimit(2)).
+
+use super::check;
+use std::io;
+
+/// The soft and the hard limit of open descriptors (RLIMIT_NOFILE).
+pub fn descriptors() -> io::Result<(u64, u64)> {
+    let limit = get()?;
+    Ok((limit.rlim_cur, limit.rlim_max))
+}
+
+/// Raises the soft limit of open descriptors to the hard limit, and says what it is now.
+pub fn raise_descriptors() -> io::Result<u64> {
+    let mut limit = get()?;
+    if limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: `limit` is a live rlimit for the length of the call.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
+    }
+    Ok(limit.rlim_cur)
+}
+
+fn get() -> io::Result<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is live and writable for the length of the call.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    Ok(limit)
+}

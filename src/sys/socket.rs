@@ -1,0 +1,250 @@
+//! TCP sockets: non-blocking, close-on-exec, without Nagle's delay.
+
+use super::{check, check_len};
+use std::io;
+use std::mem::{size_of, zeroed};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// A listening socket, and whether several may share its port.
+///
+/// `reuse_port`: every thread has a listener of its own and the kernel spreads connections over them by hash
+/// (SO_REUSEPORT, Linux 3.9). `backlog` is clipped to `net.core.somaxconn`.
+pub fn listen(address: SocketAddr, reuse_port: bool, backlog: i32) -> io::Result<OwnedFd> {
+    let socket = stream_socket(&address)?;
+    set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    if reuse_port {
+        set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    }
+    // Accepted sockets inherit this, which saves a system call a connection.
+    set_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    bind(&socket, &address)?;
+    // SAFETY: listen(2) touches no memory of ours; the descriptor is owned and open.
+    check(unsafe { libc::listen(socket.as_raw_fd(), backlog) })?;
+    Ok(socket)
+}
+
+/// Takes one connection from a listener's queue.
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: null pointers are allowed where the peer's address is not wanted.
+    let fd = check(unsafe {
+        libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags)
+    })?;
+    // SAFETY: accept4 returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Starts a connection to `remote`, from `source` where given, and returns without waiting for its outcome:
+/// the socket becomes writable when it is known, and [`take_error`] says what it is.
+///
+/// A source address is bound without a port (IP_BIND_ADDRESS_NO_PORT, Linux 4.2), so that the kernel may use one
+/// local port for several destinations and searches for it only once all four parts are known.
+pub fn connect(remote: &SocketAddr, source: Option<&SocketAddr>) -> io::Result<OwnedFd> {
+    let socket = stream_socket(remote)?;
+    set_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    if let Some(source) = source {
+        set_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+        bind(&socket, source)?;
+    }
+    let (storage, len) = to_storage(remote);
+    // SAFETY: `storage` holds an address of `len` bytes that is live for the length of the call.
+    match check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const storage).cast(), len) }) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(socket),
+    }
+}
+
+/// Receives into `buffer`. 0 bytes: the peer ended its stream.
+#[inline]
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is live, writable and as long as said.
+    check_len(unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })
+}
+
+/// Hands bytes to the kernel and says how many it took. A dead peer gives `EPIPE`, never `SIGPIPE`.
+#[inline]
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the bytes are live and as long as said.
+    check_len(unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) })
+}
+
+/// Ends our stream; the peer's may go on (a half-close).
+pub fn end_stream(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: shutdown(2) touches no memory of ours.
+    check(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) })?;
+    Ok(())
+}
+
+/// Makes the coming close a reset (RST) in place of an orderly end: no TIME_WAIT stays behind.
+pub fn reset_on_close(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: `linger` is live for the length of the call and its true size is passed.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of::<libc::linger>() as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
+/// The outcome of a connection attempt, or the error that ended a connection (SO_ERROR; reading clears it).
+pub fn take_error(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let mut error: libc::c_int = 0;
+    let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: `error` and `len` are live and writable, and `len` holds the true size.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ERROR,
+            (&raw mut error).cast(),
+            &mut len,
+        )
+    })?;
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+/// The address that a socket is bound to.
+pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    // SAFETY: sockaddr_storage is plain integers; all zero is a value of it.
+    let mut storage: libc::sockaddr_storage = unsafe { zeroed() };
+    let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+    // SAFETY: `storage` and `len` are live and writable, and `len` holds the true size.
+    check(unsafe { libc::getsockname(socket.as_raw_fd(), (&raw mut storage).cast(), &mut len) })?;
+    from_storage(&storage)
+}
+
+/// Limits how much the kernel buffers of what we send (`SO_SNDBUF`) or receive (`SO_RCVBUF`); it doubles the value.
+pub fn set_buffers(socket: BorrowedFd<'_>, send: Option<i32>, receive: Option<i32>) -> io::Result<()> {
+    if let Some(bytes) = send {
+        set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes)?;
+    }
+    if let Some(bytes) = receive {
+        set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes)?;
+    }
+    Ok(())
+}
+
+fn stream_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
+    let domain = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: socket(2) touches no memory of ours.
+    let fd = check(unsafe {
+        libc::socket(domain, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0)
+    })?;
+    // SAFETY: socket returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn bind(socket: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
+    let (storage, len) = to_storage(address);
+    // SAFETY: `storage` holds an address of `len` bytes that is live for the length of the call.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const storage).cast(), len) })?;
+    Ok(())
+}
+
+fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
+    // SAFETY: `value` is live for the length of the call and its true size is passed.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast(),
+            size_of::<i32>() as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
+fn to_storage(address: &SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+    // SAFETY: sockaddr_storage is plain integers; all zero is a value of it.
+    let mut storage: libc::sockaddr_storage = unsafe { zeroed() };
+    let len = match address {
+        SocketAddr::V4(v4) => {
+            let raw = libc::sockaddr_in {
+                sin_family: libc::AF_INET as libc::sa_family_t,
+                sin_port: v4.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            // SAFETY: sockaddr_storage is at least as large and as aligned as every socket address.
+            unsafe { (&raw mut storage).cast::<libc::sockaddr_in>().write(raw) };
+            size_of::<libc::sockaddr_in>()
+        }
+        SocketAddr::V6(v6) => {
+            let raw = libc::sockaddr_in6 {
+                sin6_family: libc::AF_INET6 as libc::sa_family_t,
+                sin6_port: v6.port().to_be(),
+                sin6_flowinfo: v6.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_scope_id: v6.scope_id(),
+            };
+            // SAFETY: as above.
+            unsafe { (&raw mut storage).cast::<libc::sockaddr_in6>().write(raw) };
+            size_of::<libc::sockaddr_in6>()
+        }
+    };
+    (storage, len as libc::socklen_t)
+}
+
+fn from_storage(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
+    match i32::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that the kernel wrote a sockaddr_in; the storage is large and aligned enough.
+            let raw = unsafe { (&raw const *storage).cast::<libc::sockaddr_in>().read() };
+            let ip = Ipv4Addr::from(raw.sin_addr.s_addr.to_ne_bytes());
+            Ok(SocketAddrV4::new(ip, u16::from_be(raw.sin_port)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: likewise, a sockaddr_in6.
+            let raw = unsafe { (&raw const *storage).cast::<libc::sockaddr_in6>().read() };
+            let ip = Ipv6Addr::from(raw.sin6_addr.s6_addr);
+            Ok(SocketAddrV6::new(ip, u16::from_be(raw.sin6_port), raw.sin6_flowinfo, raw.sin6_scope_id).into())
+        }
+        family => Err(io::Error::other(format!("address family {family} is neither IPv4 nor IPv6"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round_trip(address: &str) {
+        let address: SocketAddr = address.parse().unwrap();
+        let (storage, _) = to_storage(&address);
+        assert_eq!(from_storage(&storage).unwrap(), address);
+    }
+
+    #[test]
+    fn addresses_survive_the_trip_to_the_kernel_s_form() {
+        round_trip("127.0.0.1:80");
+        round_trip("[fe80::1]:65535");
+    }
+
+    #[test]
+    fn a_refused_connection_says_so() {
+        let nobody = {
+            let listener = listen("127.0.0.1:0".parse().unwrap(), false, 1).unwrap();
+            local_address(listener.as_fd()).unwrap()
+        };
+        let outcome = connect(&nobody, None).and_then(|socket| {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            take_error(socket.as_fd())
+        });
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_source_address_is_used() {
+        let listener = listen("127.0.0.1:0".parse().unwrap(), false, 1).unwrap();
+        let target = local_address(listener.as_fd()).unwrap();
+        let source: SocketAddr = "127.0.0.77:0".parse().unwrap();
+        let socket = connect(&target, Some(&source)).unwrap();
+        assert_eq!(local_address(socket.as_fd()).unwrap().ip(), source.ip());
+    }
+}
