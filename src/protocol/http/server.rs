@@ -227,10 +227,12 @@ fn chunk_size_line(size: u64, line: &mut [u8; 8]) -> &[u8] {
 fn end_reply(state: &mut ServerState, served: &mut Served) -> Option<Next> {
     let rejected = state.flags & REJECT != 0;
     served.replies += u64::from(!rejected);
-    let step = match () {
-        () if rejected => REJECTED,
-        () if state.flags & CLOSE != 0 => CLOSED,
-        () => HEAD,
+    let step = if rejected {
+        REJECTED
+    } else if state.flags & CLOSE != 0 {
+        CLOSED
+    } else {
+        HEAD
     };
     *state = ServerState { step, ..ServerState::default() };
     None
@@ -272,7 +274,7 @@ impl Prepared {
         if flags & STATUS != 0 {
             write!(out, "Content-Length: 4\r\n\r\n")?;
             if flags & TO_HEAD == 0 {
-                write!(out, "{status}\n")?;
+                writeln!(out, "{status}")?;
             }
         } else if flags & CHUNKED != 0 {
             write!(out, "Transfer-Encoding: chunked\r\n\r\n")?;
