@@ -13,7 +13,7 @@ pub mod http;
 use std::fmt::Debug;
 
 /// The table: a newcomer is a file and a line here.
-pub static PROTOCOLS: &[Protocol] = &[/* echo::PROTOCOL, http::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL */];
+pub static PROTOCOLS: &[Protocol] = &[echo::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL];
 
 /// One line of the table.
 #[derive(Debug)]
@@ -53,6 +53,14 @@ pub enum Shape {
     /// An endless stream from server to client.
     Download,
 }
+
+/// The room that every server half is content with: an [`Output`] (once emptied) must hold at least this many bytes.
+/// HTTP puts a reply's head into it in one piece. A larger one only means fewer calls.
+pub const MIN_OUTPUT: usize = 256;
+
+/// The most bytes that a client or server half leaves unconsumed while it waits for more behind them (an HTTP head).
+/// A caller must be able to show this many at once.
+pub const MAX_KEPT: usize = 64 * 1024;
 
 /// What a client half may need to know.
 #[derive(Clone, Debug)]
