@@ -13,7 +13,7 @@ pub mod http;
 use std::fmt::Debug;
 
 /// The table: a newcomer is a file and a line here.
-pub static PROTOCOLS: &[Protocol] = &[echo::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL];
+pub static PROTOCOLS: &[Protocol] = &[echo::PROTOCOL, http::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL];
 
 /// One line of the table.
 #[derive(Debug)]

@@ -1,0 +1,286 @@
+//! The client half of HTTP.
+
+use std::fmt::Write as _;
+
+use super::chunked::{self, Chunked};
+use super::head::{Body, is_text, is_token};
+use super::reply::{self, ReplyHead};
+use crate::protocol::{Client, ClientOptions, ClientState, Consumed, Outcome, Reply, ReplyError, ReplyErrorKind};
+
+/// The most 1xx replies before a final one.
+const MAX_INTERIM: u32 = 16;
+
+// ClientState::step; from chunked::FIRST on, those of a chunked body.
+const HEAD: u8 = 0;
+const LENGTH: u8 = 1;
+const UNTIL_CLOSE: u8 = 2;
+
+// ClientState::flags
+const LAST: u8 = 1;
+const STATUS_4XX: u8 = 2;
+const STATUS_5XX: u8 = 4;
+
+pub(super) fn client(options: &ClientOptions) -> Result<Box<dyn Client>, String> {
+    Ok(Box::new(HttpClient {
+        request: request(options)?,
+        to_head: options.method == "HEAD",
+        known: Vec::new(),
+        meaning: ReplyHead { status: 0, body: Body::None, last: false },
+    }))
+}
+
+fn request(options: &ClientOptions) -> Result<Vec<u8>, String> {
+    check(options)?;
+    let given = |name: &str| options.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+    let mut head = format!("{} {} HTTP/1.1\r\n", options.method, options.path);
+    let mut line = |name: &str, value: &str| {
+        write!(head, "{name}: {value}\r\n").expect("writing to a string does not fail");
+    };
+    if !given("host") {
+        line("Host", &options.authority);
+    }
+    if !given("user-agent") {
+        line("User-Agent", concat!("loadgen/", env!("CARGO_PKG_VERSION")));
+    }
+    if !given("accept") {
+        line("Accept", "*/*");
+    }
+    for (name, value) in &options.headers {
+        line(name, value.trim_matches([' ', '\t']));
+    }
+    // RFC 9110, 8.6: these methods expect a body, so that its absence is said too.
+    if !options.body.is_empty() || matches!(options.method.as_str(), "POST" | "PUT" | "PATCH") {
+        line("Content-Length", &options.body.len().to_string());
+    }
+    head.push_str("\r\n");
+    Ok([head.as_bytes(), &options.body].concat())
+}
+
+fn check(options: &ClientOptions) -> Result<(), String> {
+    let ClientOptions { method, path, authority, headers, .. } = options;
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(is_token);
+    if !is_name(method) {
+        return Err(format!("method {method:?} is no HTTP method"));
+    }
+    if method == "CONNECT" {
+        return Err("method CONNECT opens a tunnel, which is no request to measure".into());
+    }
+    if !path.starts_with('/') {
+        return Err(format!("path {path:?} does not start with '/'"));
+    }
+    if path.bytes().any(|b| b <= b' ' || b == 0x7f) {
+        return Err(format!("path {path:?} contains blanks or control characters; write them as %20 and the like"));
+    }
+    if authority.bytes().any(|b| b <= b' ' || b == 0x7f) {
+        return Err(format!("host {authority:?} contains blanks or control characters"));
+    }
+    for (name, value) in headers {
+        if !is_name(name) {
+            return Err(format!("header name {name:?} is not allowed in HTTP"));
+        }
+        if !value.bytes().all(is_text) {
+            return Err(format!("the value of header {name} contains control characters"));
+        }
+        if ["content-length", "transfer-encoding"].iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
+            return Err(format!("header {name} follows from the body and cannot be set"));
+        }
+    }
+    if headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("host")).count() > 1 {
+        return Err("header Host is given twice".into());
+    }
+    Ok(())
+}
+
+/// `ClientState`: `left` and `seen` belong to the body (see [`Chunked`]); while a head is awaited, `seen` counts
+/// the 1xx replies before it. `flags` keep what the head said until its body is over.
+#[derive(Debug)]
+struct HttpClient {
+    request: Vec<u8>,
+    to_head: bool,
+    /// The last final head, with its empty line, and its meaning. Servers repeat themselves, and equal bytes have
+    /// equal meaning: comparing is many times faster than parsing.
+    known: Vec<u8>,
+    meaning: ReplyHead,
+}
+
+impl Client for HttpClient {
+    fn request(&self) -> &[u8] {
+        &self.request
+    }
+
+    fn consume(&mut self, state: &mut ClientState, input: &[u8]) -> Result<Consumed, ReplyError> {
+        let mut bytes = 0;
+        loop {
+            let (taken, complete) = match state.step {
+                HEAD => match self.head(&input[bytes..])? {
+                    Some((length, head)) => (length, begin(state, head)?),
+                    None => return Ok(Consumed { bytes, reply: None }),
+                },
+                _ => body(state, &input[bytes..])?,
+            };
+            bytes += taken;
+            if complete {
+                return Ok(Consumed { bytes, reply: Some(complete_reply(state)) });
+            }
+            if bytes == input.len() {
+                return Ok(Consumed { bytes, reply: None });
+            }
+        }
+    }
+
+    fn finish(&mut self, state: &mut ClientState, kept: &[u8]) -> Result<Option<Reply>, ReplyError> {
+        match state.step {
+            UNTIL_CLOSE => Ok(Some(complete_reply(state))),
+            HEAD if kept.is_empty() && state.seen == 0 => Ok(None),
+            HEAD => Err(truncated("the stream ended within the head of a reply")),
+            _ => Err(truncated("the stream ended within the body of a reply")),
+        }
+    }
+}
+
+impl HttpClient {
+    fn head(&mut self, input: &[u8]) -> Result<Option<(usize, ReplyHead)>, ReplyError> {
+        if !self.known.is_empty() && input.starts_with(&self.known) {
+            return Ok(Some((self.known.len(), self.meaning)));
+        }
+        let parsed = reply::parse(input, self.to_head)?;
+        if let Some((length, head)) = parsed
+            && !head.is_interim()
+        {
+            self.known.clear();
+            self.known.extend_from_slice(&input[..length]);
+            self.meaning = head;
+        }
+        Ok(parsed)
+    }
+}
+
+/// Prepares for the body behind `head`; true when there is none, so that the reply is complete.
+fn begin(state: &mut ClientState, head: ReplyHead) -> Result<bool, ReplyError> {
+    if head.is_interim() {
+        state.seen += 1;
+        if state.seen > MAX_INTERIM {
+            return Err(ReplyError { kind: ReplyErrorKind::TooLarge, detail: "more than 16 interim replies" });
+        }
+        return Ok(false);
+    }
+    let status = match head.status {
+        ..400 => 0,
+        400..500 => STATUS_4XX,
+        500.. => STATUS_5XX,
+    };
+    let (step, left) = match head.body {
+        Body::None => (HEAD, 0),
+        Body::Length(length) => (if length == 0 { HEAD } else { LENGTH }, length),
+        Body::Chunked => (chunked::FIRST, 0),
+        Body::UntilClose => (UNTIL_CLOSE, 0),
+    };
+    *state = ClientState { left, seen: 0, step, flags: status | if head.last { LAST } else { 0 } };
+    Ok(step == HEAD)
+}
+
+/// Takes bytes of the body: how many, and whether they end it.
+fn body(state: &mut ClientState, input: &[u8]) -> Result<(usize, bool), ReplyError> {
+    match state.step {
+        LENGTH => {
+            let taken = state.left.min(input.len() as u64);
+            state.left -= taken;
+            Ok((taken as usize, state.left == 0))
+        }
+        UNTIL_CLOSE => Ok((input.len(), false)),
+        _ => Chunked { step: &mut state.step, left: &mut state.left, seen: &mut state.seen }.take(input),
+    }
+}
+
+/// The reply that the flags remember; the state is ready for the next one.
+fn complete_reply(state: &mut ClientState) -> Reply {
+    let flags = std::mem::take(state).flags;
+    let outcome = if flags & STATUS_4XX != 0 {
+        Outcome::Refused("status_4xx")
+    } else if flags & STATUS_5XX != 0 {
+        Outcome::Refused("status_5xx")
+    } else {
+        Outcome::Ok
+    };
+    Reply { outcome, last: flags & LAST != 0 }
+}
+
+fn truncated(detail: &'static str) -> ReplyError {
+    ReplyError { kind: ReplyErrorKind::Truncated, detail }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(method: &str) -> ClientOptions {
+        ClientOptions {
+            size: 64,
+            authority: "example.org:81".into(),
+            path: "/a?b=c".into(),
+            method: method.into(),
+            headers: vec![],
+            body: vec![],
+        }
+    }
+
+    #[test]
+    fn request_bytes() {
+        let agent = concat!("loadgen/", env!("CARGO_PKG_VERSION"));
+        let get = String::from_utf8(request(&options("GET")).unwrap()).unwrap();
+        let lines = format!("Host: example.org:81\r\nUser-Agent: {agent}\r\nAccept: */*\r\n");
+        assert_eq!(get, format!("GET /a?b=c HTTP/1.1\r\n{lines}\r\n"));
+        let post = String::from_utf8(request(&options("POST")).unwrap()).unwrap();
+        assert!(post.ends_with("Content-Length: 0\r\n\r\n"));
+
+        let headers = vec![("host".into(), "other".into()), ("X".into(), " y ".into())];
+        let put = request(&ClientOptions { headers, body: b"hello".into(), ..options("PUT") }).unwrap();
+        let put = String::from_utf8(put).unwrap();
+        assert!(put.ends_with("host: other\r\nX: y\r\nContent-Length: 5\r\n\r\nhello"), "{put}");
+        assert!(!put.contains("example.org"));
+    }
+
+    #[test]
+    fn options_that_would_break_the_request_are_refused() {
+        let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        let bad = [
+            options(""),
+            options("GE T"),
+            options("GET\r\nX: y"),
+            options("CONNECT"),
+            ClientOptions { path: "a".into(), ..options("GET") },
+            ClientOptions { path: "/a b".into(), ..options("GET") },
+            ClientOptions { path: "/\r\n".into(), ..options("GET") },
+            ClientOptions { authority: "a\r\nb".into(), ..options("GET") },
+            ClientOptions { headers: header("X ", "y"), ..options("GET") },
+            ClientOptions { headers: header("", "y"), ..options("GET") },
+            ClientOptions { headers: header("X", "y\r\nZ: 1"), ..options("GET") },
+            ClientOptions { headers: header("X", "y\0"), ..options("GET") },
+            ClientOptions { headers: header("content-length", "5"), ..options("GET") },
+            ClientOptions { headers: [header("Host", "a"), header("host", "b")].concat(), ..options("GET") },
+        ];
+        for options in bad {
+            let message = client(&options).map(|_| ()).unwrap_err();
+            assert!(!message.contains('\n') && !message.contains('\r'), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_head_seen_before_is_not_parsed_and_its_memory_is_reused() {
+        let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        let mut client = HttpClient {
+            request: vec![],
+            to_head: false,
+            known: Vec::new(),
+            meaning: ReplyHead { status: 0, body: Body::None, last: false },
+        };
+        let mut state = ClientState::default();
+        client.consume(&mut state, reply).unwrap();
+        let memory = (client.known.as_ptr(), client.known.capacity());
+        client.meaning.status = 500; // shows that the copy is used
+        let consumed = client.consume(&mut state, reply).unwrap();
+        assert_eq!(consumed.reply, Some(Reply { outcome: Outcome::Refused("status_5xx"), last: false }));
+        client.consume(&mut state, b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi!").unwrap();
+        assert_eq!(memory, (client.known.as_ptr(), client.known.capacity()));
+    }
+}

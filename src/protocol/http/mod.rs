@@ -1,0 +1,28 @@
+//! HTTP/1.1 with keep-alive and pipelining (RFC 9110, RFC 9112), as far as a load test needs it.
+//!
+//! Heads are parsed by `httparse`; framing is decided here, strictly: what two parsers could read in two ways is
+//! refused. Bodies stream and are never kept. A head is kept back (by the caller) until it is complete.
+
+mod chunked;
+mod client;
+mod head;
+mod reply;
+mod request;
+mod server;
+
+use super::{Protocol, Shape};
+
+pub const PROTOCOL: Protocol = Protocol {
+    name: "http",
+    schemes: &["http"],
+    about: "HTTP/1.1 with keep-alive; replies of 4xx and 5xx count as refused",
+    default_port: Some(80),
+    shape: Shape::Exchange,
+    client: client::client,
+    server: server::server,
+};
+
+/// The most bytes of a head, line ends included.
+const MAX_HEAD: usize = super::MAX_KEPT;
+/// The most header lines of a head.
+const MAX_HEADERS: usize = 128;

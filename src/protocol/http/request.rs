@@ -1,0 +1,134 @@
+//! A request's head: bytes to meaning.
+
+use std::mem::MaybeUninit;
+
+use httparse::{Error, ParserConfig, Request, Status};
+
+use super::head::{Body, Fields, Transfer, decimal};
+use super::{MAX_HEAD, MAX_HEADERS};
+
+/// What the head of a request means for the server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestHead {
+    pub(super) answer: Answer,
+    /// The method is HEAD: the answer's length, and no body.
+    pub(super) to_head: bool,
+    pub(super) body: Body,
+    pub(super) expects_continue: bool,
+    pub(super) close: bool,
+    /// HTTP/1.0 that goes on, which must be said.
+    pub(super) say_keep_alive: bool,
+}
+
+/// What to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// 200 with a body of this many bytes.
+    Bytes(u64),
+    /// Likewise, chunked.
+    Chunked(u64),
+    /// This status with a small body.
+    Status(u16),
+}
+
+/// Reads a head at the start of `input`: its length and meaning, or `None` when there is more of it to come.
+/// `Err`: the status to refuse it with. `size`: the body's bytes for paths without a meaning of their own.
+pub(super) fn parse(input: &[u8], size: u64) -> Result<Option<(usize, RequestHead)>, u16> {
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut request = Request::new(&mut []);
+    // What is behind the limit is not looked at, so that the outcome does not depend on how much has arrived.
+    let bounded = &input[..input.len().min(MAX_HEAD)];
+    match ParserConfig::default().parse_request_with_uninit_headers(&mut request, bounded, &mut headers) {
+        Ok(Status::Complete(bytes)) => Ok(Some((bytes, meaning(&request, size)?))),
+        Ok(Status::Partial) if input.len() >= MAX_HEAD => Err(431),
+        Ok(Status::Partial) => Ok(None),
+        Err(Error::TooManyHeaders) => Err(431),
+        Err(_) => Err(400),
+    }
+}
+
+fn meaning(request: &Request<'_, '_>, size: u64) -> Result<RequestHead, u16> {
+    let (Some(method), Some(path), Some(minor)) = (request.method, request.path, request.version) else {
+        return Err(400);
+    };
+    let fields = Fields::read(minor, request.headers).map_err(|_| 400u16)?;
+    // RFC 9112, 3.2: exactly one Host, which 1.0 may lack.
+    if fields.hosts > 1 || (fields.hosts == 0 && minor > 0) {
+        return Err(400);
+    }
+    let body = match (fields.transfer, fields.content_length) {
+        (None, None | Some(0)) => Body::None,
+        (None, Some(length)) => Body::Length(length),
+        (Some(Transfer::Chunked), _) => Body::Chunked,
+        (Some(Transfer::CodedChunked), _) => return Err(501), // RFC 9112, 6.1
+        (Some(Transfer::Other), _) => return Err(400),        // RFC 9112, 6.3, rule 4
+    };
+    let answer = match method {
+        "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH" => answer(path, minor, size),
+        _ => Answer::Status(501),
+    };
+    Ok(RequestHead {
+        answer,
+        to_head: method == "HEAD",
+        body,
+        expects_continue: fields.expects_continue && minor > 0,
+        close: fields.close,
+        say_keep_alive: minor == 0 && !fields.close,
+    })
+}
+
+fn answer(target: &str, minor: u8, size: u64) -> Answer {
+    let path = origin_form(target).split('?').next().unwrap_or_default();
+    let number = |digits: &str| decimal(digits.as_bytes());
+    let answer = if let Some(digits) = path.strip_prefix("/bytes/") {
+        number(digits).map(Answer::Bytes)
+    } else if let Some(digits) = path.strip_prefix("/chunked/") {
+        // HTTP/1.0 knows no chunks.
+        number(digits).map(if minor == 0 { Answer::Bytes } else { Answer::Chunked })
+    } else if let Some(digits) = path.strip_prefix("/status/") {
+        let status = number(digits).filter(|status| (200..600).contains(status));
+        status.map(|status| Answer::Status(status as u16))
+    } else {
+        Some(Answer::Bytes(size))
+    };
+    answer.unwrap_or(Answer::Status(404))
+}
+
+/// The path of `http://host/path`, which a server must accept too (RFC 9112, 3.2.2).
+fn origin_form(target: &str) -> &str {
+    if target.starts_with('/') {
+        return target;
+    }
+    let behind_scheme = target.split_once("://").map_or("", |(_, rest)| rest);
+    behind_scheme.find('/').map_or("/", |slash| &behind_scheme[slash..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let table = [
+            ("/", Answer::Bytes(7)),
+            ("*", Answer::Bytes(7)),
+            ("/anything?x=/bytes/3", Answer::Bytes(7)),
+            ("/bytes/0", Answer::Bytes(0)),
+            ("/bytes/12?x=y", Answer::Bytes(12)),
+            ("http://host:80/bytes/12", Answer::Bytes(12)),
+            ("http://host", Answer::Bytes(7)),
+            ("/chunked/5", Answer::Chunked(5)),
+            ("/status/503", Answer::Status(503)),
+            ("/bytes/18446744073709551615", Answer::Bytes(u64::MAX)),
+            ("/bytes/18446744073709551616", Answer::Status(404)),
+            ("/bytes/", Answer::Status(404)),
+            ("/bytes/-1", Answer::Status(404)),
+            ("/status/101", Answer::Status(404)),
+            ("/status/600", Answer::Status(404)),
+        ];
+        for (path, expected) in table {
+            assert_eq!(answer(path, 1, 7), expected, "{path}");
+        }
+        assert_eq!(answer("/chunked/5", 0, 7), Answer::Bytes(5));
+    }
+}

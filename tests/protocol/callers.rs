@@ -1,0 +1,139 @@
+//! Plays the caller of a protocol: keeps the bytes that were not consumed and presents them again.
+
+use loadgen_core::protocol::{
+    Client, ClientOptions, ClientState, Next, Output, Reply, ReplyErrorKind, Server, ServerState,
+};
+
+pub(crate) fn options(size: usize) -> ClientOptions {
+    ClientOptions {
+        size,
+        authority: "localhost".into(),
+        path: "/".into(),
+        method: "GET".into(),
+        headers: vec![],
+        body: vec![],
+    }
+}
+
+/// How a stream ended for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Between,
+    WithReply(Reply),
+    Truncated,
+    AfterError,
+}
+
+pub(crate) struct ClientCaller {
+    client: Box<dyn Client>,
+    state: ClientState,
+    pub(crate) kept: Vec<u8>,
+    pub(crate) replies: Vec<Reply>,
+    pub(crate) error: Option<ReplyErrorKind>,
+}
+
+impl ClientCaller {
+    pub(crate) fn new(client: Box<dyn Client>) -> Self {
+        Self { client, state: ClientState::default(), kept: vec![], replies: vec![], error: None }
+    }
+
+    /// Presents `piece` behind what was kept. After an error, bytes are dropped: the connection is closed.
+    pub(crate) fn feed(&mut self, piece: &[u8]) {
+        if self.error.is_some() {
+            return;
+        }
+        self.kept.extend_from_slice(piece);
+        let mut at = 0;
+        loop {
+            match self.client.consume(&mut self.state, &self.kept[at..]) {
+                Ok(consumed) => {
+                    at += consumed.bytes;
+                    assert!(at <= self.kept.len(), "consumed more than was given");
+                    self.replies.extend(consumed.reply);
+                    if consumed.reply.is_none() || at == self.kept.len() {
+                        break;
+                    }
+                    assert!(consumed.bytes > 0, "a reply of no bytes");
+                }
+                Err(error) => {
+                    self.error = Some(error.kind);
+                    break;
+                }
+            }
+        }
+        self.kept.drain(..at);
+    }
+
+    pub(crate) fn finish(&mut self) -> Ended {
+        if self.error.is_some() {
+            return Ended::AfterError;
+        }
+        match self.client.finish(&mut self.state, &self.kept) {
+            Ok(None) => Ended::Between,
+            Ok(Some(reply)) => Ended::WithReply(reply),
+            Err(error) => {
+                assert_eq!(error.kind, ReplyErrorKind::Truncated);
+                Ended::Truncated
+            }
+        }
+    }
+}
+
+pub(crate) struct ServerCaller {
+    server: Box<dyn Server>,
+    state: ServerState,
+    out: Output,
+    /// Stop flushing when this much was sent.
+    limit: usize,
+    pub(crate) kept: Vec<u8>,
+    pub(crate) sent: Vec<u8>,
+    pub(crate) requests: u64,
+    pub(crate) replies: u64,
+    pub(crate) next: Next,
+}
+
+impl ServerCaller {
+    pub(crate) fn new(server: Box<dyn Server>, room: usize, limit: usize) -> Self {
+        let state = ServerState::default();
+        let out = Output::new(room);
+        Self { server, state, out, limit, kept: vec![], sent: vec![], requests: 0, replies: 0, next: Next::Read }
+    }
+
+    /// Stops flushing once `limit` bytes were sent.
+    pub(crate) fn bounded(self, limit: usize) -> Self {
+        Self { limit, ..self }
+    }
+
+    pub(crate) fn feed(&mut self, piece: &[u8]) {
+        if !matches!(self.next, Next::Close | Next::Reject) {
+            self.kept.extend_from_slice(piece);
+            self.serve(false);
+        }
+    }
+
+    /// The peer ends its stream.
+    pub(crate) fn eof(&mut self) -> Next {
+        if !matches!(self.next, Next::Close | Next::Reject) {
+            self.serve(true);
+        }
+        self.next
+    }
+
+    fn serve(&mut self, eof: bool) {
+        loop {
+            let served = self.server.serve(&mut self.state, &self.kept, eof, &mut self.out);
+            assert!(served.consumed <= self.kept.len(), "consumed more than was given");
+            self.kept.drain(..served.consumed);
+            self.requests += served.requests;
+            self.replies += served.replies;
+            self.sent.extend_from_slice(self.out.bytes());
+            let progress = !self.out.bytes().is_empty();
+            self.out.clear();
+            self.next = served.next;
+            if self.next != Next::Flush || self.sent.len() >= self.limit {
+                return;
+            }
+            assert!(progress, "asks for room in an empty output");
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! What every protocol must hold to. These tests walk `PROTOCOLS`, so that a newcomer is covered at once.
+
+use loadgen_core::protocol::{ClientOptions, MAX_KEPT, MIN_OUTPUT, Next, PROTOCOLS, Protocol, ServerOptions, Shape};
+use loadgen_core::rng::Rng;
+
+use callers::{ClientCaller, Ended, ServerCaller};
+
+mod callers;
+mod http;
+
+const SIZE: usize = 37;
+/// Bytes taken of an endless stream.
+const DOWNLOAD: usize = 300;
+
+/// Options that lead HTTP to its different answers; other protocols ignore most of them.
+fn variants() -> Vec<ClientOptions> {
+    let plain = callers::options(SIZE);
+    let with = |method: &str, path: &str, body: &[u8]| ClientOptions {
+        method: method.into(),
+        path: path.into(),
+        body: body.into(),
+        ..plain.clone()
+    };
+    let mut closing = plain.clone();
+    closing.headers.push(("Connection".into(), "keep-alive, x".into()));
+    let mut expecting = with("PUT", "/bytes/3", b"expected");
+    expecting.headers.push(("Expect".into(), "100-continue".into()));
+    vec![
+        plain.clone(),
+        closing,
+        expecting,
+        with("HEAD", "/bytes/20", b""),
+        with("POST", "/status/404", b"hello"),
+        with("GET", "/chunked/21", b""),
+        with("GET", "/bytes/0", b""),
+        with("DELETE", "/status/204", b""),
+        with("TRACE", "/", b""),
+    ]
+}
+
+fn client(protocol: &Protocol, options: &ClientOptions) -> ClientCaller {
+    ClientCaller::new((protocol.client)(options).unwrap())
+}
+
+fn server(protocol: &Protocol, room: usize) -> ServerCaller {
+    let limit = if protocol.shape == Shape::Download { DOWNLOAD } else { usize::MAX };
+    ServerCaller::new((protocol.server)(&ServerOptions { size: SIZE }).unwrap(), room, limit)
+}
+
+/// The stream that `count` requests make.
+fn requests(protocol: &Protocol, options: &ClientOptions, count: usize) -> Vec<u8> {
+    (protocol.client)(options).unwrap().request().repeat(count)
+}
+
+/// What the server answers to `stream`, presented whole.
+fn answer(protocol: &Protocol, stream: &[u8], room: usize) -> Vec<u8> {
+    let mut server = server(protocol, room);
+    server.feed(stream);
+    server.sent
+}
+
+fn cases() -> impl Iterator<Item = (&'static Protocol, ClientOptions)> {
+    PROTOCOLS.iter().flat_map(|protocol| variants().into_iter().map(move |options| (protocol, options)))
+}
+
+#[test]
+fn names_and_schemes_are_unique() {
+    let mut names: Vec<_> = PROTOCOLS.iter().map(|p| p.name).collect();
+    let mut schemes: Vec<_> = PROTOCOLS.iter().flat_map(|p| p.schemes).collect();
+    let before = (names.len(), schemes.len());
+    names.sort_unstable();
+    names.dedup();
+    schemes.sort_unstable();
+    schemes.dedup();
+    assert_eq!(before, (names.len(), schemes.len()));
+    assert!(PROTOCOLS.iter().all(|p| !p.about.contains('\n')));
+}
+
+#[test]
+fn the_halves_understand_each_other() {
+    for (protocol, options) in cases() {
+        for count in 1..=5 {
+            let stream = requests(protocol, &options, count);
+            let mut server = server(protocol, 4096);
+            server.feed(&stream);
+            let mut client = client(protocol, &options);
+            client.feed(&server.sent);
+            assert_eq!(client.error, None, "{} {options:?}", protocol.name);
+            let replies = if protocol.shape == Shape::Exchange { count } else { 0 };
+            assert_eq!(client.replies.len(), replies, "{} {options:?}", protocol.name);
+            assert_eq!((server.requests, server.replies), (replies as u64, replies as u64), "{}", protocol.name);
+            assert_eq!(client.finish(), Ended::Between);
+            let next = if protocol.shape == Shape::Download { Next::Flush } else { Next::Read };
+            assert_eq!(server.next, next, "{}", protocol.name);
+            assert_eq!(server.eof(), Next::Close, "{}", protocol.name);
+            match protocol.shape {
+                Shape::Upload => assert!(server.sent.is_empty()),
+                Shape::Download => assert!(stream.is_empty()),
+                Shape::Exchange => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn cuts_do_not_change_what_the_server_says() {
+    for (protocol, options) in cases() {
+        for count in [1, 3] {
+            let stream = requests(protocol, &options, count);
+            let whole = answer(protocol, &stream, 4096);
+            let cut = |pieces: &[&[u8]]| {
+                let mut server = server(protocol, 4096);
+                pieces.iter().for_each(|piece| server.feed(piece));
+                server
+            };
+            let expected = cut(&[&stream]);
+            let same = |server: &ServerCaller| {
+                // An endless stream is looked at now and then; how often depends on the cuts.
+                let n = if protocol.shape == Shape::Download { DOWNLOAD.min(server.sent.len()) } else { whole.len() };
+                let counts = (server.requests, server.replies) == (expected.requests, expected.replies);
+                counts && server.sent.get(..n) == whole.get(..n)
+            };
+            for at in 0..=stream.len() {
+                let server = cut(&[&stream[..at], &stream[at..]]);
+                assert!(same(&server), "{} {options:?} cut at {at}", protocol.name);
+            }
+            let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+            assert!(same(&cut(&bytes)), "{} {options:?} byte by byte", protocol.name);
+        }
+    }
+}
+
+#[test]
+fn cuts_do_not_change_what_the_client_understands() {
+    for (protocol, options) in cases() {
+        for count in [1, 2, 5] {
+            let stream = answer(protocol, &requests(protocol, &options, count), 4096);
+            let understood = |pieces: &[&[u8]]| {
+                let mut client = client(protocol, &options);
+                pieces.iter().for_each(|piece| client.feed(piece));
+                (client.replies.clone(), client.error, client.finish())
+            };
+            let whole = understood(&[&stream]);
+            for at in 0..=stream.len() {
+                assert_eq!(understood(&[&stream[..at], &stream[at..]]), whole, "{} cut at {at}", protocol.name);
+            }
+            let bytes: Vec<&[u8]> = stream.chunks(1).collect();
+            assert_eq!(understood(&bytes), whole, "{} byte by byte", protocol.name);
+        }
+    }
+}
+
+#[test]
+fn a_truncated_stream_is_never_taken_for_a_reply() {
+    for (protocol, options) in cases() {
+        let stream = answer(protocol, &requests(protocol, &options, 3), 4096);
+        let mut slow = client(protocol, &options);
+        let mut complete = 0;
+        for at in 0..stream.len() {
+            let mut fast = client(protocol, &options);
+            fast.feed(&stream[..at]);
+            assert_eq!(fast.replies, slow.replies, "{} cut at {at}", protocol.name);
+            let between = protocol.shape != Shape::Exchange || at == complete;
+            let expected = if between { Ended::Between } else { Ended::Truncated };
+            assert_eq!(fast.finish(), expected, "{} {options:?} cut at {at}", protocol.name);
+            let before = slow.replies.len();
+            slow.feed(&stream[at..=at]);
+            if slow.replies.len() > before {
+                complete = at + 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_truncated_request_closes_and_does_not_count() {
+    for (protocol, options) in cases().filter(|(protocol, _)| protocol.shape == Shape::Exchange) {
+        let request = requests(protocol, &options, 1);
+        for at in 0..request.len() {
+            let mut server = server(protocol, 4096);
+            server.feed(&request);
+            server.feed(&request[..at]);
+            assert_eq!(server.eof(), Next::Close, "{} cut at {at}", protocol.name);
+            assert_eq!((server.requests, server.replies), (1, 1), "{} cut at {at}", protocol.name);
+        }
+    }
+}
+
+#[test]
+fn the_smallest_output_is_enough() {
+    for (protocol, options) in cases() {
+        let stream = requests(protocol, &options, 5);
+        let wide = answer(protocol, &stream, 1 << 20);
+        for room in MIN_OUTPUT..MIN_OUTPUT + 40 {
+            let narrow = answer(protocol, &stream, room);
+            let common = wide.len().min(narrow.len());
+            assert!(common >= wide.len().min(DOWNLOAD), "{} with {room} bytes", protocol.name);
+            assert!(narrow[..common] == wide[..common], "{} with {room} bytes", protocol.name);
+        }
+    }
+}
+
+#[test]
+fn garbage_is_survived_and_bounded() {
+    let mut rng = Rng::new(20_000);
+    let cases: Vec<_> = cases().collect();
+    for round in 0..10_000 {
+        let (protocol, options) = &cases[round % cases.len()];
+        let stream = requests(protocol, options, 2);
+        let input = garbage(&mut rng, &stream);
+        let mut server = server(protocol, MIN_OUTPUT).bounded(DOWNLOAD);
+        feed_in_pieces(&mut rng, &input, |piece| server.feed(piece));
+        assert!(server.kept.len() < MAX_KEPT);
+        server.eof();
+
+        let stream = answer(protocol, &stream, 4096);
+        let input = garbage(&mut rng, &stream);
+        let mut client = client(protocol, options);
+        feed_in_pieces(&mut rng, &input, |piece| client.feed(piece));
+        assert!(client.kept.len() < MAX_KEPT || client.error.is_some());
+        client.finish();
+    }
+}
+
+/// Random bytes; or random words of HTTP; or a valid stream with a few bytes changed.
+fn garbage(rng: &mut Rng, valid: &[u8]) -> Vec<u8> {
+    const WORDS: &[&str] = &[
+        "\r\n",
+        "\n",
+        "\r",
+        " ",
+        ":",
+        "HTTP/1.1",
+        "HTTP/1.0 ",
+        "200",
+        "GET ",
+        "/",
+        "Host: a\r\n",
+        "Content-Length: ",
+        "5",
+        "-1",
+        "Transfer-Encoding: chunked\r\n",
+        "ffffffffffffffff",
+        "0\r\n\r\n",
+        "\0",
+        ";",
+        "Connection: close\r\n",
+    ];
+    let length = rng.below(300) as usize;
+    match rng.below(3) {
+        0 => (0..length).map(|_| rng.next_u64() as u8).collect(),
+        1 => {
+            let words = (0..length / 8).flat_map(|_| WORDS[rng.below(WORDS.len() as u64) as usize].bytes());
+            words.collect()
+        }
+        _ => {
+            let mut bytes = valid.to_vec();
+            for _ in 0..rng.below(4).min(bytes.len() as u64) {
+                let at = rng.below(bytes.len() as u64) as usize;
+                bytes[at] = rng.next_u64() as u8;
+            }
+            bytes
+        }
+    }
+}
+
+fn feed_in_pieces(rng: &mut Rng, mut input: &[u8], mut feed: impl FnMut(&[u8])) {
+    while !input.is_empty() {
+        let (piece, rest) = input.split_at(1 + rng.below(input.len() as u64) as usize);
+        feed(piece);
+        input = rest;
+    }
+}
