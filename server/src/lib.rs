@@ -1,1 +1,41 @@
-//! The server.
+//! The reference server: one protocol, several ways of asking the kernel what is ready. In reading order:
+//!
+//! - [`cli`]: the command line
+//! - [`serve`]: from options to threads and back: listeners, signals, the statistics at the end
+//! - [`engine`]: the `ENGINES` table, and the loop behind it
+//! - `connection`: what one connection does when it may, whatever the engine
+//! - `slab`, `pool`, `acceptor`: connections by token, buffers, and taking connections in
+//! - `stats`: counters
+
+#![forbid(unsafe_code)]
+
+mod acceptor;
+pub mod cli;
+mod connection;
+pub mod engine;
+mod pool;
+pub mod serve;
+mod slab;
+mod stats;
+
+use clap::Parser;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// The whole program. `args` begins with the program's name, as [`std::env::args_os`] does.
+pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let options = match cli::Options::try_parse_from(args) {
+        Ok(options) => options,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match serve::serve(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("loadgen-server: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}

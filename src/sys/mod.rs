@@ -5,6 +5,7 @@
 
 pub mod affinity;
 pub mod clock;
+pub mod errno;
 pub mod limits;
 pub mod poller;
 pub mod process;

@@ -43,6 +43,9 @@ impl Poller for Epoll {
         self.0.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
     }
 
+    /// Closing the only descriptor of a socket takes it out of the set (epoll(7), question 6).
+    fn forget(&mut self, _: BorrowedFd<'_>) {}
+
     fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
         self.0.wait(events, timeout)
     }
@@ -71,6 +74,9 @@ impl Poller for EpollEdge {
         self.0.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
     }
 
+    /// Closing the only descriptor of a socket takes it out of the set (epoll(7), question 6).
+    fn forget(&mut self, _: BorrowedFd<'_>) {}
+
     fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
         self.0.wait(events, timeout)
     }
@@ -78,12 +84,6 @@ impl Poller for EpollEdge {
     fn calls(&self) -> PollerCalls {
         self.0.calls
     }
-}
-
-impl EpollEdge {
-    /// Forgets a socket that is about to be closed. Closing the only descriptor of a socket takes it out of the set
-    /// (epoll(7), question 6), so this saves the system call that `remove` makes.
-    pub fn forget(&mut self, _: BorrowedFd<'_>) {}
 }
 
 impl Set {

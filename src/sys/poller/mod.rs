@@ -3,6 +3,8 @@
 pub mod epoll;
 pub mod poll;
 pub mod select;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Debug;
 use std::io;
@@ -11,8 +13,8 @@ use std::time::Duration;
 
 /// One way of asking the kernel for readiness.
 ///
-/// A token is the caller's name for a socket and comes back with each of its events. A socket must be removed before
-/// it is closed.
+/// A token is the caller's name for a socket and comes back with each of its events. A socket must be removed or
+/// forgotten before it is closed.
 pub trait Poller: Debug + Sized {
     /// Whether an event is told once a change (edge) and not for as long as it holds (level). With edges the caller
     /// must go on until the kernel says `WouldBlock`, or remember that it did not.
@@ -20,13 +22,20 @@ pub trait Poller: Debug + Sized {
 
     fn new() -> io::Result<Self>;
 
-    /// Starts watching. `EMFILE`-like refusals (select beyond FD_SETSIZE) are errors of kind `InvalidInput`.
+    /// Starts watching. A descriptor that this poller cannot watch (select beyond FD_SETSIZE) is an error of kind
+    /// `InvalidInput`.
     fn add(&mut self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()>;
 
     /// Changes what is watched for. Edge-triggered pollers watch for everything from the start and need no call.
     fn modify(&mut self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()>;
 
     fn remove(&mut self, fd: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// Forgets a socket that is about to be closed. Where the kernel does so by itself, this saves the system call
+    /// that `remove` makes.
+    fn forget(&mut self, fd: BorrowedFd<'_>) {
+        let _ = self.remove(fd);
+    }
 
     /// Waits until something is ready or `timeout` has passed (`None`: for ever), and replaces `events`' content.
     /// A signal ends the wait early, with no events.

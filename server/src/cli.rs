@@ -1,0 +1,149 @@
+//! The command line.
+
+use crate::engine::{self, ENGINES, Engine};
+use clap::Parser;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use loadgen_core::protocol::{self, PROTOCOLS, Protocol};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+/// Answers the clients of a load generator, and counts what it did.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen-server", version, max_term_width = 100)]
+pub struct Options {
+    /// Where to listen; port 0 takes a free one. The address is printed on stdout.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:12345", value_parser = address)]
+    pub listen: SocketAddr,
+
+    /// How the kernel is asked which sockets are ready.
+    #[arg(long, value_name = "ENGINE", default_value = "epoll", value_parser = engines())]
+    pub engine: &'static Engine,
+
+    /// What is spoken.
+    #[arg(long, value_name = "PROTOCOL", default_value = "echo", value_parser = protocols())]
+    pub protocol: &'static Protocol,
+
+    /// Threads; each has a listener of its own, and the kernel spreads connections over them.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub threads: u64,
+
+    /// Payload: bytes of one echo request, of an HTTP body. Takes 64KiB and the like.
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = size)]
+    pub size: usize,
+
+    /// Writes counters as JSON on exit; `-` is stdout.
+    #[arg(long, value_name = "PATH|-")]
+    pub stats: Option<String>,
+
+    /// How long connections may take to end after SIGTERM or SIGINT.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    pub drain: Duration,
+
+    /// CPUs to pin threads to, in turn: 0-3,7.
+    #[arg(long, value_name = "LIST", value_parser = cpus)]
+    pub cpus: Option<CpuList>,
+
+    /// Connections that may wait to be accepted; the kernel clips it to net.core.somaxconn.
+    #[arg(long, value_name = "N", default_value_t = 65535, value_parser = clap::value_parser!(i32).range(1..))]
+    pub backlog: i32,
+
+    /// End when this process, our parent, does.
+    #[arg(long, value_name = "PID", hide = true)]
+    pub parent: Option<u32>,
+}
+
+/// The CPUs of `--cpus`, in the order given; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CpuList(pub Vec<usize>);
+
+fn engines() -> impl TypedValueParser<Value = &'static Engine> {
+    PossibleValuesParser::new(ENGINES.iter().map(|e| PossibleValue::new(e.name).help(e.about)))
+        .try_map(|name| engine::by_name(&name).ok_or("no such engine"))
+}
+
+fn protocols() -> impl TypedValueParser<Value = &'static Protocol> {
+    PossibleValuesParser::new(PROTOCOLS.iter().map(|p| PossibleValue::new(p.name).help(p.about)))
+        .try_map(|name| protocol::by_name(&name).ok_or("no such protocol"))
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut found = text.to_socket_addrs().map_err(|e| format!("{e}; give HOST:PORT, IPv6 in brackets"))?;
+    found.next().ok_or_else(|| "the name has no address".into())
+}
+
+fn cpus(text: &str) -> Result<CpuList, String> {
+    const LARGEST: usize = 1023;
+    let number = |t: &str| {
+        let parsed = t.trim().parse::<usize>().ok().filter(|n| *n <= LARGEST);
+        parsed.ok_or_else(|| format!("`{t}` is no CPU number; give a list such as 0-3,7"))
+    };
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last {
+            return Err(format!("`{part}` runs backwards"));
+        }
+        list.extend(first..=last);
+    }
+    Ok(CpuList(list))
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    const LARGEST: u64 = 1 << 30;
+    let (number, unit) = split_unit(text);
+    let factor: u64 = match unit {
+        "" | "B" => 1,
+        "k" | "kB" | "K" | "KB" => 1000,
+        "KiB" => 1 << 10,
+        "M" | "MB" => 1_000_000,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(format!("`{unit}` is no unit of size; give bytes, KiB or MiB")),
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).filter(|n| *n <= LARGEST);
+    bytes.map(|n| n as usize).ok_or_else(|| "give a whole number of bytes up to 1GiB, such as 64 or 64KiB".into())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_unit(text);
+    let factor: u64 = match unit {
+        "us" => 1_000,
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        _ => return Err("give a time with its unit, such as 500ms or 2s".into()),
+    };
+    let ns = number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
+    ns.map(Duration::from_nanos).ok_or_else(|| "give a whole number with its unit, such as 500ms or 2s".into())
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Options::command().debug_assert();
+        let options = Options::try_parse_from(["loadgen-server"]).unwrap();
+        assert_eq!(options.listen, "127.0.0.1:12345".parse().unwrap());
+        assert_eq!((options.engine.name, options.size, options.threads), ("epoll", 64, 1));
+        for engine in ENGINES {
+            let options = Options::try_parse_from(["loadgen-server", "--engine", engine.name]).unwrap();
+            assert_eq!(options.engine.name, engine.name);
+        }
+    }
+
+    #[test]
+    fn quantities_are_read_with_their_units() {
+        assert_eq!(size("64KiB"), Ok(65536));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(cpus("0-2,7"), Ok(CpuList(vec![0, 1, 2, 7])));
+        assert!(size("64 parsecs").is_err() && duration("2").is_err() && cpus("3-1").is_err());
+    }
+}

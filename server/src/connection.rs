@@ -1,0 +1,388 @@
+//! What one connection does when it may: receive, have the protocol answer, send. The engine says when that is.
+//!
+//! A connection costs its slot, and at most [`CAPACITY`] bytes of input that the protocol wants to see again and
+//! [`CAPACITY`] bytes of output that the kernel did not take: while output is pending nothing is received, so a peer
+//! that never reads costs these 128 KiB and no more (besides what the kernel's own buffers hold).
+
+use crate::pool::Pool;
+use crate::stats::Counters;
+use loadgen_core::protocol::{Next, Output, Server, ServerState, Shape};
+use loadgen_core::sys::poller::{Event, Interest};
+use loadgen_core::sys::{errno, socket};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Bytes of the receive buffer and of the output buffer, which all connections of a thread share.
+pub(crate) const CAPACITY: usize = 64 << 10;
+/// What one connection may do in a turn before the others have theirs.
+const STEPS_PER_TURN: usize = 16;
+const BYTES_PER_TURN: u64 = 256 << 10;
+/// Input that is read and thrown away after our stream has ended: closing with unread input would send a reset, and
+/// that can destroy the reply on its way.
+const DISCARDED_AT_CLOSE: u32 = 256 << 10;
+
+/// What the connections of a thread share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) protocol: Box<dyn Server>,
+    pub(crate) shape: Shape,
+    pub(crate) scratch: Box<[u8]>,
+    pub(crate) output: Output,
+    pub(crate) pool: Pool,
+    pub(crate) counters: Counters,
+}
+
+impl Shared {
+    pub(crate) fn new(protocol: Box<dyn Server>, shape: Shape) -> Self {
+        Self {
+            protocol,
+            shape,
+            scratch: vec![0; CAPACITY].into(),
+            output: Output::new(CAPACITY),
+            pool: Pool::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    fn bytes_moved(&self) -> u64 {
+        self.counters.received_bytes + self.counters.sent_bytes
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Connection {
+    socket: OwnedFd,
+    phase: Phase,
+    /// A receive may find something. Set by events; cleared by a receive that leaves nothing behind.
+    readable: bool,
+    /// The peer ended its stream, or the connection broke: a short receive is not the last word.
+    closing: bool,
+    /// The end of the peer's stream has been received.
+    ended: bool,
+    /// The protocol has more to say, without more input.
+    unfinished: bool,
+    draining: bool,
+    /// On the ready list.
+    pub(crate) queued: bool,
+    /// What the poller watches for.
+    pub(crate) interest: Interest,
+    /// Bytes of `pending` that the kernel has taken.
+    taken: u32,
+    /// Replies that end in `pending`.
+    replies: u32,
+    /// Bytes still to be received: while draining, what had arrived by then; while lingering, what is discarded.
+    left: u32,
+    state: ServerState,
+    /// Received, and to be shown to the protocol again.
+    input: Vec<u8>,
+    /// Output that the kernel did not take.
+    pending: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// Once the pending output is gone, our stream ends.
+    Closing(Cause),
+    /// Our stream has ended; waiting for the end of the peer's.
+    Lingering(Cause),
+}
+
+/// Why a connection was closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Peer,
+    Reset,
+    Error,
+    Answered,
+    ProtocolError,
+    Drained,
+    Cut,
+}
+
+impl Cause {
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Peer, Self::Reset, Self::Error, Self::Answered, Self::ProtocolError, Self::Drained, Self::Cut];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Reset => "reset",
+            Self::Error => "error",
+            Self::Answered => "answered",
+            Self::ProtocolError => "protocol_error",
+            Self::Drained => "drained",
+            Self::Cut => "cut",
+        }
+    }
+
+    fn of(error: &io::Error) -> Self {
+        match errno::name(error) {
+            "ECONNRESET" | "EPIPE" | "ECONNABORTED" | "ENOTCONN" | "ETIMEDOUT" => Self::Reset,
+            _ => Self::Error,
+        }
+    }
+}
+
+/// How a turn ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Nothing can be done before this.
+    Wait(Interest),
+    /// The budget is spent, and there is more to do.
+    Again,
+    Closed(Cause),
+}
+
+/// How a step ended.
+enum Step {
+    Go,
+    Wait(Interest),
+    Closed(Cause),
+}
+
+impl Connection {
+    /// `speaks_first`: the protocol has something to say before it has heard anything.
+    pub(crate) fn new(socket: OwnedFd, speaks_first: bool) -> Self {
+        Self {
+            socket,
+            phase: Phase::Serving,
+            readable: false,
+            closing: false,
+            ended: false,
+            unfinished: speaks_first,
+            draining: false,
+            queued: false,
+            interest: Interest::READ,
+            taken: 0,
+            replies: 0,
+            left: 0,
+            state: ServerState::default(),
+            input: Vec::new(),
+            pending: Vec::new(),
+        }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
+    pub(crate) fn is_lingering(&self) -> bool {
+        self.lingering_cause().is_some()
+    }
+
+    /// Why the connection is ending, where only the end of the peer's stream is missing.
+    pub(crate) fn lingering_cause(&self) -> Option<Cause> {
+        if let Phase::Lingering(cause) = self.phase { Some(cause) } else { None }
+    }
+
+    /// Takes note of an event and says whether it is this connection's turn. (Edge-triggered pollers also tell what
+    /// it is not waiting for.)
+    pub(crate) fn note(&mut self, event: Event) -> bool {
+        self.readable |= event.readable;
+        self.closing |= event.closing;
+        if self.pending.is_empty() { self.readable } else { event.writable }
+    }
+
+    /// Answers what has arrived until now, and nothing that arrives later; then ends.
+    pub(crate) fn drain(&mut self) {
+        if self.phase == Phase::Serving {
+            self.draining = true;
+            self.left = socket::unread(self.fd()).unwrap_or(0).try_into().unwrap_or(u32::MAX);
+            self.readable |= self.left > 0;
+        }
+    }
+
+    /// Goes on until nothing more can be done, or until it is the others' turn.
+    pub(crate) fn turn(&mut self, shared: &mut Shared) -> Turn {
+        let mut have = self.input.len();
+        if have > 0 {
+            shared.scratch[..have].copy_from_slice(&self.input);
+            shared.pool.give_back(&mut self.input);
+        }
+        let turn = match self.steps(shared, &mut have) {
+            Ok(turn) => turn,
+            Err(error) => match self.phase {
+                Phase::Lingering(cause) => Turn::Closed(cause),
+                _ => Turn::Closed(Cause::of(&error)),
+            },
+        };
+        if have > 0 && self.phase == Phase::Serving && !matches!(turn, Turn::Closed(_)) {
+            shared.pool.keep(&mut self.input, &shared.scratch[..have]);
+        }
+        turn
+    }
+
+    /// Ends without a word. What is still pending was never handed to the kernel, and its replies do not count.
+    pub(crate) fn close(mut self, cause: Cause, shared: &mut Shared) {
+        shared.pool.give_back(&mut self.input);
+        shared.pool.give_back(&mut self.pending);
+        shared.counters.closed(cause);
+        shared.counters.calls.close += 1;
+    }
+
+    /// `have` bytes of the scratch buffer are input of this connection.
+    fn steps(&mut self, shared: &mut Shared, have: &mut usize) -> io::Result<Turn> {
+        let start = shared.bytes_moved();
+        for _ in 0..STEPS_PER_TURN {
+            match self.step(shared, have)? {
+                Step::Go => {}
+                Step::Wait(interest) => return Ok(Turn::Wait(interest)),
+                Step::Closed(cause) => return Ok(Turn::Closed(cause)),
+            }
+            if shared.bytes_moved() - start >= BYTES_PER_TURN {
+                break;
+            }
+        }
+        Ok(Turn::Again)
+    }
+
+    fn step(&mut self, shared: &mut Shared, have: &mut usize) -> io::Result<Step> {
+        if !self.pending.is_empty() {
+            return self.send_pending(shared);
+        }
+        match self.phase {
+            Phase::Serving => self.go_on_serving(shared, have),
+            Phase::Closing(cause) => Ok(self.end_stream(shared, cause)),
+            Phase::Lingering(cause) => self.discard(shared, cause),
+        }
+    }
+
+    fn go_on_serving(&mut self, shared: &mut Shared, have: &mut usize) -> io::Result<Step> {
+        if self.unfinished {
+            // An endless stream has no end to wait for.
+            if self.draining && shared.shape == Shape::Download {
+                return Ok(self.begin_close(Cause::Drained));
+            }
+            return self.serve(shared, have);
+        }
+        if self.draining && (!self.readable || self.left == 0) {
+            return Ok(self.begin_close(Cause::Drained));
+        }
+        if !self.readable {
+            return Ok(Step::Wait(Interest::READ));
+        }
+        match self.receive(shared, *have)? {
+            None => Ok(Step::Go),
+            Some(n) => {
+                *have += n;
+                self.serve(shared, have)
+            }
+        }
+    }
+
+    /// Receives behind the `have` bytes of the scratch buffer; 0 bytes are the end of the peer's stream.
+    fn receive(&mut self, shared: &mut Shared, have: usize) -> io::Result<Option<usize>> {
+        let buffer = &mut shared.scratch[have..];
+        shared.counters.calls.recv += 1;
+        match socket::receive(self.socket.as_fd(), buffer) {
+            Ok(0) => {
+                self.ended = true;
+                self.readable = false;
+                Ok(Some(0))
+            }
+            Ok(n) => {
+                shared.counters.received_bytes += n as u64;
+                // epoll(7), question 9: a short receive from a stream has emptied it, unless its end is behind.
+                self.readable = n == buffer.len() || self.closing;
+                self.left = self.left.saturating_sub(n as u32);
+                Ok(Some(n))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                shared.counters.empty_receives += 1;
+                self.readable = false;
+                Ok(None)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn serve(&mut self, shared: &mut Shared, have: &mut usize) -> io::Result<Step> {
+        shared.output.clear();
+        let input = &shared.scratch[..*have];
+        let served = shared.protocol.serve(&mut self.state, input, self.ended, &mut shared.output);
+        shared.counters.requests += served.requests;
+        self.replies += served.replies as u32;
+        if served.consumed > 0 {
+            shared.scratch.copy_within(served.consumed..*have, 0);
+            *have -= served.consumed;
+        }
+        self.unfinished = served.next == Next::Flush;
+        match served.next {
+            Next::Read | Next::Close if self.ended => self.begin_close(Cause::Peer),
+            Next::Close => self.begin_close(Cause::Answered),
+            Next::Reject => self.begin_close(Cause::ProtocolError),
+            // It wants to see more than we keep.
+            Next::Read if *have == CAPACITY => self.begin_close(Cause::ProtocolError),
+            Next::Read | Next::Flush => Step::Go,
+        };
+        self.send_output(shared)
+    }
+
+    fn begin_close(&mut self, cause: Cause) -> Step {
+        self.phase = Phase::Closing(cause);
+        Step::Go
+    }
+
+    /// Sends straight from the shared output; only what the kernel does not take is copied.
+    fn send_output(&mut self, shared: &mut Shared) -> io::Result<Step> {
+        let bytes = shared.output.bytes();
+        let taken = if bytes.is_empty() { 0 } else { send(self.socket.as_fd(), bytes, &mut shared.counters)? };
+        if taken < bytes.len() {
+            shared.pool.keep(&mut self.pending, &bytes[taken..]);
+            self.taken = 0;
+            return Ok(Step::Wait(Interest::WRITE));
+        }
+        shared.counters.replies += u64::from(std::mem::take(&mut self.replies));
+        Ok(Step::Go)
+    }
+
+    fn send_pending(&mut self, shared: &mut Shared) -> io::Result<Step> {
+        let taken = send(self.socket.as_fd(), &self.pending[self.taken as usize..], &mut shared.counters)?;
+        self.taken += taken as u32;
+        if (self.taken as usize) < self.pending.len() {
+            return Ok(Step::Wait(Interest::WRITE));
+        }
+        shared.pool.give_back(&mut self.pending);
+        shared.counters.replies += u64::from(std::mem::take(&mut self.replies));
+        Ok(Step::Go)
+    }
+
+    fn end_stream(&mut self, shared: &mut Shared, cause: Cause) -> Step {
+        if self.ended {
+            return Step::Closed(cause);
+        }
+        shared.counters.calls.shutdown += 1;
+        if socket::end_stream(self.fd()).is_err() {
+            return Step::Closed(cause);
+        }
+        self.phase = Phase::Lingering(cause);
+        self.left = if self.draining { u32::MAX } else { DISCARDED_AT_CLOSE };
+        Step::Go
+    }
+
+    fn discard(&mut self, shared: &mut Shared, cause: Cause) -> io::Result<Step> {
+        if !self.readable {
+            return Ok(Step::Wait(Interest::READ));
+        }
+        self.receive(shared, 0)?;
+        Ok(if self.ended || self.left == 0 { Step::Closed(cause) } else { Step::Go })
+    }
+}
+
+/// Sends once and says how many bytes the kernel took.
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], counters: &mut Counters) -> io::Result<usize> {
+    counters.calls.send += 1;
+    let taken = match socket::send(socket, bytes) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
+        other => other?,
+    };
+    counters.sent_bytes += taken as u64;
+    counters.short_sends += u64::from(taken < bytes.len());
+    Ok(taken)
+}

@@ -1,0 +1,257 @@
+//! The readiness loop: wait, let each connection that is ready have its turn, accept. One loop for all pollers, level-
+//! and edge-triggered.
+
+use super::{LISTENER, Worker};
+use crate::acceptor::{Accepted, Acceptor, BURST, until};
+use crate::connection::{Cause, Connection, Shared, Turn};
+use crate::slab::Slab;
+use crate::stats::Counters;
+use loadgen_core::protocol::Shape;
+use loadgen_core::sys::clock;
+use loadgen_core::sys::poller::{Event, Interest, Poller};
+use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// The longest wait: a signal is noticed by another thread.
+const LONGEST_WAIT_NS: u64 = 100 * NS_PER_MS;
+/// How long a peer may take to end its stream after we ended ours.
+const LINGER_NS: u64 = 2 * NS_PER_S;
+
+/// Serves until told to stop and every connection has ended.
+pub(super) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> {
+    let Worker { listener, protocol, shape, drain, signals, ready } = worker;
+    let mut poller = P::new()?;
+    let acceptor = Acceptor::new(listener);
+    poller.add(acceptor.fd(), LISTENER, Interest::READ)?;
+    let mut readiness = Readiness {
+        poller,
+        acceptor: Some(acceptor),
+        slab: Slab::default(),
+        shared: Shared::new(protocol, shape),
+        ready: Vec::new(),
+        lingering: VecDeque::new(),
+        signals,
+        drain,
+        drain_until: None,
+    };
+    let _ = ready.send(());
+    drop(ready);
+    readiness.serve()?;
+    readiness.shared.counters.poller = readiness.poller.calls();
+    Ok(readiness.shared.counters)
+}
+
+#[derive(Debug)]
+struct Readiness<P> {
+    poller: P,
+    /// `None` once draining has begun.
+    acceptor: Option<Acceptor>,
+    slab: Slab,
+    shared: Shared,
+    /// Connections that spent their budget: they go on in the next turn, whatever the poller says.
+    ready: Vec<u64>,
+    /// Connections that wait for the end of the peer's stream, and until when, in order.
+    lingering: VecDeque<(Instant, u64)>,
+    signals: Arc<AtomicUsize>,
+    drain: Duration,
+    drain_until: Option<Instant>,
+}
+
+impl<P: Poller> Readiness<P> {
+    fn serve(&mut self) -> io::Result<()> {
+        let mut events: Vec<Event> = Vec::with_capacity(512);
+        let mut ready = Vec::new();
+        while self.drain_until.is_none() || self.slab.len() > 0 {
+            let timeout = self.timeout();
+            self.poller.wait(&mut events, Some(timeout))?;
+            self.shared.counters.waited(events.len());
+            std::mem::swap(&mut ready, &mut self.ready);
+            for event in &events {
+                self.handle(*event);
+            }
+            for token in ready.drain(..) {
+                if let Some(connection) = self.slab.get(token) {
+                    connection.queued = false;
+                    self.turn(token);
+                }
+            }
+            self.accept()?;
+            self.look_at_the_clock();
+        }
+        Ok(())
+    }
+
+    fn timeout(&self) -> Duration {
+        let paused_until = self.acceptor.as_ref().and_then(|acceptor| acceptor.paused_until);
+        let more = self.acceptor.as_ref().is_some_and(|acceptor| acceptor.more) && paused_until.is_none();
+        if more || !self.ready.is_empty() {
+            return Duration::ZERO;
+        }
+        let lingers = self.lingering.front().map(|(then, _)| *then);
+        let next = [paused_until, lingers, self.drain_until].into_iter().flatten().min();
+        Duration::from_nanos(next.map_or(LONGEST_WAIT_NS, |then| until(then).min(LONGEST_WAIT_NS)))
+    }
+
+    fn handle(&mut self, event: Event) {
+        if event.token == LISTENER {
+            if let Some(acceptor) = &mut self.acceptor {
+                acceptor.more = true;
+            }
+            return;
+        }
+        let Some(connection) = self.slab.get(event.token) else {
+            self.shared.counters.stale_events += 1;
+            return;
+        };
+        // Who is on the ready list has its turn there.
+        if connection.note(event) && !connection.queued {
+            self.turn(event.token);
+        }
+    }
+
+    fn turn(&mut self, token: u64) {
+        let Some(connection) = self.slab.get(token) else { return };
+        let lingered = connection.is_lingering();
+        match connection.turn(&mut self.shared) {
+            Turn::Closed(cause) => return self.close(token, cause),
+            Turn::Again => {
+                connection.queued = true;
+                self.ready.push(token);
+            }
+            Turn::Wait(interest) => {
+                if !P::EDGE && connection.interest != interest {
+                    connection.interest = interest;
+                    if self.poller.modify(connection.fd(), token, interest).is_err() {
+                        return self.close(token, Cause::Error);
+                    }
+                }
+            }
+        }
+        if connection.is_lingering() && !lingered && self.drain_until.is_none() {
+            self.lingering.push_back((clock::now().after(LINGER_NS), token));
+        }
+    }
+
+    fn close(&mut self, token: u64, cause: Cause) {
+        if let Some(connection) = self.slab.remove(token) {
+            self.poller.forget(connection.fd());
+            connection.close(cause, &mut self.shared);
+        }
+    }
+
+    /// Takes in what waits to be accepted, up to a burst.
+    fn accept(&mut self) -> io::Result<()> {
+        for _ in 0..BURST {
+            let Some(acceptor) = &mut self.acceptor else { return Ok(()) };
+            if !acceptor.more || acceptor.paused_until.is_some() {
+                return Ok(());
+            }
+            match acceptor.accept(&mut self.shared.counters) {
+                Accepted::Taken(socket) => self.admit(socket),
+                Accepted::Empty => acceptor.more = false,
+                Accepted::Failed => {}
+                Accepted::Exhausted(error) => {
+                    let now = clock::now();
+                    acceptor.turn_away(&mut self.shared.counters);
+                    acceptor.complain(&error, now);
+                    acceptor.pause(now);
+                    self.poller.modify(acceptor.fd(), LISTENER, Interest::NONE)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, socket: OwnedFd) {
+        let speaks_first = self.shared.shape == Shape::Download;
+        let token = self.slab.insert(Connection::new(socket, speaks_first));
+        let Some(connection) = self.slab.get(token) else { return };
+        match self.poller.add(connection.fd(), token, Interest::READ) {
+            Ok(()) => {
+                self.shared.counters.accepts += 1;
+                if speaks_first {
+                    connection.queued = true;
+                    self.ready.push(token);
+                }
+            }
+            Err(error) => {
+                let connection = self.slab.remove(token);
+                if let (Some(acceptor), Some(connection)) = (&mut self.acceptor, connection) {
+                    acceptor.complain(&error, clock::now());
+                    acceptor.reject(connection.into_socket(), &mut self.shared.counters);
+                }
+            }
+        }
+    }
+
+    fn look_at_the_clock(&mut self) {
+        let signals = self.signals.load(Ordering::Relaxed);
+        let idle = self.acceptor.as_ref().is_some_and(|acceptor| acceptor.paused_until.is_none());
+        if signals == 0 && idle && self.lingering.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        self.resume(now);
+        while self.lingering.front().is_some_and(|(then, _)| *then <= now) {
+            if let Some((_, token)) = self.lingering.pop_front() {
+                self.stop_lingering(token);
+            }
+        }
+        match self.drain_until {
+            None if signals > 0 => self.begin_drain(now),
+            Some(then) if now >= then || signals > 1 => self.cut(),
+            _ => {}
+        }
+    }
+
+    /// Accepts again once a pause is over.
+    fn resume(&mut self, now: Instant) {
+        if let Some(acceptor) = &mut self.acceptor
+            && acceptor.paused_until.is_some_and(|then| then <= now)
+        {
+            acceptor.paused_until = None;
+            acceptor.more = true;
+            let _ = self.poller.modify(acceptor.fd(), LISTENER, Interest::READ);
+        }
+    }
+
+    fn stop_lingering(&mut self, token: u64) {
+        if let Some(cause) = self.slab.get(token).and_then(|connection| connection.lingering_cause()) {
+            self.close(token, cause);
+        }
+    }
+
+    /// Nobody new; what has been received is answered; then each connection ends its stream and waits for the peer's.
+    fn begin_drain(&mut self, now: Instant) {
+        if let Some(acceptor) = self.acceptor.take() {
+            self.poller.forget(acceptor.fd());
+            self.shared.counters.calls.close += 1;
+        }
+        self.drain_until = Some(now.after(self.drain.as_nanos().try_into().unwrap_or(u64::MAX)));
+        let tokens: Vec<u64> = self.slab.tokens().collect();
+        for token in tokens {
+            if let Some(connection) = self.slab.get(token) {
+                connection.drain();
+                if !connection.queued {
+                    connection.queued = true;
+                    self.ready.push(token);
+                }
+            }
+        }
+    }
+
+    fn cut(&mut self) {
+        let tokens: Vec<u64> = self.slab.tokens().collect();
+        if !tokens.is_empty() {
+            eprintln!("loadgen-server: drain timeout: {} connections cut", tokens.len());
+        }
+        for token in tokens {
+            self.close(token, Cause::Cut);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! From options to threads and back: listeners, signals, the statistics at the end.
+
+use crate::cli::Options;
+use crate::engine::Worker;
+use crate::stats::{self, Counters};
+use loadgen_core::protocol::ServerOptions;
+use loadgen_core::result::schema::ServerStats;
+use loadgen_core::sys::{affinity, errno, limits, process, socket};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
+use std::thread::{self, JoinHandle};
+
+/// Exit codes, as in the table of all commands.
+const USAGE: u8 = 2;
+const UNWRITTEN: u8 = 6;
+const MACHINE: u8 = 7;
+
+/// As many signals as make a thread leave at once.
+const LEAVE: usize = 2;
+
+/// Why the server could not do what it was asked to: one line with the remedy, and the exit code.
+#[derive(Debug)]
+pub struct Failure {
+    pub code: u8,
+    pub message: String,
+}
+
+impl Failure {
+    fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+
+    /// What failed for want of descriptors, memory and the like.
+    fn machine(what: &str, error: &io::Error) -> Self {
+        let remedy = if errno::name(error) == "EMFILE" { "; raise `ulimit -n`" } else { "" };
+        Self::new(MACHINE, format!("{what}: {error}{remedy}"))
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, and writes the statistics.
+pub fn serve(options: &Options) -> Result<(), Failure> {
+    if let Some(parent) = options.parent {
+        process::die_with_parent(parent).map_err(|e| Failure::new(USAGE, format!("--parent {parent}: {e}")))?;
+    }
+    limits::raise_descriptors().map_err(|e| Failure::machine("cannot raise the descriptor limit", &e))?;
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| Failure::machine("cannot watch for signals", &e))?;
+    let (address, listeners) = listen(options)?;
+    warn_of_exposure(address);
+
+    let received = Arc::new(AtomicUsize::new(0));
+    let (ready, started) = mpsc::channel();
+    let workers = listeners
+        .into_iter()
+        .enumerate()
+        .map(|(index, listener)| start(options, index, listener, &received, ready.clone()))
+        .collect::<Result<Vec<_>, _>>()?;
+    drop(ready);
+
+    let handle = signals.handle();
+    // A thread that fails to start hangs up without a word; joining it says why.
+    if started.iter().count() == workers.len() {
+        announce(address);
+    } else {
+        received.store(LEAVE, Ordering::Relaxed);
+    }
+    let watch = thread::spawn(move || signals.forever().for_each(|_| _ = received.fetch_add(1, Ordering::Relaxed)));
+    let stats = join(options, workers)?;
+    handle.close();
+    let _ = watch.join();
+    options.stats.as_deref().map_or(Ok(()), |path| write_stats(&stats, path))
+}
+
+/// One listener a thread, all of one port.
+fn listen(options: &Options) -> Result<(SocketAddr, Vec<OwnedFd>), Failure> {
+    let fail = |error: io::Error| bind_failure(options.listen, &error);
+    // Alone at first: who shares the port from the start would silently share it with another server too.
+    let alone = socket::listen(options.listen, false, options.backlog).map_err(fail)?;
+    let address = socket::local_address(alone.as_fd()).map_err(fail)?;
+    if options.threads == 1 {
+        return Ok((address, vec![alone]));
+    }
+    drop(alone);
+    let listeners = (0..options.threads).map(|_| socket::listen(address, true, options.backlog).map_err(fail));
+    Ok((address, listeners.collect::<Result<_, _>>()?))
+}
+
+fn bind_failure(address: SocketAddr, error: &io::Error) -> Failure {
+    let (code, cause) = match errno::name(error) {
+        "EADDRINUSE" => (USAGE, "address in use; stop the server that has it, or give another port".into()),
+        "EACCES" => (USAGE, "permission denied; ports below 1024 are for root, give a higher one".into()),
+        "EADDRNOTAVAIL" => (USAGE, "this machine does not have that address; give one of its own".into()),
+        "EMFILE" => (MACHINE, "no descriptors left; raise `ulimit -n`".into()),
+        _ => (USAGE, error.to_string()),
+    };
+    Failure::new(code, format!("cannot listen on {address}: {cause}"))
+}
+
+fn warn_of_exposure(address: SocketAddr) {
+    if !address.ip().is_loopback() {
+        eprintln!("loadgen-server: warning: {address} can be reached from other machines, without authentication");
+    }
+}
+
+type Handle = JoinHandle<io::Result<Counters>>;
+
+fn start(
+    options: &Options,
+    index: usize,
+    listener: OwnedFd,
+    signals: &Arc<AtomicUsize>,
+    ready: Sender<()>,
+) -> Result<Handle, Failure> {
+    let protocol = options.protocol;
+    let server = (protocol.server)(&ServerOptions { size: options.size }).map_err(|e| Failure::new(USAGE, e))?;
+    let cpu = options.cpus.as_ref().map(|list| list.0[index % list.0.len()]);
+    let worker = Worker {
+        listener,
+        protocol: server,
+        shape: protocol.shape,
+        drain: options.drain,
+        signals: Arc::clone(signals),
+        ready,
+    };
+    let run = options.engine.run;
+    let body = move || {
+        if let Some(cpu) = cpu {
+            let explain = |e: io::Error| io::Error::new(e.kind(), format!("cannot pin a thread to CPU {cpu}: {e}"));
+            affinity::pin(&[cpu]).map_err(explain)?;
+        }
+        run(worker)
+    };
+    let thread = thread::Builder::new().name(format!("{}-{index}", options.engine.name));
+    thread.spawn(body).map_err(|e| Failure::machine("cannot start a thread", &e))
+}
+
+/// The one line on stdout that says that clients may come, and where.
+fn announce(address: SocketAddr) {
+    let mut stdout = io::stdout().lock();
+    // Whoever started us may not read it; that is no reason to refuse clients.
+    let _ = writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush());
+}
+
+fn join(options: &Options, workers: Vec<Handle>) -> Result<ServerStats, Failure> {
+    let mut total = ServerStats {
+        schema: "loadgen.server/1".into(),
+        engine: options.engine.name.into(),
+        protocol: options.protocol.name.into(),
+        threads: options.threads,
+        ..ServerStats::default()
+    };
+    for worker in workers {
+        let outcome = worker.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
+        let counters = outcome.map_err(|e| Failure::machine(options.engine.name, &e))?;
+        counters.add_to(&mut total, options.engine.wait_call);
+    }
+    stats::add_process(&mut total);
+    Ok(total)
+}
+
+fn write_stats(stats: &ServerStats, path: &str) -> Result<(), Failure> {
+    let mut text = serde_json::to_string_pretty(stats).map_err(|e| Failure::new(UNWRITTEN, e.to_string()))?;
+    text.push('\n');
+    let written = if path == "-" { io::stdout().write_all(text.as_bytes()) } else { std::fs::write(path, text) };
+    written.map_err(|e| Failure::new(UNWRITTEN, format!("cannot write statistics to {path}: {e}")))
+}

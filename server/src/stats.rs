@@ -1,0 +1,126 @@
+//! Counters: plain numbers of one thread, added up when the threads have ended.
+
+use crate::connection::Cause;
+use loadgen_core::result::schema::ServerStats;
+use loadgen_core::sys::clock;
+use loadgen_core::sys::poller::PollerCalls;
+use std::collections::BTreeMap;
+
+/// Classes of `events_per_wait`: 0, 1, 2-3, … 256-511, 512 and more.
+const CLASSES: usize = 11;
+
+/// What one thread did.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) accepts: u64,
+    pub(crate) accept_errors: BTreeMap<&'static str, u64>,
+    pub(crate) rejected: u64,
+    pub(crate) closes: [u64; Cause::ALL.len()],
+    pub(crate) open_at_end: u64,
+    pub(crate) requests: u64,
+    pub(crate) replies: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) sent_bytes: u64,
+    pub(crate) short_sends: u64,
+    pub(crate) empty_receives: u64,
+    pub(crate) stale_events: u64,
+    pub(crate) events: u64,
+    events_per_wait: [u64; CLASSES],
+    pub(crate) poller: PollerCalls,
+    pub(crate) calls: Calls,
+}
+
+/// System calls by kind, counted where they are made; the poller counts its own.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    pub(crate) accept: u64,
+    pub(crate) recv: u64,
+    pub(crate) send: u64,
+    pub(crate) shutdown: u64,
+    pub(crate) close: u64,
+}
+
+impl Counters {
+    /// Notes a wait that returned `events` events.
+    pub(crate) fn waited(&mut self, events: usize) {
+        self.events += events as u64;
+        self.events_per_wait[class(events)] += 1;
+    }
+
+    pub(crate) fn closed(&mut self, cause: Cause) {
+        self.closes[cause as usize] += 1;
+    }
+
+    /// Adds this thread to `total`. `wait_call` is the name of the call that waits for events.
+    pub(crate) fn add_to(&self, total: &mut ServerStats, wait_call: &str) {
+        total.accepts += self.accepts;
+        add(&mut total.accept_errors, self.accept_errors.iter().map(|(name, count)| (*name, *count)));
+        total.rejected += self.rejected;
+        add(&mut total.closes, Cause::ALL.iter().map(|cause| (cause.name(), self.closes[*cause as usize])));
+        total.open_at_end += self.open_at_end;
+        total.requests += self.requests;
+        total.replies += self.replies;
+        total.received_bytes += self.received_bytes;
+        total.sent_bytes += self.sent_bytes;
+        let calls = &self.calls;
+        add(
+            &mut total.syscalls,
+            [
+                ("accept", calls.accept),
+                ("recv", calls.recv),
+                ("send", calls.send),
+                ("shutdown", calls.shutdown),
+                ("close", calls.close),
+                (wait_call, self.poller.wait),
+                ("epoll_ctl", self.poller.control),
+            ],
+        );
+        total.short_sends += self.short_sends;
+        total.empty_receives += self.empty_receives;
+        total.stale_events += self.stale_events;
+        total.waits += self.poller.wait;
+        total.events += self.events;
+        total.events_per_wait.resize(CLASSES, 0);
+        for (sum, count) in total.events_per_wait.iter_mut().zip(self.events_per_wait) {
+            *sum += count;
+        }
+    }
+}
+
+/// Fills in what is of the whole process.
+pub(crate) fn add_process(total: &mut ServerStats) {
+    (total.cpu_user_ns, total.cpu_system_ns) = clock::process_user_system_ns();
+    total.memory_peak_bytes = memory_peak_bytes().unwrap_or(0);
+}
+
+/// Adds up by name; what never happened has no entry.
+fn add<'a>(total: &mut BTreeMap<String, u64>, counts: impl IntoIterator<Item = (&'a str, u64)>) {
+    for (name, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+        *total.entry(name.into()).or_default() += count;
+    }
+}
+
+fn class(events: usize) -> usize {
+    ((usize::BITS - events.leading_zeros()) as usize).min(CLASSES - 1)
+}
+
+fn memory_peak_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_fall_into_classes_by_powers_of_two() {
+        assert_eq!([0, 1, 2, 3, 4, 7, 8, 256, 511, 512, 9999].map(class), [0, 1, 2, 2, 3, 3, 4, 9, 9, 10, 10]);
+    }
+
+    #[test]
+    fn memory_of_this_process_is_known() {
+        assert!(memory_peak_bytes().unwrap() > 100_000);
+    }
+}

@@ -1,0 +1,147 @@
+//! The end: what had arrived is answered, the counters are exact, and nothing waits for ever.
+
+mod common;
+
+use common::{Server, echo, noise, with_every_engine};
+use std::io::{Read, Write};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+#[test]
+fn sigterm_under_load_drains_and_counts_exactly() {
+    const CLIENTS: u64 = 8;
+    const SIZE: u64 = 64;
+    with_every_engine(|engine| {
+        let server = Server::start(engine, &["--threads", "2"]);
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                let mut stream = server.connect();
+                thread::spawn(move || {
+                    let (mut sent, mut answered) = (0u64, 0u64);
+                    let mut reply = [0; SIZE as usize];
+                    loop {
+                        stream.write_all(&[5; SIZE as usize]).unwrap();
+                        sent += 1;
+                        if stream.read_exact(&mut reply).is_err() {
+                            return (sent, answered);
+                        }
+                        answered += 1;
+                    }
+                })
+            })
+            .collect();
+        thread::sleep(Duration::from_millis(300));
+        server.terminate();
+        let totals = clients.into_iter().map(|c| c.join().unwrap());
+        let (sent, answered) = totals.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        let ended = server.wait();
+        let stats = ended.stats;
+        assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+        assert_eq!((stats.accepts, stats.closes.get("drained")), (CLIENTS, Some(&CLIENTS)), "{stats:?}");
+        assert_eq!((stats.requests, stats.replies), (answered, answered));
+        assert_eq!((stats.received_bytes, stats.sent_bytes), (sent * SIZE, answered * SIZE));
+        assert!(answered > 100);
+    });
+}
+
+#[test]
+fn what_had_arrived_is_answered_before_the_end() {
+    with_every_engine(|engine| {
+        let server = Server::start(engine, &["--drain", "5s"]);
+        let bytes = noise(2 << 20);
+        let mut stream = server.connect();
+        echo(&mut stream, &bytes[..10]);
+        let mut idle = server.connect();
+        echo(&mut idle, b"idle from here on");
+        // More than the server can send before this is read, so that output is pending at the signal.
+        stream.set_nonblocking(true).unwrap();
+        let mut sent = 0;
+        while let Ok(n) = stream.write(&bytes[sent..]) {
+            sent += n;
+            if sent == bytes.len() {
+                break;
+            }
+        }
+        stream.set_nonblocking(false).unwrap();
+        thread::sleep(Duration::from_millis(50));
+        server.terminate();
+        thread::sleep(Duration::from_millis(150));
+        let mut reply = Vec::new();
+        stream.read_to_end(&mut reply).unwrap();
+        assert_eq!(idle.read(&mut [0; 8]).unwrap(), 0, "an idle connection ends at once");
+        assert!(reply.len() <= sent && reply[..] == bytes[..reply.len()]);
+        assert!(reply.len() > 1 << 19, "{} of {sent} bytes were answered", reply.len());
+        drop((stream, idle));
+        let ended = server.wait();
+        assert_eq!((ended.code, ended.stats.closes.get("drained")), (0, Some(&2)), "{:?}", ended.stats);
+        assert_eq!(ended.stats.sent_bytes, reply.len() as u64 + 27);
+    });
+}
+
+#[test]
+fn a_peer_that_does_not_end_is_cut() {
+    with_every_engine(|engine| {
+        let server = Server::start(engine, &["--drain", "200ms"]);
+        let mut stream = server.connect();
+        echo(&mut stream, b"and then I stay");
+        let ended = server.stop();
+        assert_eq!((ended.code, ended.stats.closes.get("cut")), (0, Some(&1)));
+        assert!(ended.stderr.contains("drain timeout: 1 connections cut"), "{}", ended.stderr);
+        assert!(ended.took < Duration::from_millis(1500), "{:?}", ended.took);
+
+        let server = Server::start(engine, &["--drain", "1m"]);
+        let mut stream = server.connect();
+        echo(&mut stream, b"and then I stay");
+        server.terminate();
+        thread::sleep(Duration::from_millis(200));
+        let ended = server.stop();
+        assert!(ended.took < Duration::from_millis(1500), "a second signal waits for nobody: {:?}", ended.took);
+    });
+}
+
+#[test]
+fn an_endless_stream_ends_with_the_server() {
+    if loadgen_core::protocol::by_name("chargen").is_none() {
+        eprintln!("skipped: no protocol chargen");
+        return;
+    }
+    with_every_engine(|engine| {
+        let server = Server::start(engine, &["--protocol", "chargen", "--drain", "5s"]);
+        let mut stream = server.connect();
+        let reading = thread::spawn(move || {
+            let (mut buffer, mut total) = (vec![0; 1 << 16], 0u64);
+            while let Ok(n) = stream.read(&mut buffer) {
+                total += n as u64;
+                if n == 0 {
+                    break;
+                }
+            }
+            total
+        });
+        thread::sleep(Duration::from_millis(200));
+        let ended = server.stop();
+        assert_eq!(ended.stats.sent_bytes, reading.join().unwrap());
+        assert!(ended.stats.sent_bytes > 1 << 20);
+        assert_eq!(ended.stats.closes.get("drained"), Some(&1), "{:?}", ended.stats);
+        assert!(ended.took < Duration::from_secs(2), "{:?}", ended.took);
+    });
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_one_line() {
+    let server = Server::start("epoll", &[]);
+    let address = server.address.to_string();
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_loadgen-server")).args(arguments).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    for threads in ["1", "2"] {
+        let (code, stderr) = run(&["--listen", &address, "--threads", threads]);
+        assert_eq!((code, stderr.lines().count()), (2, 1), "{stderr}");
+        assert!(stderr.contains(&format!("cannot listen on {address}: address in use; ")), "{stderr}");
+    }
+    assert_eq!(run(&["--engine", "kqueue"]).0, 2);
+    assert_eq!(run(&["--size", "0"]).0, 2);
+    assert_eq!(run(&["--help"]).0, 0);
+}

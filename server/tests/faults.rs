@@ -1,0 +1,122 @@
+//! Peers that misbehave, and machines that lack something: the server counts, and goes on serving the others.
+
+mod common;
+
+use common::{Server, echo, eventually, with_every_engine};
+use loadgen_core::sys::{limits, socket};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::Duration;
+
+#[test]
+fn a_peer_that_never_reads_costs_a_fixed_amount() {
+    const PEERS: usize = 40;
+    with_every_engine(|engine| {
+        let server = Server::start(engine, &[]);
+        echo(&mut server.connect(), b"warm");
+        let before = server.resident_bytes();
+        let block = vec![7; 1 << 20];
+        let peers: Vec<TcpStream> = (0..PEERS).map(|_| server.connect()).collect();
+        for mut peer in &peers {
+            peer.set_nonblocking(true).unwrap();
+            // Until neither this socket nor the server takes any more.
+            for _ in 0..5 {
+                while peer.write(&block).is_ok() {}
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+        echo(&mut server.connect(), b"others are served");
+        let grown = server.resident_bytes().saturating_sub(before);
+        assert!(grown < PEERS * (128 << 10) + (1 << 20), "{grown} bytes for {PEERS} peers");
+        let cpu = server.cpu();
+        thread::sleep(Duration::from_millis(300));
+        assert!(server.cpu() - cpu < Duration::from_millis(50), "it spins");
+        drop(peers);
+        let ended = server.stop();
+        assert_eq!((ended.code, ended.stats.accepts), (0, PEERS as u64 + 2));
+        assert!(ended.stats.short_sends >= PEERS as u64);
+    });
+}
+
+#[test]
+fn resets_are_counted_and_harm_nobody() {
+    with_every_engine(|engine| {
+        let server = Server::start(engine, &[]);
+        let mut faithful = server.connect();
+        echo(&mut faithful, b"before");
+        let base = server.descriptors();
+        for round in 0..300 {
+            let mut stream = server.connect();
+            if round % 3 > 0 {
+                stream.write_all(b"a request that nobody waits for").unwrap();
+            }
+            if round % 3 > 1 {
+                stream.read_exact(&mut [0; 5]).unwrap();
+            }
+            socket::reset_on_close(stream.as_fd()).unwrap();
+        }
+        echo(&mut faithful, b"after");
+        eventually("descriptors as before", || server.descriptors() == base);
+        drop(faithful);
+        thread::sleep(Duration::from_millis(30));
+        let stats = server.stop().stats;
+        assert_eq!(stats.closes.get("error"), None, "{stats:?}");
+        // The kernel tells of some as ECONNABORTED before they are accepted.
+        assert!(stats.closes["reset"] > 200, "{stats:?}");
+    });
+}
+
+#[test]
+fn without_descriptors_it_neither_dies_nor_spins_and_recovers() {
+    with_every_engine(|engine| {
+        let server = Server::start_with_descriptors(64, engine, &[]);
+        let mut faithful = server.connect();
+        echo(&mut faithful, b"before");
+        let crowd: Vec<TcpStream> = (0..200).map(|_| server.connect()).collect();
+        thread::sleep(Duration::from_millis(200));
+        let before = server.cpu();
+        for _ in 0..5 {
+            thread::sleep(Duration::from_millis(200));
+            echo(&mut faithful, b"still here");
+        }
+        let cpu = server.cpu() - before;
+        assert!(cpu < Duration::from_millis(100), "{cpu:?} of CPU time in a second");
+        drop(crowd);
+        thread::sleep(Duration::from_millis(300));
+        echo(&mut server.connect(), b"as if nothing had been");
+        drop(faithful);
+        let ended = server.stop();
+        assert_eq!(ended.code, 0);
+        assert!(ended.stats.accept_errors["EMFILE"] > 0 && ended.stats.rejected > 100, "{:?}", ended.stats);
+        assert_eq!(ended.stats.accepts + ended.stats.rejected, 202);
+        assert!(ended.stderr.lines().count() <= 4, "{}", ended.stderr);
+    });
+}
+
+#[test]
+fn select_turns_away_what_its_sets_cannot_name() {
+    const CLIENTS: usize = 1100;
+    let limit = limits::raise_descriptors().unwrap();
+    if limit < 2 * CLIENTS as u64 {
+        eprintln!("skipped: needs {} descriptors, has {limit}", 2 * CLIENTS);
+        return;
+    }
+    let server = Server::start("select", &[]);
+    let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| server.connect()).collect();
+    let turned_away = clients.iter_mut().skip(900).filter_map(|client| {
+        let served = client.write_all(b"x").and_then(|()| client.read_exact(&mut [0]));
+        served.is_err().then_some(())
+    });
+    let turned_away = turned_away.count() as u64;
+    assert!(turned_away >= 76, "{turned_away} turned away");
+    clients[..900].iter_mut().for_each(|client| echo(client, b"served"));
+    clients.truncate(500);
+    thread::sleep(Duration::from_millis(100));
+    echo(&mut server.connect(), b"room again");
+    drop(clients);
+    let ended = server.stop();
+    assert_eq!((ended.code, ended.stats.rejected), (0, turned_away), "{}", ended.stderr);
+    assert!(ended.stderr.contains("use poll or epoll"), "{}", ended.stderr);
+}

@@ -1,0 +1,37 @@
+//! The names of the errors that socket calls give.
+
+use std::io;
+
+/// The name of a system error (`EMFILE`); `other` where it is none of those that a socket call is known to give.
+pub fn name(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EACCES) => "EACCES",
+        Some(libc::EADDRINUSE) => "EADDRINUSE",
+        Some(libc::EADDRNOTAVAIL) => "EADDRNOTAVAIL",
+        Some(libc::EAGAIN) => "EAGAIN",
+        Some(libc::EBADF) => "EBADF",
+        Some(libc::ECONNABORTED) => "ECONNABORTED",
+        Some(libc::ECONNREFUSED) => "ECONNREFUSED",
+        Some(libc::ECONNRESET) => "ECONNRESET",
+        Some(libc::EHOSTDOWN) => "EHOSTDOWN",
+        Some(libc::EHOSTUNREACH) => "EHOSTUNREACH",
+        Some(libc::EINTR) => "EINTR",
+        Some(libc::EINVAL) => "EINVAL",
+        Some(libc::EMFILE) => "EMFILE",
+        Some(libc::ENETDOWN) => "ENETDOWN",
+        Some(libc::ENETUNREACH) => "ENETUNREACH",
+        Some(libc::ENFILE) => "ENFILE",
+        Some(libc::ENOBUFS) => "ENOBUFS",
+        Some(libc::ENOMEM) => "ENOMEM",
+        Some(libc::ENONET) => "ENONET",
+        Some(libc::ENOPROTOOPT) => "ENOPROTOOPT",
+        Some(libc::ENOSPC) => "ENOSPC",
+        Some(libc::ENOTCONN) => "ENOTCONN",
+        Some(libc::EOPNOTSUPP) => "EOPNOTSUPP",
+        Some(libc::EPERM) => "EPERM",
+        Some(libc::EPIPE) => "EPIPE",
+        Some(libc::EPROTO) => "EPROTO",
+        Some(libc::ETIMEDOUT) => "ETIMEDOUT",
+        _ => "other",
+    }
+}
