@@ -1,6 +1,8 @@
 //! `loadgen`: puts load on a server and says what it can take.
 
 #![forbid(unsafe_code)]
+// Nothing is reachable from outside a program; `pub` says what a module offers to the others.
+#![allow(unreachable_pub)]
 
 mod assemble;
 mod cli;
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => command::run::run(&args, typed),
         Command::Report(args) => command::report::run(&args),
-        Command::Server { args } => return loadgen_server::main_with(args.into_iter()),
+        Command::Server { args } => return loadgen_server::main_with(std::iter::once("loadgen server".into()).chain(args)),
     };
     let exit = outcome.unwrap_or_else(|failure| {
         eprintln!("{failure}");

@@ -198,6 +198,7 @@ fn config(plan: &Plan, remote: SocketAddr, index: u64, origin: Instant) -> Confi
     let turn = index as usize % sources.len().max(1);
     sources.rotate_left(turn);
     Config {
+        shape: plan.protocol.shape,
         remote,
         sources,
         active: share(plan.connections) as usize,

@@ -1,7 +1,9 @@
 //! The report file `loadgen.result/1`: its types, reading, and atomic writing.
 
+pub mod hash;
 pub mod read;
 pub mod schema;
 pub mod write;
 
+pub use hash::fnv1a_hex;
 pub use schema::*;

@@ -25,6 +25,7 @@ use window::Window;
 /// What a session is to do. Counts are this worker's share.
 #[derive(Clone, Debug)]
 pub struct Config {
+    pub shape: Shape,
     pub remote: SocketAddr,
     /// Local addresses to connect from, in turn; none: the kernel's choice.
     pub sources: Vec<SocketAddr>,
@@ -156,7 +157,7 @@ pub struct Session {
 impl Session {
     pub fn new(config: Config, client: Box<dyn Client>) -> Self {
         let capacity = config.active + config.idle;
-        let (shape, depth) = (client.shape(), config.depth.max(1));
+        let (shape, depth) = (config.shape, config.depth.max(1));
         let request_len = client.request().len();
         let wire = client.request().repeat(depth);
         let (budget, owed, flags) = match config.stop_rule {
