@@ -1,0 +1,124 @@
+"""What the benchmarks share: programs pinned to CPUs, figures read from outside, tables spliced into the README.
+
+Nothing here asks a load generator how fast it was. The server's own counter, CPU time and memory from /proc are read
+at two moments in the middle of each run, in the same way for every tool.
+"""
+
+import datetime
+import os
+import pathlib
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SERVER_CPU, CLIENT_CPU = "0", "1"
+
+
+def build():
+    subprocess.run(["cargo", "build", "--release", "--workspace", "--examples"], cwd=ROOT, check=True)
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+    return target / "loadgen", target / "loadgen-server", target / "examples" / "yardstick"
+
+
+def machine_name():
+    """A short name for a results folder: CPUs, kernel, architecture."""
+    kernel = ".".join(re.findall(r"\d+", platform.release())[:2])
+    return f"{os.cpu_count()}cpu-linux{kernel}-{platform.machine()}"
+
+
+def results_folder(what):
+    """A new folder; an earlier run of the same day is never overwritten."""
+    stem = ROOT / "results" / f"{datetime.datetime.now(datetime.UTC).date()}-{machine_name()}"
+    for n in range(1, 100):
+        folder = stem / (what if n == 1 else f"{what}-{n}")
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            return folder
+    sys.exit("a hundred runs in one day: move some of them away")
+
+
+def pinned(cpu, command):
+    return ["taskset", "-c", cpu, *map(str, command)]
+
+
+class Nginx:
+    """One worker on the server's CPU, which never closes a connection."""
+
+    def __enter__(self):
+        self.folder = tempfile.TemporaryDirectory()
+        place = pathlib.Path(self.folder.name)
+        (place / "nginx.conf").write_text(f"""
+            daemon off; worker_processes 1; worker_rlimit_nofile 19900; pid {place}/pid; error_log {place}/error;
+            events {{ worker_connections 19800; }}
+            http {{
+                access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; gzip off;
+                client_body_temp_path {place}/body; proxy_temp_path {place}/proxy; fastcgi_temp_path {place}/fcgi;
+                uwsgi_temp_path {place}/uwsgi; scgi_temp_path {place}/scgi;
+                server {{
+                    listen 127.0.0.1:18080 backlog=4096;
+                    location / {{ return 200 "{'x' * 64}"; }}
+                    location /status {{ stub_status; }}
+                }}
+            }}""")
+        self.process = subprocess.Popen(pinned(SERVER_CPU, ["nginx", "-e", place / "error", "-c", place / "nginx.conf"]))
+        self.address = "127.0.0.1:18080"
+        for _ in range(100):
+            try:
+                self.requests()
+                return self
+            except OSError:
+                time.sleep(0.05)
+        sys.exit("nginx did not start")
+
+    def requests(self):
+        """nginx's own count of requests (its third figure); the question itself is one of them."""
+        with urllib.request.urlopen(f"http://{self.address}/status", timeout=10) as reply:
+            return int(reply.read().split()[9])
+
+    def connections(self):
+        with urllib.request.urlopen(f"http://{self.address}/status", timeout=10) as reply:
+            return int(reply.read().split()[2])
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.wait()
+        self.folder.cleanup()
+
+
+def cpu_ns(pid):
+    """CPU time of all threads of a process (/proc/PID/task/*/schedstat, nanoseconds)."""
+    total = 0
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        total += int((task / "schedstat").read_text().split()[0])
+    return total
+
+
+def peak_memory_bytes(pid):
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
+def spread(values):
+    """Median, and the least and the greatest."""
+    return statistics.median(values), min(values), max(values)
+
+
+def ratio(values):
+    middle, least, greatest = spread(values)
+    return f"{middle:.2f} ({least:.2f} to {greatest:.2f})"
+
+
+def splice(marker, text):
+    """Replaces what stands between a pair of markers in the README."""
+    readme = ROOT / "README.md"
+    pattern = re.compile(rf"(<!-- BEGIN: {marker} -->).*?(<!-- END: {marker} -->)", re.S)
+    old = readme.read_text()
+    if not pattern.search(old):
+        sys.exit(f"README.md has no marker {marker}")
+    readme.write_text(pattern.sub(lambda m: f"{m[1]}\n{text}\n{m[2]}", old))
