@@ -1,1 +1,47 @@
-fn main() {}
+//! `loadgen`: puts load on a server and says what it can take.
+
+#![forbid(unsafe_code)]
+
+mod assemble;
+mod cli;
+mod command;
+mod embedded;
+mod engine;
+mod failure;
+mod plan;
+mod preflight;
+mod progress;
+mod run;
+mod session;
+mod tally;
+mod target;
+mod timers;
+mod verdict;
+mod worker;
+
+use cli::{Cli, Command};
+use failure::Exit;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let typed = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let cli = match Cli::parse_args(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(error.exit_code() as u8);
+        }
+    };
+    let outcome = match cli.command {
+        Command::Run(args) => command::run::run(&args, typed),
+        Command::Report(args) => command::report::run(&args),
+        Command::Server { args } => return loadgen_server::main_with(args.into_iter()),
+    };
+    let exit = outcome.unwrap_or_else(|failure| {
+        eprintln!("{failure}");
+        failure.exit
+    });
+    if exit == Exit::Done { ExitCode::SUCCESS } else { ExitCode::from(exit as u8) }
+}

@@ -1,0 +1,222 @@
+//! Puts a report together from what was planned and what was counted.
+
+use crate::plan::Plan;
+use crate::run::Run;
+use crate::tally::{Counts, SERIES_COLUMNS, SERIES_INTERVAL_NS, Second, Tally};
+use crate::verdict;
+use loadgen_core::histogram::Recorder;
+use loadgen_core::machine;
+use loadgen_core::protocol::Shape;
+use loadgen_core::result::{self, *};
+use loadgen_core::time::{Instant, NS_PER_S};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// What is known beside the run itself.
+#[derive(Debug)]
+pub struct Circumstances {
+    pub command: Vec<String>,
+    pub started_at: String,
+    pub remote: SocketAddr,
+    pub machine: Machine,
+    pub server: Option<ServerStats>,
+    pub kernel: BTreeMap<String, i64>,
+}
+
+pub fn report(plan: &Plan, run: &Run, around: Circumstances) -> Report {
+    let tally = &run.tally;
+    let embedded = plan.target.is_none();
+    let mut report = Report {
+        schema: result::SCHEMA.to_owned(),
+        tool: Tool { name: "loadgen".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        command: around.command,
+        started_at: around.started_at,
+        partial: run.interrupted.is_some() || run.gave_up.is_some(),
+        scenario: scenario(plan, around.remote),
+        environment: Environment { server: embedded.then(|| around.machine.clone()), client: around.machine },
+        phases: phases(plan, run),
+        throughput: throughput(tally),
+        ledger: Ledger { whole_run: Some(Box::new(ledger(&tally.whole))), ..ledger(&tally.window) },
+        connections: connections(plan, tally),
+        errors: errors(tally),
+        latency: latency(tally),
+        series: Series {
+            interval_ns: SERIES_INTERVAL_NS,
+            columns: SERIES_COLUMNS.map(str::to_owned).to_vec(),
+            rows: tally.seconds.iter().map(Second::row).collect(),
+        },
+        cpu: cpu(run, around.server.as_ref()),
+        server: around.server,
+        kernel: around.kernel,
+        engine: engine(plan, tally),
+        verdict: Verdict { state: VerdictState::Valid, reasons: Vec::new() },
+        labels: plan.labels.clone(),
+        shard: None,
+        ab: None,
+    };
+    report.verdict = verdict::judge(&report);
+    report
+}
+
+fn scenario(plan: &Plan, remote: SocketAddr) -> Scenario {
+    let target = plan.target.as_ref().map_or_else(|| remote.to_string(), |target| target.typed.clone());
+    let mut scenario = Scenario {
+        hash: String::new(),
+        protocol: plan.protocol.name.to_owned(),
+        target,
+        resolved: plan.resolved.iter().map(SocketAddr::to_string).collect(),
+        engine: plan.engine.name.to_owned(),
+        server_engine: plan.target.is_none().then(|| plan.server_engine.clone()),
+        connections: plan.connections,
+        idle_connections: plan.idle,
+        threads: plan.threads,
+        mode: "closed".to_owned(),
+        rate_per_s: None,
+        arrival: None,
+        pipeline: plan.pipeline,
+        size_bytes: plan.size,
+        request_hash: request_hash(plan),
+        requests_per_connection: plan.requests_per_connection.map(u64::from),
+        timeout_ns: plan.timeout_ns,
+        seed: plan.seed,
+        warmup_ns: if plan.requests().is_some() { 0 } else { plan.warmup_ns },
+        duration_ns: plan.duration_ns(),
+        requests: plan.requests(),
+    };
+    scenario.hash = scenario.digest();
+    scenario
+}
+
+/// A digest of the request as it would be sent to a host called `localhost`.
+fn request_hash(plan: &Plan) -> String {
+    let options = loadgen_core::protocol::ClientOptions { authority: "localhost".to_owned(), ..plan.client_options.clone() };
+    (plan.protocol.client)(&options).map_or(String::new(), |client| result::fnv1a_hex(client.request()))
+}
+
+fn phases(plan: &Plan, run: &Run) -> Phases {
+    let tally = &run.tally;
+    let from = tally.window_from;
+    let to = tally.window_to.or(from);
+    let counted = plan.requests().is_some();
+    let ramp_end = if counted { Some(run.origin) } else { run.went };
+    let length = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
+        (Some(from), Some(to)) => to.since(from),
+        _ => 0,
+    };
+    Phases {
+        ramp_ns: ramp_end.unwrap_or(run.ended).since(run.origin),
+        warmup_ns: length(ramp_end, from),
+        measure_ns: length(from, to),
+        drain_ns: length(to, Some(run.ended)),
+    }
+}
+
+fn throughput(tally: &Tally) -> Throughput {
+    let window_ns = match (tally.window_from, tally.window_to) {
+        (Some(from), Some(to)) => to.since(from),
+        _ => 0,
+    };
+    let rate = |count: u64| {
+        let (count, window) = (u128::from(count), u128::from(window_ns));
+        (count * u128::from(NS_PER_S) + window / 2).checked_div(window).unwrap_or(0) as u64
+    };
+    Throughput {
+        requests_per_s: rate(tally.window_replies),
+        replies: tally.window_replies,
+        sent_bytes_per_s: rate(tally.window_bytes.sent),
+        received_bytes_per_s: rate(tally.window_bytes.received),
+        window_ns,
+    }
+}
+
+fn ledger(counts: &Counts) -> Ledger {
+    Ledger {
+        scheduled: counts.scheduled,
+        unsent: counts.unsent,
+        sent: counts.sent,
+        ok: counts.ok,
+        errors: owned(&counts.errors),
+        in_flight_at_end: counts.in_flight,
+        whole_run: None,
+    }
+}
+
+fn owned(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
+    counts.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect()
+}
+
+fn connections(plan: &Plan, tally: &Tally) -> Connections {
+    let counts = &tally.connections;
+    Connections {
+        requested: plan.total_connections(),
+        established: counts.established,
+        served: counts.served,
+        alive_at_end: counts.alive_at_end,
+        attempts: counts.attempts,
+        opened: counts.opened,
+        failed: owned(&counts.failed),
+        unfinished: counts.unfinished,
+        closed: counts.closed,
+        closed_by_server: counts.closed_by_server,
+        lost: counts.lost,
+    }
+}
+
+fn errors(tally: &Tally) -> Vec<ErrorRow> {
+    let mut rows: Vec<ErrorRow> = tally
+        .errors
+        .iter()
+        .map(|error| ErrorRow {
+            kind: error.kind.to_owned(),
+            phase: error.phase.name().to_owned(),
+            count: error.count,
+            first_at_ns: error.first_at_ns,
+            first: error.first.clone(),
+        })
+        .collect();
+    rows.sort_by_key(|row| (row.first_at_ns, row.kind.clone()));
+    rows
+}
+
+fn latency(tally: &Tally) -> Latency {
+    Latency {
+        response: tally.response.report(),
+        service: tally.service.report(),
+        connect: Recorder::report(&tally.connect),
+        backlog_wait: None,
+        generator_lag: None,
+        censored: tally.censored,
+    }
+}
+
+fn cpu(run: &Run, server: Option<&ServerStats>) -> Cpu {
+    let tally = &run.tally;
+    let window_ns = throughput(tally).window_ns;
+    let per_request = |ns: u64| ns.checked_div(tally.window_replies);
+    let used = &tally.window_cpu;
+    Cpu {
+        client_ns_per_request: per_request(used.total_ns),
+        server_ns_per_request: run.server_cpu_ns.and_then(per_request),
+        client_ns: used.total_ns,
+        client_user_ns: used.user_ns,
+        client_system_ns: used.system_ns,
+        server_ns: run.server_cpu_ns,
+        client_thread_max_percent: (tally.window_cpu_max_ns * 100).checked_div(window_ns).unwrap_or(0),
+        client_memory_bytes: machine::peak_memory_bytes(None).unwrap_or(0),
+        server_memory_bytes: server.map(|stats| stats.memory_peak_bytes),
+    }
+}
+
+fn engine(plan: &Plan, tally: &Tally) -> EngineStats {
+    let counters = &tally.engine;
+    let calls: u64 = counters.syscalls.values().sum();
+    let replies = if plan.protocol.shape == Shape::Exchange { tally.whole.ok } else { 0 };
+    EngineStats {
+        name: plan.engine.name.to_owned(),
+        instead_of: None,
+        syscalls: owned(&counters.syscalls),
+        syscalls_per_1000_requests: (calls * 1000).checked_div(replies),
+        events: counters.events,
+        waits: counters.waits,
+    }
+}

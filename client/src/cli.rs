@@ -1,0 +1,179 @@
+//! What was typed. Parsing does nothing; what it means is worked out in `plan`.
+
+use clap::{Args, Parser, Subcommand};
+use loadgen_core::units;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// A load generator whose numbers can be trusted.
+#[derive(Debug, Parser)]
+#[command(name = "loadgen", version, max_term_width = 100)]
+#[command(after_help = "Without a command, `run` is meant; without --target, it starts a server of its own.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Put load on a target and write a report
+    Run(Box<RunArgs>),
+    /// Print a report file in another format
+    Report(ReportArgs),
+    /// Run the reference server (the same as `loadgen-server`)
+    #[command(disable_help_flag = true)]
+    Server {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+}
+
+impl Cli {
+    /// Parses a command line; `run` may be left out.
+    pub fn parse_args(mut args: Vec<OsString>) -> Result<Self, clap::Error> {
+        let first = args.get(1).and_then(|arg| arg.to_str()).unwrap_or("--conns");
+        let is_command = ["run", "report", "server", "help", "--version", "-V"].contains(&first);
+        if !is_command && args.len() > 1 || args.len() == 1 {
+            args.insert(1, "run".into());
+        }
+        Self::try_parse_from(args)
+    }
+}
+
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// host:port (TCP echo) or a URL: tcp:// http:// discard:// chargen://; none: a server of our own
+    #[arg(short = 'T', long, value_name = "TARGET")]
+    pub target: Option<String>,
+    /// The same, without the flag
+    #[arg(value_name = "TARGET", conflicts_with = "target", hide_short_help = true)]
+    pub positional_target: Option<String>,
+    /// Connections that carry load, e.g. 100 or 10k
+    #[arg(short, long, value_name = "N", default_value = "100", value_parser = units::parse_count)]
+    pub conns: u64,
+    /// Length of the measured window, e.g. 10s [default: 10s]
+    #[arg(short, long, value_name = "T", value_parser = units::parse_duration_ns)]
+    pub duration: Option<u64>,
+    /// Stop after N requests instead; the whole run is measured
+    #[arg(short = 'n', long, value_name = "N", value_parser = units::parse_count)]
+    pub requests: Option<u64>,
+    /// Time under load before the window opens [default: 1s]
+    #[arg(long, value_name = "T", value_parser = units::parse_duration_ns)]
+    pub warmup: Option<u64>,
+    /// Threads, each with its share of the connections
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = units::parse_count)]
+    pub threads: u64,
+    /// Requests in flight on one connection
+    #[arg(short, long, value_name = "N", default_value = "1", value_parser = units::parse_count)]
+    pub pipeline: u64,
+    /// Payload of a request (echo), a block (discard), an embedded server's HTTP body
+    #[arg(short, long, value_name = "BYTES", value_parser = units::parse_size)]
+    pub size: Option<u64>,
+    /// Give a request or a connection attempt up after this long
+    #[arg(long, value_name = "T", default_value = "5s", value_parser = units::parse_duration_ns)]
+    pub timeout: u64,
+    /// Further connections: opened, proved with one request, then idle
+    #[arg(long, value_name = "N", default_value = "0", value_parser = units::parse_count)]
+    pub idle: u64,
+    /// Close a connection after N requests and open it anew (churn)
+    #[arg(long, value_name = "N", value_parser = units::parse_count)]
+    pub requests_per_conn: Option<u64>,
+    /// Connection attempts a second, at most
+    #[arg(long, value_name = "N", value_parser = units::parse_count)]
+    pub connect_rate: Option<u64>,
+    /// Connections started but not yet answered, at most
+    ///
+    /// A handshake ends in the kernel, before the server has accepted: faster than this, connections pile up in the
+    /// accept queue (nginx: 511) and are dropped there. The bound holds for reconnects too.
+    #[arg(long, value_name = "N", default_value = "256", value_parser = units::parse_count, hide_short_help = true)]
+    pub max_unproven: u64,
+    /// Connect from these local addresses in turn [default for a loopback target: one for 8,000 connections]
+    #[arg(long, value_name = "IP", value_delimiter = ',', hide_short_help = true)]
+    pub source: Vec<std::net::IpAddr>,
+    /// Engine of the client
+    #[arg(long, value_name = "NAME", default_value = "epoll")]
+    pub engine: String,
+    /// Engine of the embedded server: epoll, epoll-et, poll, select
+    #[arg(long, value_name = "NAME", default_value = "epoll")]
+    pub server_engine: String,
+    /// Threads of the embedded server
+    #[arg(long, value_name = "N", default_value = "1", value_parser = units::parse_count, hide_short_help = true)]
+    pub server_threads: u64,
+    /// Protocol, where the target does not choose it: echo, http, discard, chargen
+    #[arg(long, value_name = "NAME")]
+    pub protocol: Option<String>,
+    /// HTTP method
+    #[arg(short = 'X', long, value_name = "M", default_value = "GET", hide_short_help = true)]
+    pub method: String,
+    /// HTTP header line, e.g. -H 'Accept: text/html'; may be repeated
+    #[arg(short = 'H', long = "header", value_name = "LINE")]
+    pub headers: Vec<String>,
+    /// HTTP request body; @FILE reads it from a file
+    #[arg(long, value_name = "TEXT", hide_short_help = true)]
+    pub body: Option<String>,
+    /// HTTP path and query [default: that of the target URL]
+    #[arg(long, value_name = "PATH", hide_short_help = true)]
+    pub path: Option<String>,
+    /// Pin the client's threads to these CPUs, e.g. 1 or 2,3
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub cpus: Vec<usize>,
+    /// Pin nothing (an embedded server and the client are kept apart otherwise)
+    #[arg(long, conflicts_with = "cpus", hide_short_help = true)]
+    pub no_pin: bool,
+    /// Seed of everything random
+    #[arg(long, value_name = "N", default_value = "1", value_parser = units::parse_count, hide_short_help = true)]
+    pub seed: u64,
+    /// A label for the report, KEY=VALUE; may be repeated
+    #[arg(long = "label", value_name = "K=V", hide_short_help = true)]
+    pub labels: Vec<String>,
+    /// Where the report goes; - is standard output [default: results/<UTC time>-<what>.json]
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    /// What is printed on standard output: text, json, csv
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub format: String,
+    /// Exit with 5 when the verdict is invalid
+    #[arg(long)]
+    pub strict: bool,
+    /// No progress line and no notes
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct ReportArgs {
+    /// Report files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// text, json, csv
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub format: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_table_of_flags_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_may_be_left_out() {
+        for line in [vec!["loadgen", "--conns", "10k"], vec!["loadgen", "run", "-c", "10000"]] {
+            let cli = Cli::parse_args(line.iter().map(OsString::from).collect()).unwrap();
+            let Command::Run(run) = cli.command else { panic!("not run") };
+            assert_eq!(run.conns, 10_000);
+        }
+    }
+
+    #[test]
+    fn short_help_fits_one_screen() {
+        let mut command = Cli::command();
+        let run = command.find_subcommand_mut("run").unwrap();
+        let lines = run.render_help().to_string().lines().count();
+        assert!(lines <= 40, "{lines} lines");
+    }
+}

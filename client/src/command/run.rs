@@ -1,0 +1,148 @@
+//! `loadgen run`: plan, pre-flight, run, report.
+
+use crate::assemble::{self, Circumstances};
+use crate::cli::RunArgs;
+use crate::embedded::Embedded;
+use crate::failure::{Exit, Failure};
+use crate::plan::Plan;
+use crate::preflight;
+use crate::run::{self, Run};
+use loadgen_core::machine::{self, KernelCounters};
+use loadgen_core::result::{Report, ServerStats, VerdictState, write};
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
+    let plan = Plan::new(args)?;
+    let started_at = write::timestamp(SystemTime::now());
+    let path = output_path(&plan, &started_at);
+    if let Some(path) = &path {
+        write::probe(path).map_err(|error| not_written(path, &error))?;
+    }
+    let machine = machine::describe();
+    let kernel = KernelCounters::read();
+    let server = match plan.target {
+        Some(_) => None,
+        None => {
+            preflight::check(&plan, &SocketAddr::from(([127, 0, 0, 1], 0)))?;
+            Some(Embedded::start(&plan)?)
+        }
+    };
+    let remote = match &server {
+        Some(server) => server.address,
+        None => reachable(&plan)?,
+    };
+    preflight::check(&plan, &remote)?;
+    let run = run::run(&plan, remote, server.as_ref())?;
+    let kernel = KernelCounters::read().since(&kernel);
+    let mut notes = run.notes.clone();
+    let server = stop(server, &mut notes);
+    let report = assemble::report(&plan, &run, Circumstances { command, started_at, remote, machine, server, kernel });
+    if !plan.quiet {
+        notes.iter().for_each(|note| eprintln!("note: {note}"));
+    }
+    deliver(&plan, &report, path.as_deref())?;
+    Ok(exit(&plan, &run, &report))
+}
+
+/// Where the report goes; `None`: standard output.
+fn output_path(plan: &Plan, started_at: &str) -> Option<PathBuf> {
+    match &plan.output {
+        None => Some(write::default_path(started_at, plan.protocol.name)),
+        Some(path) if path.as_os_str() == "-" => None,
+        Some(path) => Some(path.clone()),
+    }
+}
+
+fn not_written(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::NotWritten, format!("cannot write the report to {}: {error}", path.display()))
+        .help("choose another place with --output, or --output - for standard output")
+}
+
+/// The address to use. A name with several is tried in order, with one connection each, outside the measurement; a
+/// single address is left to the run itself.
+fn reachable(plan: &Plan) -> Result<SocketAddr, Failure> {
+    if let [only] = plan.resolved[..] {
+        return Ok(only);
+    }
+    let timeout = Duration::from_nanos(plan.timeout_ns);
+    let mut last = None;
+    for address in &plan.resolved {
+        match TcpStream::connect_timeout(address, timeout) {
+            Ok(_) => return Ok(*address),
+            Err(error) => last = Some(format!("{address}: {error}")),
+        }
+    }
+    let why = last.unwrap_or_else(|| "its name resolved to no address".to_owned());
+    Err(Failure::new(Exit::Unreachable, format!("the target could not be reached: {why}")))
+}
+
+fn stop(server: Option<Embedded>, notes: &mut Vec<String>) -> Option<ServerStats> {
+    match server?.stop() {
+        Ok(stats) => Some(stats),
+        Err(error) => {
+            notes.push(format!("{error}; the report is without its counters"));
+            None
+        }
+    }
+}
+
+/// Writes the file first: what is on the terminal scrolls away, and a closed pipe must not cost the report.
+fn deliver(plan: &Plan, report: &Report, path: Option<&Path>) -> Result<(), Failure> {
+    let text = (plan.format.render)(report);
+    let Some(path) = path else {
+        // The report itself has standard output; the summary goes beside it.
+        print(&loadgen_core::report::json::render(report))?;
+        if !plan.quiet {
+            eprint!("{text}");
+        }
+        return Ok(());
+    };
+    let written = write::write_atomically(path, report).map_err(|error| not_written(path, &error));
+    print(&text)?;
+    written?;
+    if !plan.quiet {
+        eprintln!("report: {}", path.display());
+    }
+    Ok(())
+}
+
+/// Prints on standard output. A reader who has gone away (`| head`) is no error.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::NotWritten, format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
+    let connections = &report.connections;
+    let whole = report.ledger.whole_run.as_ref();
+    let failed_requests = whole.is_some_and(|whole| !whole.errors.is_empty());
+    let failed_connections = !connections.failed.is_empty() || connections.lost > 0;
+    let short = connections.served < connections.requested;
+    match run.interrupted {
+        Some(signal_hook::consts::SIGTERM) => return Exit::Terminated,
+        Some(_) => return Exit::Interrupted,
+        None => {}
+    }
+    if connections.established == 0 {
+        if let Some(first) = report.errors.first() {
+            eprintln!("error: the target could not be reached: {}", first.first);
+            eprintln!("  help: is it running, and is {} its address?", report.scenario.target);
+        }
+        return Exit::Unreachable;
+    }
+    if plan.strict && report.verdict.state == VerdictState::Invalid {
+        return Exit::Invalid;
+    }
+    if failed_requests || failed_connections || short || run.gave_up.is_some() {
+        return Exit::Failures;
+    }
+    Exit::Done
+}

@@ -1,0 +1,79 @@
+//! Engines move bytes, and nothing else: what is sent, when it was due and what latency means is the session's.
+//!
+//! An engine is one file and one line in [`ENGINES`]. It drives connections that are called by slot numbers
+//! `0..capacity`; whatever it learns from the kernel it tells the [`Handler`], and the handler answers by calling [`Io`].
+
+pub mod epoll;
+
+use crate::worker::{Task, Tally};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The table of `--engine`.
+pub static ENGINES: &[Entry] = &[Entry { name: "epoll", about: "edge-triggered epoll(7), the default", run: epoll::run }];
+
+/// One line of the table.
+#[derive(Debug)]
+pub struct Entry {
+    pub name: &'static str,
+    pub about: &'static str,
+    /// Runs one worker thread's task on this engine, to its end.
+    pub run: fn(Task) -> io::Result<Tally>,
+}
+
+/// An engine: it waits, and tells a handler what happened.
+pub trait Engine {
+    type Io: Io;
+
+    /// What a handler may do, between two turns.
+    fn io(&mut self) -> &mut Self::Io;
+
+    /// Waits until something happened or `timeout` has passed, and tells `handler` all of it.
+    fn turn(&mut self, timeout: Duration, handler: &mut impl Handler<Self::Io>) -> io::Result<()>;
+
+    fn counters(&self) -> Counters;
+}
+
+/// What a handler may ask of an engine.
+pub trait Io {
+    /// Starts a connection; [`Handler::connected`] tells its outcome unless this fails at once.
+    fn connect(&mut self, slot: u32, remote: &SocketAddr, source: Option<&SocketAddr>) -> io::Result<()>;
+
+    /// Hands bytes to the kernel and says how many it took. After less than all, [`Handler::writable`] says when to go
+    /// on.
+    fn send(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Ends our stream; the peer's goes on until [`Handler::ended`].
+    fn end_stream(&mut self, slot: u32);
+
+    /// Closes, at once; nothing more is told about this connection.
+    fn close(&mut self, slot: u32);
+
+    /// Has [`Handler::writable`] called in the next turn, so that an endless sender lets others have theirs.
+    fn resume(&mut self, slot: u32);
+}
+
+/// What an engine tells.
+pub trait Handler<I: Io> {
+    /// A connection attempt came to its end.
+    fn connected(&mut self, io: &mut I, slot: u32, outcome: io::Result<()>);
+
+    /// Bytes arrived, just now.
+    fn received(&mut self, io: &mut I, slot: u32, bytes: &[u8]);
+
+    /// The kernel has room for more of ours.
+    fn writable(&mut self, io: &mut I, slot: u32);
+
+    /// The peer ended its stream, or the connection broke. Everything that had arrived before was told before.
+    fn ended(&mut self, io: &mut I, slot: u32, cause: Option<io::Error>);
+}
+
+/// What an engine counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub syscalls: BTreeMap<&'static str, u64>,
+    pub waits: u64,
+    pub events: u64,
+}

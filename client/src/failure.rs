@@ -1,0 +1,51 @@
+//! How a command ends when it does not end well: one clear line, a remedy, and the exit status of DESIGN's table.
+
+use std::fmt;
+
+/// Exit status, one table for all commands (README, "Exit status").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    Done = 0,
+    Usage = 2,
+    Unreachable = 3,
+    Failures = 4,
+    Invalid = 5,
+    NotWritten = 6,
+    Machine = 7,
+    Interrupted = 130,
+    Terminated = 143,
+}
+
+/// A command that could not do its work.
+#[derive(Debug)]
+pub struct Failure {
+    pub exit: Exit,
+    message: String,
+    help: Option<String>,
+}
+
+impl Failure {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), help: None }
+    }
+
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+
+    /// Says what to do about it.
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        if let Some(help) = &self.help {
+            write!(f, "\n  help: {help}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,306 @@
+//! What a command line means: every default filled in, every name looked up, everything that cannot work refused.
+
+use crate::cli::RunArgs;
+use crate::engine::{self, ENGINES};
+use crate::failure::{Exit, Failure};
+use crate::session::StopRule;
+use crate::target::Target;
+use loadgen_core::protocol::{self, Client, ClientOptions, Protocol, Shape};
+use loadgen_core::report::{self, FORMATS};
+use loadgen_core::sys::affinity;
+use loadgen_core::time::NS_PER_S;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+const DEFAULT_DURATION_NS: u64 = 10 * NS_PER_S;
+const DEFAULT_WARMUP_NS: u64 = NS_PER_S;
+/// Payload of an exchange, and of a block of a stream.
+const DEFAULT_SIZE: u64 = 64;
+const DEFAULT_BLOCK_SIZE: u64 = 64 * 1024;
+/// Requests of one connection that are on their way, in bytes.
+const WIRE_MAX: u64 = 1 << 30;
+/// Connections from one loopback address: with 25,000 the kernel's search for a free port takes ten times as long.
+const CONNECTIONS_A_SOURCE: u64 = 8_000;
+
+/// A run, ready to begin.
+#[derive(Debug)]
+pub struct Plan {
+    pub protocol: &'static Protocol,
+    pub client_options: ClientOptions,
+    /// `None`: an embedded server.
+    pub target: Option<Target>,
+    /// What the target's name resolved to.
+    pub resolved: Vec<SocketAddr>,
+    pub sources: Vec<SocketAddr>,
+    pub engine: &'static engine::Entry,
+    pub server_engine: String,
+    pub server_threads: u64,
+    pub server_cpus: Vec<usize>,
+    pub client_cpus: Vec<usize>,
+    pub connections: u64,
+    pub idle: u64,
+    pub threads: u64,
+    pub pipeline: u64,
+    pub size: u64,
+    pub requests_per_connection: Option<u32>,
+    pub stop_rule: StopRule,
+    pub warmup_ns: u64,
+    pub timeout_ns: u64,
+    pub connect_rate: Option<u64>,
+    pub max_unproven: u64,
+    pub seed: u64,
+    pub labels: BTreeMap<String, String>,
+    pub output: Option<PathBuf>,
+    pub format: &'static report::Format,
+    pub strict: bool,
+    pub quiet: bool,
+}
+
+impl Plan {
+    pub fn new(args: &RunArgs) -> Result<Self, Failure> {
+        let target = match args.target.as_ref().or(args.positional_target.as_ref()) {
+            Some(typed) => Some(Target::parse(typed).map_err(Failure::usage)?),
+            None => None,
+        };
+        let protocol = choose_protocol(args, target.as_ref())?;
+        let stop_rule = stop_rule(args)?;
+        let pipeline = whole("--pipeline", args.pipeline, 1, 1024)?;
+        let connections = whole("--conns", args.conns, 1, 10_000_000)?;
+        let threads = whole("--threads", args.threads, 1, 1024)?;
+        if threads > connections {
+            return Err(Failure::usage(format!("--threads {threads} is more than --conns {connections}")));
+        }
+        check_shape(protocol, args)?;
+        check_requests(stop_rule, connections + args.idle)?;
+        let size = args.size.unwrap_or(if protocol.shape == Shape::Exchange { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE });
+        let client_options = client_options(args, target.as_ref(), size)?;
+        let (server_cpus, client_cpus) = place(args, target.is_none(), threads)?;
+        let plan = Self {
+            protocol,
+            client_options,
+            resolved: target.as_ref().map_or(Ok(Vec::new()), |target| resolve(target, protocol))?,
+            sources: args.source.iter().map(|ip| SocketAddr::new(*ip, 0)).collect(),
+            target,
+            engine: choose_engine(&args.engine)?,
+            server_engine: args.server_engine.clone(),
+            server_threads: whole("--server-threads", args.server_threads, 1, 1024)?,
+            server_cpus,
+            client_cpus,
+            connections,
+            idle: args.idle,
+            threads,
+            pipeline,
+            size,
+            requests_per_connection: churn(args)?,
+            stop_rule,
+            warmup_ns: args.warmup.unwrap_or(DEFAULT_WARMUP_NS),
+            timeout_ns: whole("--timeout", args.timeout, 1_000_000, 3_600 * NS_PER_S)?,
+            connect_rate: args.connect_rate.map(|rate| whole("--connect-rate", rate, 1, NS_PER_S)).transpose()?,
+            max_unproven: whole("--max-unproven", args.max_unproven, 1, 1_000_000)?,
+            seed: args.seed,
+            labels: labels(&args.labels)?,
+            output: args.output.clone(),
+            format: choose_format(&args.format)?,
+            strict: args.strict,
+            quiet: args.quiet,
+        };
+        let wire = plan.client()?.request().len() as u64 * plan.pipeline;
+        if wire > WIRE_MAX {
+            return Err(Failure::usage(format!("--pipeline {pipeline} of such requests is {wire} bytes; 1 GiB is the limit")));
+        }
+        Ok(plan)
+    }
+
+    /// A client half of the protocol, for one thread.
+    pub fn client(&self) -> Result<Box<dyn Client>, Failure> {
+        (self.protocol.client)(&self.client_options).map_err(Failure::usage)
+    }
+
+    /// All connections, active and idle.
+    pub fn total_connections(&self) -> u64 {
+        self.connections + self.idle
+    }
+
+    /// Local addresses to connect from: those that were asked for; for a loopback target as many of 127.0.0.x as it
+    /// takes; else none, and the kernel chooses.
+    pub fn sources_for(&self, remote: &SocketAddr) -> Vec<SocketAddr> {
+        if !self.sources.is_empty() {
+            return self.sources.clone();
+        }
+        let spread = matches!(remote.ip(), IpAddr::V4(ip) if ip.is_loopback());
+        let churns = self.requests_per_connection.is_some();
+        // Closed connections keep their port for a while (TIME_WAIT): churn needs more of them.
+        let count = self.total_connections().div_ceil(CONNECTIONS_A_SOURCE).max(if churns { 16 } else { 1 });
+        if !spread || count < 2 {
+            return Vec::new();
+        }
+        let source = |n: u64| Ipv4Addr::new(127, 0, (n / 250) as u8, (n % 250 + 1) as u8);
+        (0..count.min(60_000)).map(|n| SocketAddr::new(source(n).into(), 0)).collect()
+    }
+
+    /// The window asked for; `None` where requests are counted.
+    pub fn duration_ns(&self) -> Option<u64> {
+        match self.stop_rule {
+            StopRule::After(ns) | StopRule::RequestsOrAfter(_, ns) => Some(ns),
+            StopRule::Requests(_) => None,
+        }
+    }
+
+    pub fn requests(&self) -> Option<u64> {
+        match self.stop_rule {
+            StopRule::After(_) => None,
+            StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _) => Some(n),
+        }
+    }
+}
+
+fn choose_protocol(args: &RunArgs, target: Option<&Target>) -> Result<&'static Protocol, Failure> {
+    let chosen = match &args.protocol {
+        None => None,
+        Some(name) => Some(protocol::by_name(name).ok_or_else(|| {
+            unknown("protocol", name, protocol::PROTOCOLS.iter().map(|p| p.name))
+        })?),
+    };
+    match target {
+        Some(target) => target.protocol(chosen).map_err(Failure::usage),
+        None => Ok(chosen.unwrap_or(&protocol::PROTOCOLS[0])),
+    }
+}
+
+fn choose_engine(name: &str) -> Result<&'static engine::Entry, Failure> {
+    ENGINES.iter().find(|e| e.name == name).ok_or_else(|| unknown("engine", name, ENGINES.iter().map(|e| e.name)))
+}
+
+/// The output format that is called `name`.
+pub fn choose_format(name: &str) -> Result<&'static report::Format, Failure> {
+    FORMATS.iter().find(|f| f.name == name).ok_or_else(|| unknown("format", name, FORMATS.iter().map(|f| f.name)))
+}
+
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
+    Failure::usage(format!("{what} '{name}' is not known; there are {}", known.collect::<Vec<_>>().join(", ")))
+}
+
+fn whole(flag: &str, value: u64, least: u64, most: u64) -> Result<u64, Failure> {
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    Err(Failure::usage(format!("{flag} {value} is out of range; it takes {least} to {most}")))
+}
+
+fn stop_rule(args: &RunArgs) -> Result<StopRule, Failure> {
+    if args.requests.is_some() && args.warmup.is_some() {
+        return Err(Failure::usage("--warmup does not go with --requests: the whole run is measured then"));
+    }
+    if args.duration == Some(0) {
+        return Err(Failure::usage("--duration 0 measures nothing"));
+    }
+    Ok(match (args.requests, args.duration) {
+        (None, duration) => StopRule::After(duration.unwrap_or(DEFAULT_DURATION_NS)),
+        (Some(requests), None) => StopRule::Requests(requests),
+        (Some(requests), Some(duration)) => StopRule::RequestsOrAfter(requests, duration),
+    })
+}
+
+fn check_requests(rule: StopRule, connections: u64) -> Result<(), Failure> {
+    match rule {
+        StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _) if n < connections => {
+            let message = format!("--requests {n} is less than one for each of {connections} connections");
+            Err(Failure::usage(message).help("use fewer --conns, or more --requests"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
+    let stream = protocol.shape != Shape::Exchange;
+    let given = [
+        ("--requests", args.requests.is_some()),
+        ("--requests-per-conn", args.requests_per_conn.is_some()),
+        ("--pipeline", args.pipeline != 1),
+    ];
+    match given.iter().find(|(_, given)| stream && *given) {
+        Some((flag, _)) => {
+            Err(Failure::usage(format!("{flag} counts requests, and {} is a one-way stream without any", protocol.name)))
+        }
+        None => Ok(()),
+    }
+}
+
+fn churn(args: &RunArgs) -> Result<Option<u32>, Failure> {
+    let most = u64::from(u32::MAX);
+    let limit = args.requests_per_conn.map(|n| whole("--requests-per-conn", n, 1, most)).transpose()?;
+    Ok(limit.map(|n| n as u32))
+}
+
+fn client_options(args: &RunArgs, target: Option<&Target>, size: u64) -> Result<ClientOptions, Failure> {
+    let path = args.path.clone().or_else(|| target.map(|t| t.path.clone()).filter(|path| !path.is_empty()));
+    let size = whole("--size", size, 1, WIRE_MAX)? as usize;
+    let body = match args.body.as_deref() {
+        None => Vec::new(),
+        Some(text) => match text.strip_prefix('@') {
+            None => text.as_bytes().to_vec(),
+            Some(file) => std::fs::read(file)
+                .map_err(|error| Failure::usage(format!("cannot read the request body from {file}: {error}")))?,
+        },
+    };
+    let mut headers = Vec::new();
+    for line in &args.headers {
+        let (name, value) = line
+            .split_once(':')
+            .ok_or_else(|| Failure::usage(format!("header '{line}' is not of the form 'Name: value'")))?;
+        headers.push((name.trim().to_owned(), value.trim().to_owned()));
+    }
+    Ok(ClientOptions {
+        size,
+        // An embedded server's port is not known yet, and the same request should have the same hash each time.
+        authority: target.map_or("localhost".to_owned(), Target::authority),
+        path: path.unwrap_or("/".to_owned()),
+        method: args.method.clone(),
+        headers,
+        body,
+    })
+}
+
+fn labels(typed: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+    let pair = |label: &String| label.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let parse = |label| pair(label).ok_or_else(|| Failure::usage(format!("label '{label}' is not KEY=VALUE")));
+    typed.iter().map(parse).collect()
+}
+
+fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<SocketAddr>, Failure> {
+    let port = target.port.or(protocol.default_port).ok_or_else(|| {
+        Failure::usage(format!("target '{}' names no port, and {} has no usual one", target.typed, protocol.name))
+    })?;
+    let addresses = (target.host.as_str(), port).to_socket_addrs().map_err(|error| {
+        Failure::new(Exit::Unreachable, format!("cannot resolve '{}': {error}", target.host))
+            .help("check the name, or give an address")
+    })?;
+    let mut unique = Vec::new();
+    for address in addresses {
+        if !unique.contains(&address) {
+            unique.push(address);
+        }
+    }
+    Ok(unique)
+}
+
+/// Which CPUs the server and the client get: apart from each other, where there is a server of ours and there are
+/// CPUs for both; else what was asked for.
+fn place(args: &RunArgs, embedded: bool, threads: u64) -> Result<(Vec<usize>, Vec<usize>), Failure> {
+    let allowed = affinity::allowed().unwrap_or_default();
+    if let Some(cpu) = args.cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+        let message = format!("--cpus names CPU {cpu}, which this process may not use (it may use {allowed:?})");
+        return Err(Failure::usage(message));
+    }
+    if !embedded || args.no_pin || allowed.len() < 2 {
+        return Ok((Vec::new(), args.cpus.clone()));
+    }
+    let mut server: Vec<usize> = allowed.iter().copied().filter(|cpu| !args.cpus.contains(cpu)).collect();
+    if !args.cpus.is_empty() {
+        return Ok((server, args.cpus.clone()));
+    }
+    let server_share = (args.server_threads as usize).min(allowed.len().saturating_sub(threads as usize)).max(1);
+    let client = server.split_off(server_share);
+    Ok((server, client.into_iter().take(threads as usize).collect()))
+}

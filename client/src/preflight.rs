@@ -1,0 +1,90 @@
+//! What cannot work is refused before the first connection, with the numbers and the remedy.
+
+use crate::failure::{Exit, Failure};
+use crate::plan::Plan;
+use loadgen_core::machine;
+use loadgen_core::sys::limits;
+use loadgen_core::units::format_size;
+use std::net::{IpAddr, SocketAddr};
+
+/// Descriptors beside the connections': standard streams, epoll, files of a moment.
+const DESCRIPTORS_BESIDE: u64 = 64;
+
+/// Kernel memory of one end of an idle TCP connection watched by epoll, measured on Linux 6.18 (slab sizes of
+/// the socket, its inode, dentry, file and epoll item).
+const KERNEL_BYTES_AN_END: u64 = 4_150;
+
+/// User memory of a connection on either side (client 64 bytes, server at most 128), rounded up.
+const USER_BYTES_A_CONNECTION: u64 = 256;
+
+/// `select` can watch descriptors below FD_SETSIZE only.
+const SELECT_CONNECTIONS_MAX: u64 = 1_000;
+
+/// Raises the descriptor limit and checks that this machine can carry the plan towards `remote`.
+pub fn check(plan: &Plan, remote: &SocketAddr) -> Result<(), Failure> {
+    descriptors(plan)?;
+    ports(plan, remote)?;
+    memory(plan, remote)
+}
+
+fn descriptors(plan: &Plan) -> Result<(), Failure> {
+    let limit = limits::raise_descriptors()
+        .map_err(|error| Failure::new(Exit::Machine, format!("cannot raise the descriptor limit: {error}")))?;
+    let connections = plan.total_connections();
+    let need = connections + DESCRIPTORS_BESIDE;
+    if need > limit {
+        let message = format!(
+            "{connections} connections need {need} descriptors, and this process may have {limit} (the hard limit)"
+        );
+        let fit = limit.saturating_sub(DESCRIPTORS_BESIDE);
+        let help = format!("raise the limit (`ulimit -Hn {need}` as root, then run again), or use --conns {fit} or fewer");
+        return Err(Failure::new(Exit::Machine, message).help(help));
+    }
+    if plan.target.is_none() && plan.server_engine == "select" && connections > SELECT_CONNECTIONS_MAX {
+        let message = format!("{connections} connections are beyond select(2), which watches descriptors below 1024");
+        let help = format!("use --server-engine poll or epoll, or --conns {SELECT_CONNECTIONS_MAX} or fewer");
+        return Err(Failure::new(Exit::Machine, message).help(help));
+    }
+    Ok(())
+}
+
+fn ports(plan: &Plan, remote: &SocketAddr) -> Result<(), Failure> {
+    let (low, high) = machine::local_port_range();
+    let ports = u64::from(high.saturating_sub(low)) + 1;
+    let sources = plan.sources_for(remote).len().max(1) as u64;
+    let connections = plan.total_connections();
+    if connections <= ports * sources {
+        return Ok(());
+    }
+    let message = format!(
+        "{connections} connections to {remote} need as many local ports; there are {ports} ({low}-{high}) for each of \
+         {sources} source address(es)"
+    );
+    let help = format!(
+        "widen net.ipv4.ip_local_port_range, add addresses with --source, or use --conns {} or fewer",
+        ports * sources
+    );
+    Err(Failure::new(Exit::Machine, message).help(help))
+}
+
+fn memory(plan: &Plan, remote: &SocketAddr) -> Result<(), Failure> {
+    let Some(available) = machine::available_memory_bytes() else { return Ok(()) };
+    let ends = if is_this_machine(remote.ip()) { 2 } else { 1 };
+    let stamps = 16 * (plan.pipeline - 1);
+    let need = plan.total_connections() * (ends * KERNEL_BYTES_AN_END + USER_BYTES_A_CONNECTION + stamps);
+    if need <= available {
+        return Ok(());
+    }
+    let message = format!(
+        "{} connections need about {} of memory on this machine, and {} are available",
+        plan.total_connections(),
+        format_size(need),
+        format_size(available)
+    );
+    let fit = plan.total_connections() * (available / 1024) / (need / 1024).max(1);
+    Err(Failure::new(Exit::Machine, message).help(format!("free memory, or use --conns {fit} or fewer")))
+}
+
+fn is_this_machine(ip: IpAddr) -> bool {
+    ip.is_loopback() || ip.is_unspecified()
+}

@@ -1,0 +1,67 @@
+//! One line on standard error while a run lasts, drawn by the main thread from figures that the workers leave lying
+//! about anyway.
+
+use crate::worker::Published;
+use loadgen_core::time::{Instant, NS_PER_S};
+use loadgen_core::units::format_count;
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How often the line is drawn on a terminal, and how often a line is written elsewhere.
+const TERMINAL_INTERVAL_NS: u64 = NS_PER_S / 4;
+const LOG_INTERVAL_NS: u64 = 10 * NS_PER_S;
+
+#[derive(Debug)]
+pub struct Progress {
+    quiet: bool,
+    terminal: bool,
+    drawn: bool,
+    last: Instant,
+    last_ok: u64,
+}
+
+impl Progress {
+    pub fn new(quiet: bool, now: Instant) -> Self {
+        Self { quiet, terminal: std::io::stderr().is_terminal(), drawn: false, last: now, last_ok: 0 }
+    }
+
+    /// Draws the line when it is time to.
+    pub fn update(&mut self, now: Instant, workers: &[Arc<Published>], total: u64, phase: &str) {
+        let interval = if self.terminal { TERMINAL_INTERVAL_NS } else { LOG_INTERVAL_NS };
+        let passed = now.since(self.last);
+        if self.quiet || passed < interval {
+            return;
+        }
+        let ok = sum(workers, |p| &p.ok);
+        let rate = ok.saturating_sub(self.last_ok) * NS_PER_S / passed;
+        let line = format!(
+            "{phase}: {} of {} connections open, {} requests/s, {} ok, {} errors",
+            sum(workers, |p| &p.alive),
+            total,
+            format_count(rate),
+            format_count(ok),
+            sum(workers, |p| &p.errors) + sum(workers, |p| &p.connect_failures),
+        );
+        // A failing standard error is no reason to spoil a run.
+        let mut stderr = std::io::stderr();
+        let _ = if self.terminal { write!(stderr, "\r\x1b[K{line}") } else { writeln!(stderr, "{line}") };
+        let _ = stderr.flush();
+        self.drawn = true;
+        self.last = now;
+        self.last_ok = ok;
+    }
+
+    /// Takes the line away, so that something else can be printed.
+    pub fn clear(&mut self) {
+        if self.drawn && self.terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+        self.drawn = false;
+    }
+}
+
+/// Adds one figure up over all workers.
+pub fn sum(workers: &[Arc<Published>], figure: impl Fn(&Published) -> &AtomicU64) -> u64 {
+    workers.iter().map(|published| figure(published).load(Ordering::Relaxed)).sum()
+}

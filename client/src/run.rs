@@ -1,0 +1,333 @@
+//! A run from its first connection to its last reply: starts the workers, tells them when to go and when to stop,
+//! and adds up what they counted.
+
+use crate::embedded::Embedded;
+use crate::failure::{Exit, Failure};
+use crate::plan::Plan;
+use crate::progress::{Progress, sum};
+use crate::session::{Config, StopRule};
+use crate::tally::Tally;
+use crate::worker::{Control, Published, Task};
+use loadgen_core::arrivals::Arrivals;
+use loadgen_core::sys::clock;
+use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long replies are waited for after Ctrl-C, at most.
+const INTERRUPTED_DRAIN_NS: u64 = 2 * NS_PER_S;
+
+/// A target where nothing listens is given up so long after the first refusal.
+const REFUSED_GRACE_NS: u64 = NS_PER_S / 2;
+
+/// Opening the connections may take this long in all.
+const RAMP_MAX_NS: u64 = 120 * NS_PER_S;
+
+/// What a run yields.
+#[derive(Debug)]
+pub struct Run {
+    pub tally: Tally,
+    pub origin: Instant,
+    /// When the load began; `None`: never.
+    pub went: Option<Instant>,
+    pub ended: Instant,
+    /// The signal that ended it.
+    pub interrupted: Option<i32>,
+    /// Why it ended before its time, other than by a signal.
+    pub gave_up: Option<String>,
+    /// CPU time of the embedded server between the window's edges.
+    pub server_cpu_ns: Option<u64>,
+    pub notes: Vec<String>,
+}
+
+/// Runs the plan against `remote`.
+pub fn run(plan: &Plan, remote: SocketAddr, server: Option<&Embedded>) -> Result<Run, Failure> {
+    let signal = Arc::new(AtomicUsize::new(0));
+    for number in [SIGINT, SIGTERM] {
+        register(number, &signal).map_err(|error| Failure::new(Exit::Machine, format!("cannot handle signals: {error}")))?;
+    }
+    let origin = clock::now();
+    let mut supervisor = Supervisor::start(plan, remote, origin)?;
+    let ending = supervisor.watch(plan, server, &signal);
+    let mut tally = Tally::new();
+    for worker in supervisor.workers {
+        let outcome = worker.join().map_err(|_| Failure::new(Exit::Machine, "a worker thread panicked; please report it"))?;
+        let counted = outcome.map_err(|error| Failure::new(Exit::Machine, format!("a worker failed: {error}")))?;
+        tally.merge(&counted);
+    }
+    let Ending { went, interrupted, gave_up, server_cpu_ns, notes } = ending;
+    Ok(Run { tally, origin, went, ended: clock::now(), interrupted, gave_up, server_cpu_ns, notes })
+}
+
+/// The first signal is for us to read; the second of a kind ends the process as if nobody had asked.
+fn register(number: i32, signal: &Arc<AtomicUsize>) -> io::Result<()> {
+    let armed = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    signal_hook::flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&armed))?;
+    signal_hook::flag::register(number, armed)?;
+    signal_hook::flag::register_usize(number, Arc::clone(signal), number as usize)?;
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Supervisor {
+    workers: Vec<JoinHandle<io::Result<Tally>>>,
+    published: Vec<Arc<Published>>,
+    control: Arc<Control>,
+    origin: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Ending {
+    went: Option<Instant>,
+    interrupted: Option<i32>,
+    gave_up: Option<String>,
+    server_cpu_ns: Option<u64>,
+    notes: Vec<String>,
+}
+
+impl Supervisor {
+    fn start(plan: &Plan, remote: SocketAddr, origin: Instant) -> Result<Self, Failure> {
+        let control = Arc::new(Control::default());
+        if plan.requests().is_some() {
+            // The whole run is measured: there is nothing to wait for.
+            control.go(origin);
+        }
+        let mut supervisor = Self { workers: Vec::new(), published: Vec::new(), control, origin };
+        for index in 0..plan.threads {
+            let published = Arc::new(Published::default());
+            let task = Task {
+                config: config(plan, remote, index, origin),
+                client: plan.client()?,
+                cpu: pick(&plan.client_cpus, index),
+                control: Arc::clone(&supervisor.control),
+                published: Arc::clone(&published),
+            };
+            let run = plan.engine.run;
+            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(task));
+            let thread = thread.map_err(|error| Failure::new(Exit::Machine, format!("cannot start a thread: {error}")))?;
+            supervisor.workers.push(thread);
+            supervisor.published.push(published);
+        }
+        Ok(supervisor)
+    }
+
+    /// Waits for the run's end, and brings it about where that is for us to decide.
+    fn watch(&self, plan: &Plan, server: Option<&Embedded>, signal: &AtomicUsize) -> Ending {
+        let mut ending = Ending { went: plan.requests().map(|_| self.origin), ..Ending::default() };
+        let mut progress = Progress::new(plan.quiet, self.origin);
+        let mut watch = Watch::new(plan, self.origin);
+        let mut server_cpu = ServerCpu::default();
+        while !self.workers.iter().all(JoinHandle::is_finished) {
+            let now = clock::now();
+            if ending.interrupted.is_none() && signal.load(Ordering::Relaxed) != 0 {
+                ending.interrupted = Some(signal.load(Ordering::Relaxed) as i32);
+                self.control.stop(now.after(INTERRUPTED_DRAIN_NS.min(plan.timeout_ns)));
+            }
+            let phase = match ending.went {
+                None => {
+                    self.watch_ramp(plan, &mut watch, &mut ending, now);
+                    "connecting"
+                }
+                Some(went) => {
+                    if ending.gave_up.is_none() {
+                        ending.gave_up = watch.stalled(&self.published, now);
+                        if ending.gave_up.is_some() {
+                            self.control.stop(now.after(NS_PER_MS));
+                        }
+                    }
+                    server_cpu.sample(plan, server, went, now);
+                    if now < went.after(plan.warmup_ns) { "warm-up" } else { "measuring" }
+                }
+            };
+            progress.update(now, &self.published, plan.total_connections(), phase);
+            std::thread::sleep(self.nap(plan, &ending, now));
+        }
+        progress.clear();
+        ending.server_cpu_ns = server_cpu.total(server, plan.requests().is_some());
+        ending
+    }
+
+    fn watch_ramp(&self, plan: &Plan, watch: &mut Watch, ending: &mut Ending, now: Instant) {
+        if ending.gave_up.is_some() || ending.interrupted.is_some() {
+            return;
+        }
+        match watch.ramp(&self.published, now) {
+            Ramp::Opening => return,
+            Ramp::Hopeless(why) => {
+                self.control.stop(now.after(NS_PER_MS));
+                ending.gave_up = Some(why);
+                return;
+            }
+            Ramp::Complete => {}
+            Ramp::Short { served } => ending.notes.push(format!(
+                "only {served} of {} connections were answered, and no more are coming: going on with those. A server \
+                 that accepts fewer than asked for, or a full accept queue, looks like this; see `errors`",
+                plan.total_connections()
+            )),
+        }
+        // A moment from now, so that all workers have heard of it by then.
+        let at = now.after(5 * NS_PER_MS);
+        self.control.go(at);
+        ending.went = Some(at);
+    }
+
+    /// Sleeps until something may have changed, and exactly until the window opens or closes.
+    fn nap(&self, plan: &Plan, ending: &Ending, now: Instant) -> Duration {
+        let Some(went) = ending.went else { return Duration::from_millis(2) };
+        let opens = went.after(plan.warmup_ns);
+        let closes = plan.duration_ns().map_or(Instant::NEVER, |ns| opens.after(ns));
+        let boundary = [opens, closes].into_iter().filter(|at| *at > now).min().unwrap_or(Instant::NEVER);
+        Duration::from_nanos(boundary.since(now).min(20 * NS_PER_MS))
+    }
+}
+
+/// One worker's share of the plan.
+fn config(plan: &Plan, remote: SocketAddr, index: u64, origin: Instant) -> Config {
+    let share = |total: u64| total / plan.threads + u64::from(index < total % plan.threads);
+    let stop_rule = match plan.stop_rule {
+        StopRule::After(ns) => StopRule::After(ns),
+        StopRule::Requests(n) => StopRule::Requests(share(n)),
+        StopRule::RequestsOrAfter(n, ns) => StopRule::RequestsOrAfter(share(n), ns),
+    };
+    let mut sources = plan.sources_for(&remote);
+    let turn = index as usize % sources.len().max(1);
+    sources.rotate_left(turn);
+    Config {
+        remote,
+        sources,
+        active: share(plan.connections) as usize,
+        idle: share(plan.idle) as usize,
+        arrivals: Arrivals::Closed,
+        depth: plan.pipeline as usize,
+        requests_per_connection: plan.requests_per_connection,
+        stop_rule,
+        warmup_ns: plan.warmup_ns,
+        timeout_ns: plan.timeout_ns,
+        connect_rate: plan.connect_rate.map(|rate| share(rate).max(1)),
+        unproven_max: share(plan.max_unproven).max(1) as usize,
+        seed: plan.seed.wrapping_add(index),
+        origin,
+    }
+}
+
+fn pick(cpus: &[usize], index: u64) -> Option<usize> {
+    (!cpus.is_empty()).then(|| cpus[index as usize % cpus.len()])
+}
+
+/// CPU time of the embedded server at the window's edges.
+#[derive(Debug, Default)]
+struct ServerCpu {
+    at_open: Option<u64>,
+    at_close: Option<u64>,
+}
+
+impl ServerCpu {
+    fn sample(&mut self, plan: &Plan, server: Option<&Embedded>, went: Instant, now: Instant) {
+        let Some(server) = server else { return };
+        let opens = if plan.requests().is_some() { went } else { went.after(plan.warmup_ns) };
+        if self.at_open.is_none() && now >= opens {
+            self.at_open = server.cpu_ns();
+        }
+        let closes = plan.duration_ns().map_or(Instant::NEVER, |ns| opens.after(ns));
+        if self.at_close.is_none() && now >= closes {
+            self.at_close = server.cpu_ns();
+        }
+    }
+
+    fn total(&self, server: Option<&Embedded>, whole_run: bool) -> Option<u64> {
+        let at_end = server.and_then(Embedded::cpu_ns);
+        let at_close = if whole_run { at_end } else { self.at_close.or(at_end) };
+        Some(at_close?.saturating_sub(self.at_open?))
+    }
+}
+
+/// Watches for a target that cannot be reached, and for a run that cannot end by itself.
+#[derive(Debug)]
+struct Watch {
+    origin: Instant,
+    total: u64,
+    timeout_ns: u64,
+    counts_requests: bool,
+    first_failure: Option<Instant>,
+    moved_at: Instant,
+    progress: u64,
+}
+
+enum Ramp {
+    Opening,
+    Complete,
+    /// Some connections will not come, or not in time.
+    Short {
+        served: u64,
+    },
+    Hopeless(String),
+}
+
+impl Watch {
+    fn new(plan: &Plan, origin: Instant) -> Self {
+        Self {
+            origin,
+            total: plan.total_connections(),
+            timeout_ns: plan.timeout_ns,
+            counts_requests: plan.requests().is_some(),
+            first_failure: None,
+            moved_at: origin,
+            progress: 0,
+        }
+    }
+
+    fn ramp(&mut self, workers: &[Arc<Published>], now: Instant) -> Ramp {
+        let established = sum(workers, |p| &p.established);
+        let served = sum(workers, |p| &p.served);
+        let ready = sum(workers, |p| &p.ready);
+        if ready >= self.total {
+            return Ramp::Complete;
+        }
+        if self.first_failure.is_none() && sum(workers, |p| &p.connect_failures) > 0 {
+            self.first_failure = Some(now);
+        }
+        if self.progress != established + ready {
+            self.progress = established + ready;
+            self.moved_at = now;
+        }
+        let patience = self.timeout_ns + NS_PER_S / 2;
+        if established == 0 {
+            let refused = self.first_failure.is_some_and(|at| now.since(at) >= REFUSED_GRACE_NS);
+            if refused || now.since(self.origin) >= patience {
+                return Ramp::Hopeless("no connection could be established".to_owned());
+            }
+        } else if ready == 0 && now.since(self.origin) >= patience {
+            return Ramp::Hopeless("connections were established, and none was ever answered".to_owned());
+        } else if now.since(self.moved_at) >= patience || now.since(self.origin) >= RAMP_MAX_NS {
+            return Ramp::Short { served: served.max(ready) };
+        }
+        Ramp::Opening
+    }
+
+    /// A run that counts requests ends when all are answered. A target that is gone for good must not make it endless.
+    fn stalled(&mut self, workers: &[Arc<Published>], now: Instant) -> Option<String> {
+        if !self.counts_requests {
+            return None;
+        }
+        let established = sum(workers, |p| &p.established);
+        if self.first_failure.is_none() && sum(workers, |p| &p.connect_failures) > 0 {
+            self.first_failure = Some(now);
+        }
+        let refused = self.first_failure.is_some_and(|at| now.since(at) >= REFUSED_GRACE_NS);
+        if established == 0 && refused {
+            return Some("no connection could be established".to_owned());
+        }
+        let progress = sum(workers, |p| &p.ok);
+        if progress != self.progress {
+            self.progress = progress;
+            self.moved_at = now;
+        }
+        let patience = self.timeout_ns + NS_PER_S;
+        (now.since(self.moved_at) >= patience).then(|| "no reply came any more".to_owned())
+    }
+}

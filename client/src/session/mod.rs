@@ -1,0 +1,339 @@
+//! The session: what is sent on which connection and when, what a reply means for the ledger, and how a lost
+//! connection comes back. Every engine is driven by this same code.
+//!
+//! Read in this order: here, what a connection is and its states; `opening` (connections come, fail and come back);
+//! `requests` (they are sent, answered, or fail); `window` (what counts for the measured window).
+
+mod opening;
+mod requests;
+mod window;
+
+use crate::engine::{Handler, Io};
+use crate::tally::{Phase, Tally};
+use crate::timers::Timers;
+use loadgen_core::arrivals::Arrivals;
+use loadgen_core::protocol::{Client, ClientState, Shape};
+use loadgen_core::rng::Rng;
+use loadgen_core::sys::clock;
+use loadgen_core::time::{Instant, NS_PER_S};
+use opening::Gate;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use window::Window;
+
+/// What a session is to do. Counts are this worker's share.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub remote: SocketAddr,
+    /// Local addresses to connect from, in turn; none: the kernel's choice.
+    pub sources: Vec<SocketAddr>,
+    /// Connections that carry load: slots `0..active`.
+    pub active: usize,
+    /// Connections that are proved with one request and then left idle: the slots behind them.
+    pub idle: usize,
+    pub arrivals: Arrivals,
+    /// Requests in flight on one connection, at most.
+    pub depth: usize,
+    /// Requests after which a connection is closed and opened anew.
+    pub requests_per_connection: Option<u32>,
+    pub stop_rule: StopRule,
+    pub warmup_ns: u64,
+    pub timeout_ns: u64,
+    /// Connection attempts a second, at most.
+    pub connect_rate: Option<u64>,
+    /// Connections that have been started and not been answered yet, at most.
+    pub unproven_max: usize,
+    pub seed: u64,
+    /// The beginning of the run; times in the report count from here.
+    pub origin: Instant,
+}
+
+/// When a run stops by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopRule {
+    /// When the window has been open for so many nanoseconds.
+    After(u64),
+    /// When so many requests have been sent by this worker (at least one a connection). The window is the whole run.
+    Requests(u64),
+    /// Whichever comes first; the window is the whole run.
+    RequestsOrAfter(u64, u64),
+}
+
+/// One connection. With its stamp (16 bytes), its engine's (8) and its timer (8) it takes 64 bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Conn {
+    parser: ClientState,
+    /// Bytes of due requests that the kernel has not taken yet.
+    unsent: u32,
+    /// Requests issued since the connection was opened.
+    issued: u32,
+    /// Where the ring of stamps begins.
+    oldest: u16,
+    /// Requests that are due or sent, and unanswered.
+    outstanding: u16,
+    state: State,
+    flags: u8,
+    /// Failures in a row.
+    failures: u8,
+}
+
+const _: () = assert!(size_of::<Conn>() == 32 && size_of::<Stamp>() == 16);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// No socket: not opened yet, waiting for its turn, or for the end of its back-off.
+    #[default]
+    Closed,
+    Connecting,
+    /// Open. Requests flow, or will when the load begins.
+    Open,
+    /// We ended our stream and wait for the end of the peer's.
+    Ending,
+}
+
+/// Flags of a connection.
+mod flag {
+    /// Was established once; was served once.
+    pub(super) const ESTABLISHED: u8 = 1;
+    pub(super) const SERVED: u8 = 2;
+    /// Started, and not answered yet: counts in the gate.
+    pub(super) const UNPROVEN: u8 = 4;
+    /// Has an entry in the timeouts' queue.
+    pub(super) const TIMER: u8 = 8;
+    /// A request is due (its stamp says since when) and waits for this connection to open.
+    pub(super) const DUE: u8 = 16;
+    /// Bytes of an incomplete reply are kept for it.
+    pub(super) const KEPT: u8 = 32;
+    /// Waits in the queue of those to be opened, or in the back-off's.
+    pub(super) const QUEUED: u8 = 64;
+    /// One request of a run with a given number of them is set aside to prove this connection.
+    pub(super) const RESERVED: u8 = 128;
+}
+
+/// When a request was due, and when its first byte was handed to the kernel (0: not yet).
+#[derive(Clone, Copy, Debug, Default)]
+struct Stamp {
+    due: Instant,
+    sent: Instant,
+}
+
+/// All connections of one worker.
+#[derive(Debug)]
+pub struct Session {
+    config: Config,
+    client: Box<dyn Client>,
+    shape: Shape,
+    /// `depth` requests back to back, so that several leave with one system call.
+    wire: Vec<u8>,
+    request_len: usize,
+    conns: Vec<Conn>,
+    /// A ring of `depth` stamps for each connection.
+    stamps: Vec<Stamp>,
+    /// Incomplete replies, of the few connections where a reply was cut where it cannot be.
+    kept: HashMap<u32, Vec<u8>>,
+    spare: Vec<Vec<u8>>,
+    gate: Gate,
+    to_open: VecDeque<u32>,
+    timeouts: Timers,
+    backoffs: Timers,
+    rng: Rng,
+    /// Requests that may still be issued, beside those that are owed to a connection: due there, or reserved for it.
+    budget: u64,
+    owed: u64,
+    going: bool,
+    /// When unanswered requests are given up; set once no more are sent.
+    drain_until: Option<Instant>,
+    window: Window,
+    /// Sockets; of those, connections that are open.
+    open: u64,
+    alive: u64,
+    request_failures: u64,
+    connect_failures: u64,
+    tally: Tally,
+}
+
+impl Session {
+    pub fn new(config: Config, client: Box<dyn Client>) -> Self {
+        let capacity = config.active + config.idle;
+        let (shape, depth) = (client.shape(), config.depth.max(1));
+        let request_len = client.request().len();
+        let wire = client.request().repeat(depth);
+        let (budget, owed, flags) = match config.stop_rule {
+            StopRule::After(_) => (u64::MAX, 0, flag::QUEUED),
+            StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _) => {
+                (n.saturating_sub(capacity as u64), capacity as u64, flag::QUEUED | flag::RESERVED)
+            }
+        };
+        let mut session = Self {
+            shape,
+            wire,
+            request_len,
+            conns: vec![Conn { flags, ..Conn::default() }; capacity],
+            stamps: vec![Stamp::default(); capacity * depth],
+            kept: HashMap::new(),
+            spare: Vec::new(),
+            gate: Gate::new(&config),
+            to_open: (0..capacity as u32).collect(),
+            timeouts: Timers::new(config.origin, capacity),
+            backoffs: Timers::new(config.origin, 0),
+            rng: Rng::new(config.seed),
+            budget,
+            owed,
+            going: false,
+            drain_until: None,
+            window: Window::new(config.origin),
+            open: 0,
+            alive: 0,
+            request_failures: 0,
+            connect_failures: 0,
+            tally: Tally::new(),
+            config,
+            client,
+        };
+        if !matches!(session.config.stop_rule, StopRule::After(_)) {
+            session.window.open_at(session.config.origin, session.config.stop_rule);
+        }
+        session
+    }
+
+    /// Begins the load: until here connections were opened and proved, now all send. `at` is the same instant for all
+    /// workers.
+    pub fn go(&mut self, io: &mut impl Io, at: Instant, now: Instant) {
+        self.going = true;
+        if let StopRule::After(_) = self.config.stop_rule {
+            self.window.open_at(at.after(self.config.warmup_ns), self.config.stop_rule);
+        }
+        for slot in 0..self.config.active as u32 {
+            if self.conns[slot as usize].state == State::Open {
+                self.go_on(io, slot, now);
+            }
+        }
+    }
+
+    /// Stops sending. What is unanswered at `until` is in flight; called again, `until` may come closer.
+    pub fn stop(&mut self, io: &mut impl Io, now: Instant, until: Instant) {
+        if let Some(drain_until) = &mut self.drain_until {
+            *drain_until = until.min(*drain_until);
+            return;
+        }
+        self.cross_boundaries(now);
+        self.close_window(now);
+        self.drain_until = Some(until);
+        self.tally.connections.alive_at_end = self.alive();
+        self.to_open.clear();
+        for slot in 0..self.conns.len() as u32 {
+            self.wind_up(io, slot);
+        }
+    }
+
+    /// What time brings: connections to open, deadlines, the end of the window.
+    pub fn tick(&mut self, io: &mut impl Io, now: Instant) {
+        self.cross_boundaries(now);
+        if self.drain_until.is_none() {
+            let spent = self.budget == 0 && self.owed == 0;
+            if spent || self.window.is_over(now) {
+                // Every request has its own timeout; a little more lets the last of them fire as such.
+                self.stop(io, now, now.after(self.config.timeout_ns + NS_PER_S / 10));
+            }
+        }
+        self.fire_timeouts(io, now);
+        self.open_connections(io, now);
+        if self.drain_until.is_some_and(|until| now >= until) {
+            self.give_up(io);
+        }
+    }
+
+    pub fn finished(&self) -> bool {
+        self.drain_until.is_some() && self.open == 0
+    }
+
+    /// When [`Session::tick`] is next needed.
+    pub fn next_deadline(&self) -> Instant {
+        let mut next = self.window.next_boundary().min(self.timeouts.next()).min(self.backoffs.next());
+        if !self.to_open.is_empty() {
+            next = next.min(self.gate.next_at());
+        }
+        self.drain_until.map_or(next, |until| next.min(until))
+    }
+
+    pub fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    pub fn request_failures(&self) -> u64 {
+        self.request_failures
+    }
+
+    pub fn connect_failures(&self) -> u64 {
+        self.connect_failures
+    }
+
+    /// Connections that need not be waited for before the load begins: served, or, where nothing is ever answered,
+    /// established.
+    pub fn ready(&self) -> u64 {
+        let connections = &self.tally.connections;
+        if self.shape == Shape::Upload { connections.established } else { connections.served }
+    }
+
+    /// Connections that are open now.
+    pub fn alive(&self) -> u64 {
+        self.alive
+    }
+
+    /// The final figures.
+    pub fn into_tally(mut self) -> Tally {
+        self.close_series(clock::now());
+        self.tally
+    }
+
+    fn is_idle(&self, slot: u32) -> bool {
+        slot as usize >= self.config.active
+    }
+
+    fn note(&mut self, kind: &'static str, phase: Phase, count: u64, example: impl FnOnce() -> String) {
+        let at_ns = clock::now().since(self.config.origin);
+        self.tally.note(kind, phase, count, at_ns, example);
+    }
+}
+
+impl<I: Io> Handler<I> for Session {
+    fn connected(&mut self, io: &mut I, slot: u32, outcome: io::Result<()>) {
+        let now = clock::now();
+        match outcome {
+            Ok(()) => self.opened(io, slot, now),
+            Err(error) => {
+                io.close(slot);
+                self.connect_failed(slot, &error, now);
+            }
+        }
+    }
+
+    fn received(&mut self, io: &mut I, slot: u32, bytes: &[u8]) {
+        let now = clock::now();
+        self.cross_boundaries(now);
+        self.tally.bytes.received += bytes.len() as u64;
+        match self.shape {
+            Shape::Exchange => self.replies(io, slot, bytes, now),
+            Shape::Upload | Shape::Download => self.stream_received(io, slot, bytes),
+        }
+    }
+
+    fn writable(&mut self, io: &mut I, slot: u32) {
+        let conn = &self.conns[slot as usize];
+        if self.shape == Shape::Upload && conn.state == State::Open {
+            self.upload(io, slot);
+        } else if conn.unsent > 0 {
+            self.flush(io, slot);
+        }
+    }
+
+    fn ended(&mut self, io: &mut I, slot: u32, cause: Option<io::Error>) {
+        let now = clock::now();
+        self.cross_boundaries(now);
+        match self.shape {
+            Shape::Exchange => self.exchange_ended(io, slot, cause.as_ref(), now),
+            Shape::Upload | Shape::Download => self.stream_ended(io, slot, cause.as_ref(), now),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Connections come, fail, and come back.
+
+use super::{Config, Conn, Session, State, flag};
+use crate::engine::Io;
+use crate::tally::Phase;
+use loadgen_core::protocol::Shape;
+use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use std::io::{self, ErrorKind};
+
+/// Back-off after a loss: 10 ms, doubled with each failure in a row up to 1 s, each shortened by up to a half at random
+/// so that thousands do not come back in step.
+const BACKOFF_FIRST_NS: u64 = 10 * NS_PER_MS;
+const BACKOFF_MAX_NS: u64 = NS_PER_S;
+
+/// Holds back connection attempts.
+///
+/// A handshake ends in the kernel: on loopback inside our own `connect()`, before the server has run at all. A tight
+/// loop of connects therefore overruns the accept queue, and the kernel drops what does not fit without telling us. So
+/// the number of connections that have been started and *not been answered yet* is bounded: an answer proves that the
+/// server has taken the connection out of that queue.
+#[derive(Debug)]
+pub(super) struct Gate {
+    unproven: usize,
+    unproven_max: usize,
+    interval_ns: u64,
+    next_at: Instant,
+}
+
+impl Gate {
+    pub(super) fn new(config: &Config) -> Self {
+        let interval_ns = config.connect_rate.map_or(0, |rate| NS_PER_S / rate.max(1));
+        Self { unproven: 0, unproven_max: config.unproven_max.max(1), interval_ns, next_at: config.origin }
+    }
+
+    fn lets_through(&self, now: Instant) -> bool {
+        self.unproven < self.unproven_max && now >= self.next_at
+    }
+
+    /// Attempts keep their rate on average: a late one does not delay those behind it, but nor does a long pause allow
+    /// a burst of more than 100 ms' worth.
+    fn started(&mut self, now: Instant) {
+        self.unproven += 1;
+        let earliest = Instant(now.0.saturating_sub(NS_PER_S / 10));
+        self.next_at = self.next_at.max(earliest).after(self.interval_ns);
+    }
+
+    /// When time alone may open the gate.
+    pub(super) fn next_at(&self) -> Instant {
+        if self.unproven < self.unproven_max { self.next_at } else { Instant::NEVER }
+    }
+}
+
+impl Session {
+    pub(super) fn open_connections(&mut self, io: &mut impl Io, now: Instant) {
+        while let Some(slot) = self.backoffs.pop(now) {
+            if self.drain_until.is_none() {
+                self.to_open.push_back(slot);
+            }
+        }
+        while self.gate.lets_through(now) {
+            let Some(slot) = self.to_open.pop_front() else { return };
+            self.open_connection(io, slot, now);
+        }
+    }
+
+    fn open_connection(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
+        let sources = &self.config.sources;
+        let source = (!sources.is_empty()).then(|| &sources[slot as usize % sources.len()]);
+        self.tally.connections.attempts += 1;
+        self.gate.started(now);
+        let depth = self.config.depth;
+        let conn = &mut self.conns[slot as usize];
+        let kept_flags = conn.flags & (flag::ESTABLISHED | flag::SERVED | flag::TIMER | flag::DUE | flag::RESERVED);
+        // A request that is due keeps its stamp, which is the first of the ring.
+        let due = self.stamps[slot as usize * depth + usize::from(conn.oldest)].due;
+        *conn = Conn { flags: kept_flags | flag::UNPROVEN, failures: conn.failures, ..Conn::default() };
+        conn.state = State::Connecting;
+        self.stamps[slot as usize * depth] = super::Stamp { due, sent: now };
+        self.open += 1;
+        match io.connect(slot, &self.config.remote, source) {
+            Ok(()) => self.arm_timeout(slot, now),
+            Err(error) => self.connect_failed(slot, &error, now),
+        }
+    }
+
+    /// A connection attempt failed; its socket is gone already.
+    pub(super) fn connect_failed(&mut self, slot: u32, error: &io::Error, now: Instant) {
+        let kind = connect_failure(error);
+        let remote = self.config.remote;
+        self.note(kind, Phase::Connect, 1, || format!("connect to {remote}: {error}"));
+        *self.tally.connections.failed.entry(kind).or_default() += 1;
+        self.connect_failures += 1;
+        self.closed(slot);
+        self.back_off(slot, now);
+    }
+
+    pub(super) fn opened(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
+        let started = self.stamps[slot as usize * self.config.depth].sent;
+        self.tally.connect.record(now.since(started));
+        self.tally.connections.opened += 1;
+        let conn = &mut self.conns[slot as usize];
+        conn.state = State::Open;
+        self.alive += 1;
+        if conn.flags & flag::ESTABLISHED == 0 {
+            conn.flags |= flag::ESTABLISHED;
+            self.tally.connections.established += 1;
+        }
+        if self.drain_until.is_some() {
+            return self.wind_up(io, slot);
+        }
+        match self.shape {
+            // Nothing ever comes back to prove it by; the end of the server's stream will (see `stream_ended`).
+            Shape::Upload => {
+                self.passed_gate(slot);
+                self.upload(io, slot);
+            }
+            Shape::Download => {}
+            Shape::Exchange => self.begin(io, slot, now),
+        }
+    }
+
+    /// The connection has been answered (or never will be): it no longer holds others back.
+    pub(super) fn passed_gate(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.flags & flag::UNPROVEN != 0 {
+            conn.flags &= !flag::UNPROVEN;
+            self.gate.unproven -= 1;
+        }
+    }
+
+    /// The first bytes of an answer: the server has accepted this connection.
+    pub(super) fn served(&mut self, slot: u32) {
+        self.passed_gate(slot);
+        let conn = &mut self.conns[slot as usize];
+        conn.failures = 0;
+        if conn.flags & flag::SERVED == 0 {
+            conn.flags |= flag::SERVED;
+            self.tally.connections.served += 1;
+        }
+    }
+
+    /// Books a socket that has been closed.
+    pub(super) fn closed(&mut self, slot: u32) {
+        self.passed_gate(slot);
+        self.forget_kept(slot);
+        let conn = &mut self.conns[slot as usize];
+        self.alive -= u64::from(conn.state == State::Open);
+        conn.state = State::Closed;
+        conn.unsent = 0;
+        self.open -= 1;
+    }
+
+    /// Opens the connection anew as soon as the gate lets it through.
+    pub(super) fn reopen(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot as usize];
+        if self.drain_until.is_some() {
+            return self.drop_due(slot);
+        }
+        conn.flags |= flag::QUEUED;
+        self.to_open.push_back(slot);
+    }
+
+    /// Opens the connection anew after a while.
+    pub(super) fn back_off(&mut self, slot: u32, now: Instant) {
+        if self.drain_until.is_some() {
+            return self.drop_due(slot);
+        }
+        let conn = &mut self.conns[slot as usize];
+        conn.failures = conn.failures.saturating_add(1);
+        conn.flags |= flag::QUEUED;
+        let longest = BACKOFF_MAX_NS.min(BACKOFF_FIRST_NS << (conn.failures - 1).min(16));
+        let wait_ns = longest - self.rng.below(longest / 2);
+        self.backoffs.push(now.after(wait_ns), slot);
+    }
+
+    /// The run stops: an idle connection is closed, a busy one when its last reply is here.
+    pub(super) fn wind_up(&mut self, io: &mut impl Io, slot: u32) {
+        let conn = &self.conns[slot as usize];
+        match (conn.state, self.shape) {
+            (State::Closed, _) => self.drop_due(slot),
+            (State::Connecting, _) => {
+                io.close(slot);
+                self.tally.connections.unfinished += 1;
+                self.closed(slot);
+                self.drop_due(slot);
+            }
+            (State::Open, Shape::Exchange) => self.close_when_answered(io, slot),
+            (State::Open, Shape::Upload | Shape::Download) => {
+                io.end_stream(slot);
+                self.conns[slot as usize].state = State::Ending;
+                self.alive -= 1;
+            }
+            (State::Ending, _) => {}
+        }
+    }
+
+    pub(super) fn close_when_answered(&mut self, io: &mut impl Io, slot: u32) {
+        if self.conns[slot as usize].outstanding == 0 {
+            io.close(slot);
+            self.tally.connections.closed += 1;
+            self.closed(slot);
+        }
+    }
+
+    /// A request that waited for its connection to open will not be sent any more.
+    fn drop_due(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.flags & flag::DUE != 0 {
+            conn.flags &= !flag::DUE;
+            self.owed -= 1;
+            self.tally.whole.unsent += 1;
+            let due = self.stamps[slot as usize * self.config.depth + usize::from(conn.oldest)].due;
+            // A window that has been closed has counted it already.
+            self.tally.window.unsent += u64::from(self.window.covers(due));
+        }
+    }
+}
+
+/// The word for a failed connection attempt in `connections.failed`.
+fn connect_failure(error: &io::Error) -> &'static str {
+    // Numbers of errno(3) on Linux.
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    match (error.kind(), error.raw_os_error()) {
+        (ErrorKind::ConnectionRefused, _) => "refused",
+        (ErrorKind::TimedOut, _) => "timeout",
+        (ErrorKind::ConnectionReset, _) => "reset",
+        (ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::PermissionDenied, _) => "unreachable",
+        (ErrorKind::AddrNotAvailable, _) => "no_port",
+        (_, Some(ENFILE | EMFILE)) => "no_descriptor",
+        _ => "other",
+    }
+}

@@ -1,0 +1,194 @@
+//! The measured window and the one-second series.
+//!
+//! A request belongs to the window when it was *due* within it. What has become of it is settled when the window
+//! closes: answered, failed, or in flight (and then it counts with the time it has waited).
+
+use super::{Session, State, StopRule, flag};
+use crate::tally::{Bytes, CpuTime, SERIES_INTERVAL_NS, Second};
+use loadgen_core::sys::clock;
+use loadgen_core::time::Instant;
+
+#[derive(Debug)]
+pub(super) struct Window {
+    /// The earliest of the instants below: one comparison on the way of every reply.
+    boundary: Instant,
+    second_end: Instant,
+    opens: Instant,
+    closes: Instant,
+    /// When the run stops by the clock.
+    deadline: Instant,
+    /// Requests due from here on are of the window; never, unless it is open.
+    from: Instant,
+    is_open: bool,
+    last_reply: Instant,
+    replies: u64,
+    second: Second,
+    second_bytes: Bytes,
+    opened_bytes: Bytes,
+    opened_cpu: CpuTime,
+}
+
+impl Window {
+    pub(super) fn new(origin: Instant) -> Self {
+        let second_end = origin.after(SERIES_INTERVAL_NS);
+        Self {
+            boundary: second_end,
+            second_end,
+            opens: Instant::NEVER,
+            closes: Instant::NEVER,
+            deadline: Instant::NEVER,
+            from: Instant::NEVER,
+            is_open: false,
+            last_reply: origin,
+            replies: 0,
+            second: Second::default(),
+            second_bytes: Bytes::default(),
+            opened_bytes: Bytes::default(),
+            opened_cpu: CpuTime::default(),
+        }
+    }
+
+    /// Sets when the window opens, and by the stop rule when it closes.
+    pub(super) fn open_at(&mut self, at: Instant, rule: StopRule) {
+        self.opens = at;
+        match rule {
+            StopRule::After(ns) => {
+                self.closes = at.after(ns);
+                self.deadline = self.closes;
+            }
+            // The window closes with the last reply.
+            StopRule::Requests(_) => {}
+            StopRule::RequestsOrAfter(_, ns) => self.deadline = at.after(ns),
+        }
+        self.set_boundary();
+    }
+
+    #[inline]
+    pub(super) fn covers(&self, due: Instant) -> bool {
+        due >= self.from
+    }
+
+    #[inline]
+    pub(super) fn replied(&mut self, now: Instant, response_ns: u64) {
+        self.last_reply = now;
+        self.replies += u64::from(self.is_open);
+        self.second.ok += 1;
+        self.second.response_max_ns = self.second.response_max_ns.max(response_ns);
+    }
+
+    pub(super) fn failed(&mut self) {
+        self.second.errors += 1;
+    }
+
+    pub(super) fn next_boundary(&self) -> Instant {
+        self.boundary
+    }
+
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        now >= self.deadline
+    }
+
+    fn set_boundary(&mut self) {
+        self.boundary = self.second_end.min(self.opens).min(self.closes).min(self.deadline);
+    }
+}
+
+impl Session {
+    /// Closes seconds, opens and closes the window, as `now` says. What is booked after this call happened at `now`.
+    #[inline]
+    pub(super) fn cross_boundaries(&mut self, now: Instant) {
+        if now >= self.window.boundary {
+            self.cross(now);
+        }
+    }
+
+    #[cold]
+    fn cross(&mut self, now: Instant) {
+        while now >= self.window.second_end {
+            self.close_second();
+        }
+        if now >= self.window.opens {
+            let at = self.window.opens;
+            self.window.opens = Instant::NEVER;
+            self.window.from = at;
+            self.window.is_open = true;
+            self.window.opened_bytes = self.tally.bytes;
+            self.window.opened_cpu = thread_cpu();
+            self.tally.window_from = Some(at);
+        }
+        if now >= self.window.closes {
+            self.close_window(self.window.closes);
+        }
+        self.window.set_boundary();
+        if now >= self.window.deadline {
+            // `tick` stops the run; until then the deadline must not be crossed with every reply.
+            self.window.boundary = self.window.second_end;
+        }
+    }
+
+    fn close_second(&mut self) {
+        let bytes = self.tally.bytes.since(&self.window.second_bytes);
+        self.window.second_bytes = self.tally.bytes;
+        let second = Second {
+            sent_bytes: bytes.sent,
+            received_bytes: bytes.received,
+            connections: self.alive(),
+            ..std::mem::take(&mut self.window.second)
+        };
+        self.tally.seconds.push(second);
+        self.window.second_end = self.window.second_end.after(SERIES_INTERVAL_NS);
+    }
+
+    /// Settles what the window covers: what is unanswered at `at` is in flight, and has waited so long.
+    pub(super) fn close_window(&mut self, at: Instant) {
+        if !self.window.is_open || matches!(self.config.stop_rule, StopRule::Requests(_) | StopRule::RequestsOrAfter(..)) {
+            return;
+        }
+        self.settle_window(at);
+    }
+
+    fn settle_window(&mut self, at: Instant) {
+        let depth = self.config.depth;
+        for (slot, conn) in self.conns.iter().enumerate() {
+            let due_only = conn.flags & flag::DUE != 0 && conn.outstanding == 0;
+            let requests = if due_only { 1 } else { usize::from(conn.outstanding) };
+            for position in 0..requests {
+                let stamp = self.stamps[slot * depth + (usize::from(conn.oldest) + position) % depth];
+                if !self.window.covers(stamp.due) {
+                } else if due_only || stamp.sent.0 == 0 {
+                    self.tally.window.unsent += 1;
+                } else {
+                    self.tally.window.in_flight += 1;
+                    self.tally.response.record(at.since(stamp.due));
+                    self.tally.censored += 1;
+                }
+            }
+        }
+        let cpu = thread_cpu().since(&self.window.opened_cpu);
+        self.tally.window_cpu = cpu;
+        self.tally.window_cpu_max_ns = cpu.total_ns;
+        self.tally.window_bytes = self.tally.bytes.since(&self.window.opened_bytes);
+        self.tally.window_replies = self.window.replies;
+        self.tally.window_to = Some(at);
+        self.window.is_open = false;
+        self.window.from = Instant::NEVER;
+        self.window.closes = Instant::NEVER;
+    }
+
+    /// The run is over: books the last, incomplete second, and the window where it lasts as long as the run.
+    pub(super) fn close_series(&mut self, now: Instant) {
+        debug_assert!(self.conns.iter().all(|conn| conn.state == State::Closed));
+        if self.window.is_open {
+            self.settle_window(self.window.last_reply.max(self.window.from));
+        }
+        while now >= self.window.second_end {
+            self.close_second();
+        }
+        self.close_second();
+    }
+}
+
+fn thread_cpu() -> CpuTime {
+    let (user_ns, system_ns) = clock::thread_user_system_ns();
+    CpuTime { total_ns: clock::thread_cpu_ns(), user_ns, system_ns }
+}

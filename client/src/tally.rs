@@ -1,0 +1,278 @@
+//! What one worker counted: where every request and every connection went, and how long it took.
+//!
+//! Threads share nothing: each has a tally of its own, and they are added up when the run is over.
+
+use crate::engine::Counters;
+use loadgen_core::histogram::Recorder;
+use loadgen_core::time::{Instant, NS_PER_S};
+use std::collections::BTreeMap;
+
+/// A worker's tally, or the sum of several.
+#[derive(Debug)]
+pub struct Tally {
+    /// From the first request to the end of the drain.
+    pub whole: Counts,
+    /// Requests that were due within the measured window, as they stood when it closed.
+    pub window: Counts,
+    pub connections: ConnectionCounts,
+    pub errors: Vec<ErrorExample>,
+    pub response: Recorder,
+    pub service: Recorder,
+    pub connect: Recorder,
+    /// How many of `response` had no reply.
+    pub censored: u64,
+    /// Valid replies that arrived within the window, whenever they were due.
+    pub window_replies: u64,
+    /// When the window opened and closed, as this worker saw it.
+    pub window_from: Option<Instant>,
+    pub window_to: Option<Instant>,
+    pub window_bytes: Bytes,
+    pub bytes: Bytes,
+    pub window_cpu: CpuTime,
+    /// The busiest thread's CPU time within the window.
+    pub window_cpu_max_ns: u64,
+    pub seconds: Vec<Second>,
+    pub engine: Counters,
+}
+
+impl Tally {
+    pub fn new() -> Self {
+        Self {
+            whole: Counts::default(),
+            window: Counts::default(),
+            connections: ConnectionCounts::default(),
+            errors: Vec::new(),
+            response: Recorder::new(),
+            service: Recorder::new(),
+            connect: Recorder::new(),
+            censored: 0,
+            window_replies: 0,
+            window_from: None,
+            window_to: None,
+            window_bytes: Bytes::default(),
+            bytes: Bytes::default(),
+            window_cpu: CpuTime::default(),
+            window_cpu_max_ns: 0,
+            seconds: Vec::new(),
+            engine: Counters::default(),
+        }
+    }
+
+    /// Counts an error that belongs to no request, or the request's own; keeps the first example of each kind.
+    pub fn note(&mut self, kind: &'static str, phase: Phase, count: u64, at_ns: u64, example: impl FnOnce() -> String) {
+        if let Some(known) = self.errors.iter_mut().find(|e| e.kind == kind && e.phase == phase) {
+            known.count += count;
+            return;
+        }
+        self.errors.push(ErrorExample { kind, phase, count, first_at_ns: at_ns, first: example() });
+    }
+
+    /// Adds another worker's tally.
+    pub fn merge(&mut self, other: &Self) {
+        self.whole.merge(&other.whole);
+        self.window.merge(&other.window);
+        self.connections.merge(&other.connections);
+        for error in &other.errors {
+            self.merge_error(error);
+        }
+        self.response.merge(&other.response);
+        self.service.merge(&other.service);
+        self.connect.merge(&other.connect);
+        self.censored += other.censored;
+        self.window_replies += other.window_replies;
+        self.window_from = earlier(self.window_from, other.window_from);
+        self.window_to = self.window_to.max(other.window_to);
+        self.window_bytes.add(&other.window_bytes);
+        self.bytes.add(&other.bytes);
+        self.window_cpu.user_ns += other.window_cpu.user_ns;
+        self.window_cpu.system_ns += other.window_cpu.system_ns;
+        self.window_cpu.total_ns += other.window_cpu.total_ns;
+        self.window_cpu_max_ns = self.window_cpu_max_ns.max(other.window_cpu_max_ns);
+        merge_seconds(&mut self.seconds, &other.seconds);
+        for (name, calls) in &other.engine.syscalls {
+            *self.engine.syscalls.entry(name).or_default() += calls;
+        }
+        self.engine.waits += other.engine.waits;
+        self.engine.events += other.engine.events;
+    }
+
+    fn merge_error(&mut self, other: &ErrorExample) {
+        match self.errors.iter_mut().find(|e| e.kind == other.kind && e.phase == other.phase) {
+            None => self.errors.push(other.clone()),
+            Some(known) => {
+                known.count += other.count;
+                if other.first_at_ns < known.first_at_ns {
+                    known.first_at_ns = other.first_at_ns;
+                    known.first.clone_from(&other.first);
+                }
+            }
+        }
+    }
+}
+
+/// Where requests went: `scheduled = sent + unsent`, `sent = ok + errors + in_flight`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub scheduled: u64,
+    pub unsent: u64,
+    pub sent: u64,
+    pub ok: u64,
+    pub errors: BTreeMap<&'static str, u64>,
+    pub in_flight: u64,
+}
+
+impl Counts {
+    pub fn failed(&self) -> u64 {
+        self.errors.values().sum()
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.scheduled += other.scheduled;
+        self.unsent += other.unsent;
+        self.sent += other.sent;
+        self.ok += other.ok;
+        self.in_flight += other.in_flight;
+        for (kind, count) in &other.errors {
+            *self.errors.entry(kind).or_default() += count;
+        }
+    }
+}
+
+/// Where connections went; the names are those of the report.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionCounts {
+    pub established: u64,
+    pub served: u64,
+    pub alive_at_end: u64,
+    pub attempts: u64,
+    pub opened: u64,
+    pub failed: BTreeMap<&'static str, u64>,
+    pub unfinished: u64,
+    pub closed: u64,
+    pub closed_by_server: u64,
+    pub lost: u64,
+}
+
+impl ConnectionCounts {
+    fn merge(&mut self, other: &Self) {
+        self.established += other.established;
+        self.served += other.served;
+        self.alive_at_end += other.alive_at_end;
+        self.attempts += other.attempts;
+        self.opened += other.opened;
+        self.unfinished += other.unfinished;
+        self.closed += other.closed;
+        self.closed_by_server += other.closed_by_server;
+        self.lost += other.lost;
+        for (kind, count) in &other.failed {
+            *self.failed.entry(kind).or_default() += count;
+        }
+    }
+}
+
+/// What a connection was doing when something went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Connect,
+    Send,
+    Reply,
+    Idle,
+}
+
+impl Phase {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Send => "send",
+            Self::Reply => "reply",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// How often something went wrong, and the first time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorExample {
+    pub kind: &'static str,
+    pub phase: Phase,
+    pub count: u64,
+    pub first_at_ns: u64,
+    pub first: String,
+}
+
+/// Bytes handed to the kernel, and received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    pub sent: u64,
+    pub received: u64,
+}
+
+impl Bytes {
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self { sent: self.sent - earlier.sent, received: self.received - earlier.received }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.received += other.received;
+    }
+}
+
+/// CPU time of threads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuTime {
+    pub total_ns: u64,
+    pub user_ns: u64,
+    pub system_ns: u64,
+}
+
+impl CpuTime {
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            total_ns: self.total_ns.saturating_sub(earlier.total_ns),
+            user_ns: self.user_ns.saturating_sub(earlier.user_ns),
+            system_ns: self.system_ns.saturating_sub(earlier.system_ns),
+        }
+    }
+}
+
+/// One row of the series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Second {
+    pub ok: u64,
+    pub errors: u64,
+    pub sent_bytes: u64,
+    pub received_bytes: u64,
+    pub connections: u64,
+    pub response_max_ns: u64,
+}
+
+pub const SERIES_INTERVAL_NS: u64 = NS_PER_S;
+pub const SERIES_COLUMNS: [&str; 6] =
+    ["ok", "errors", "sent_bytes", "received_bytes", "connections_open", "response_max_ns"];
+
+impl Second {
+    pub fn row(&self) -> Vec<u64> {
+        let Self { ok, errors, sent_bytes, received_bytes, connections, response_max_ns } = *self;
+        vec![ok, errors, sent_bytes, received_bytes, connections, response_max_ns]
+    }
+}
+
+fn merge_seconds(into: &mut Vec<Second>, other: &[Second]) {
+    into.resize(into.len().max(other.len()), Second::default());
+    for (sum, second) in into.iter_mut().zip(other) {
+        sum.ok += second.ok;
+        sum.errors += second.errors;
+        sum.sent_bytes += second.sent_bytes;
+        sum.received_bytes += second.received_bytes;
+        sum.connections += second.connections;
+        sum.response_max_ns = sum.response_max_ns.max(second.response_max_ns);
+    }
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

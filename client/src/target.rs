@@ -1,0 +1,115 @@
+//! What a target names: `host:port`, or a URL whose scheme chooses the protocol. Parsing only; nothing is looked up.
+
+use loadgen_core::protocol::{self, Protocol};
+
+/// A target as typed, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub typed: String,
+    /// By the scheme; `None` where there is none (`host:port`).
+    pub scheme: Option<String>,
+    /// Without brackets where it is an IPv6 address.
+    pub host: String,
+    pub port: Option<u16>,
+    /// With its query; empty where there is none.
+    pub path: String,
+}
+
+impl Target {
+    /// Takes `typed` apart, or says in one line what is wrong with it.
+    pub fn parse(typed: &str) -> Result<Self, String> {
+        let (scheme, rest) = match typed.split_once("://") {
+            Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
+            None => (None, typed),
+        };
+        let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+        if authority.contains('@') {
+            return Err(format!("target '{typed}' names a user, which no protocol here has"));
+        }
+        if scheme.is_none() && !path.is_empty() {
+            return Err(format!("target '{typed}' has a path but no scheme; did you mean http://{typed}?"));
+        }
+        let (host, port) = split_port(authority).ok_or_else(|| {
+            format!("target '{typed}' is not host:port or a URL (an IPv6 address goes in brackets: [::1]:80)")
+        })?;
+        let port = match port {
+            None => None,
+            Some(text) => Some(parse_port(text).ok_or_else(|| format!("'{text}' in target '{typed}' is not a port (1 to 65535)"))?),
+        };
+        if host.is_empty() {
+            return Err(format!("target '{typed}' names no host"));
+        }
+        Ok(Self { typed: typed.to_owned(), scheme, host: host.to_owned(), port, path: path.to_owned() })
+    }
+
+    /// The protocol: `chosen` (`--protocol`) before the scheme before echo.
+    pub fn protocol(&self, chosen: Option<&'static Protocol>) -> Result<&'static Protocol, String> {
+        if let Some(protocol) = chosen {
+            return Ok(protocol);
+        }
+        let Some(scheme) = &self.scheme else { return Ok(&protocol::PROTOCOLS[0]) };
+        protocol::by_scheme(scheme).ok_or_else(|| {
+            let known: Vec<_> = protocol::PROTOCOLS.iter().flat_map(|p| p.schemes).copied().collect();
+            format!("scheme '{scheme}' of target '{}' is not known; there are {}", self.typed, known.join(", "))
+        })
+    }
+
+    /// `host:port` as typed, for a Host header: the port only where it was typed.
+    pub fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        self.port.map_or(host.clone(), |port| format!("{host}:{port}"))
+    }
+}
+
+fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
+    if let Some(bracketed) = authority.strip_prefix('[') {
+        let (host, rest) = bracketed.split_once(']')?;
+        return match rest.strip_prefix(':') {
+            Some(port) => Some((host, Some(port))),
+            None => rest.is_empty().then_some((host, None)),
+        };
+    }
+    match authority.split_once(':') {
+        None => Some((authority, None)),
+        Some((_, port)) if port.contains(':') => None,
+        Some((host, port)) => Some((host, Some(port))),
+    }
+}
+
+fn parse_port(text: &str) -> Option<u16> {
+    let digits = text.bytes().all(|b| b.is_ascii_digit());
+    text.parse().ok().filter(|port| digits && *port > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(typed: &str) -> (Option<String>, String, Option<u16>, String) {
+        let target = Target::parse(typed).unwrap();
+        (target.scheme, target.host, target.port, target.path)
+    }
+
+    #[test]
+    fn targets_are_taken_apart() {
+        assert_eq!(parts("localhost:80"), (None, "localhost".into(), Some(80), String::new()));
+        assert_eq!(parts("[::1]:80"), (None, "::1".into(), Some(80), String::new()));
+        assert_eq!(parts("HTTP://a.b/c?d=e:f"), (Some("http".into()), "a.b".into(), None, "/c?d=e:f".into()));
+        assert_eq!(parts("tcp://[fe80::1]:9"), (Some("tcp".into()), "fe80::1".into(), Some(9), String::new()));
+    }
+
+    #[test]
+    fn nonsense_is_refused_in_one_line() {
+        let bad = ["", ":80", "a:", "a:0", "a:65536", "a:+1", "::1", "[::1", "a/b", "http://", "http://u@h/", "a:b:c", "[::1]x"];
+        for typed in bad {
+            let error = Target::parse(typed).unwrap_err();
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_host_header_names_what_was_typed() {
+        assert_eq!(Target::parse("http://[::1]:8080/").unwrap().authority(), "[::1]:8080");
+        assert_eq!(Target::parse("http://example.org/").unwrap().authority(), "example.org");
+    }
+}

@@ -1,0 +1,61 @@
+//! Whether the numbers of a run say something about the target. Each reason says what happened, why it matters, and
+//! what to do.
+
+use loadgen_core::result::{Reason, Report, Verdict, VerdictState};
+
+/// A client thread busier than this was the limit itself, or close to it.
+const CLIENT_CPU_MAX_PERCENT: u64 = 95;
+
+/// Judges a report that is complete but for its verdict.
+pub fn judge(report: &Report) -> Verdict {
+    let reasons: Vec<Reason> = [connections_short(report), client_saturated(report), listen_overflow(report), nothing(report)]
+        .into_iter()
+        .flatten()
+        .collect();
+    let state = if reasons.is_empty() { VerdictState::Valid } else { VerdictState::Invalid };
+    Verdict { state, reasons }
+}
+
+fn connections_short(report: &Report) -> Option<Reason> {
+    let connections = &report.connections;
+    (connections.served < connections.requested).then(|| Reason {
+        code: "connections_short".to_owned(),
+        detail: format!(
+            "{} connections were asked for, {} established and {} served: the load was not the one that was asked for. \
+             Raise the server's limit of connections or its accept queue, or ask for fewer",
+            connections.requested, connections.established, connections.served
+        ),
+    })
+}
+
+fn client_saturated(report: &Report) -> Option<Reason> {
+    let percent = report.cpu.client_thread_max_percent;
+    (percent >= CLIENT_CPU_MAX_PERCENT).then(|| Reason {
+        code: "client_saturated".to_owned(),
+        detail: format!(
+            "a client thread used {percent} % of its CPU: the generator was the limit, and the server may be able to \
+             take more. Use more --threads, or a machine with more CPUs"
+        ),
+    })
+}
+
+fn listen_overflow(report: &Report) -> Option<Reason> {
+    let dropped = report.kernel.get("TcpExt.ListenDrops").copied().unwrap_or(0);
+    (dropped > 0).then(|| Reason {
+        code: "listen_overflow".to_owned(),
+        detail: format!(
+            "this machine's accept queues dropped {dropped} handshakes during the run: connect times contain the \
+             kernel's retries (1 s and more). Raise net.core.somaxconn and the server's backlog, or lower --max-unproven"
+        ),
+    })
+}
+
+fn nothing(report: &Report) -> Option<Reason> {
+    let bytes = report.throughput.sent_bytes_per_s + report.throughput.received_bytes_per_s;
+    (report.throughput.window_ns == 0 || bytes == 0).then(|| Reason {
+        code: "nothing_measured".to_owned(),
+        detail: "nothing was carried within the measured window, so there is nothing to report. See the errors, or run \
+                 for longer"
+            .to_owned(),
+    })
+}

@@ -1,0 +1,125 @@
+//! One worker thread: an engine, a session, and the loop that gives each its turn.
+
+use crate::engine::Engine;
+use crate::session::{Config, Session};
+use loadgen_core::protocol::Client;
+use loadgen_core::sys::{affinity, clock};
+use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+pub use crate::tally::Tally;
+
+/// The longest wait. A word from the main thread ([`Control`]) is heard within it.
+const WAIT_MAX_NS: u64 = 50 * NS_PER_MS;
+
+/// Likewise while connections are being opened and everybody waits for the word to go.
+const WAIT_MAX_RAMP_NS: u64 = 2 * NS_PER_MS;
+
+/// What a worker is to do.
+#[derive(Debug)]
+pub struct Task {
+    pub config: Config,
+    pub client: Box<dyn Client>,
+    pub cpu: Option<usize>,
+    pub control: Arc<Control>,
+    pub published: Arc<Published>,
+}
+
+impl Task {
+    /// Connections that the engine must make room for.
+    pub fn capacity(&self) -> usize {
+        self.config.active + self.config.idle
+    }
+}
+
+/// What the main thread tells all workers. Each word is written once and only ever read after.
+#[derive(Debug, Default)]
+pub struct Control {
+    /// When the load begins (an [`Instant`]); 0: not yet.
+    go: AtomicU64,
+    /// When to stop early, and how long to wait for the last replies: an [`Instant`]; 0: no need.
+    stop: AtomicU64,
+}
+
+impl Control {
+    pub fn go(&self, at: Instant) {
+        self.go.store(at.0, Ordering::Relaxed);
+    }
+
+    /// Stops sending now; what is unanswered at `until` is in flight.
+    pub fn stop(&self, until: Instant) {
+        self.stop.store(until.0, Ordering::Relaxed);
+    }
+
+    fn read(word: &AtomicU64) -> Option<Instant> {
+        match word.load(Ordering::Relaxed) {
+            0 => None,
+            at => Some(Instant(at)),
+        }
+    }
+}
+
+/// What a worker lets the main thread see: plain stores into a cache line of its own, once a turn. The values are
+/// independent of each other, so relaxed ordering suffices; the final figures are in the tally.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Published {
+    pub established: AtomicU64,
+    pub served: AtomicU64,
+    /// Connections that need not be waited for any longer before the load begins.
+    pub ready: AtomicU64,
+    pub connect_failures: AtomicU64,
+    pub ok: AtomicU64,
+    pub errors: AtomicU64,
+    pub received_bytes: AtomicU64,
+    pub sent_bytes: AtomicU64,
+    pub alive: AtomicU64,
+}
+
+/// Runs a task to its end on a given engine.
+pub fn run<E: Engine>(mut engine: E, task: Task) -> io::Result<Tally> {
+    if let Some(cpu) = task.cpu {
+        affinity::pin(&[cpu])?;
+    }
+    let Task { config, client, control, published, .. } = task;
+    let mut session = Session::new(config, client);
+    let mut going = false;
+    loop {
+        let now = clock::now();
+        if !going && let Some(at) = Control::read(&control.go) {
+            going = true;
+            session.go(engine.io(), at, now);
+        }
+        if let Some(until) = Control::read(&control.stop) {
+            session.stop(engine.io(), now, until);
+        }
+        session.tick(engine.io(), now);
+        publish(&published, &session);
+        if session.finished() {
+            break;
+        }
+        let longest = if going { WAIT_MAX_NS } else { WAIT_MAX_RAMP_NS };
+        let wait_ns = session.next_deadline().since(now).min(longest);
+        engine.turn(Duration::new(wait_ns / NS_PER_S, (wait_ns % NS_PER_S) as u32), &mut session)?;
+    }
+    let mut tally = session.into_tally();
+    tally.engine = engine.counters();
+    Ok(tally)
+}
+
+fn publish(published: &Published, session: &Session) {
+    let tally = session.tally();
+    let store = |word: &AtomicU64, value: u64| word.store(value, Ordering::Relaxed);
+    store(&published.established, tally.connections.established);
+    store(&published.served, tally.connections.served);
+    store(&published.ready, session.ready());
+    store(&published.connect_failures, session.connect_failures());
+    store(&published.ok, tally.whole.ok);
+    store(&published.errors, session.request_failures());
+    store(&published.received_bytes, tally.bytes.received);
+    store(&published.sent_bytes, tally.bytes.sent);
+    store(&published.alive, session.alive());
+}
