@@ -6,7 +6,7 @@
 
 use crate::pool::Pool;
 use crate::stats::Counters;
-use loadgen_core::protocol::{Next, Output, Server, ServerState, Shape};
+use loadgen_core::protocol::{MAX_KEPT, MIN_OUTPUT, Next, Output, Server, ServerState, Shape};
 use loadgen_core::sys::poller::{Event, Interest};
 use loadgen_core::sys::{errno, socket};
 use std::io;
@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Bytes of the receive buffer and of the output buffer, which all connections of a thread share.
 pub(crate) const CAPACITY: usize = 64 << 10;
+const _: () = assert!(CAPACITY >= MAX_KEPT && CAPACITY >= MIN_OUTPUT);
 /// What one connection may do in a turn before the others have theirs.
 const STEPS_PER_TURN: usize = 16;
 const BYTES_PER_TURN: u64 = 256 << 10;
@@ -68,7 +69,8 @@ pub(crate) struct Connection {
     pub(crate) interest: Interest,
     /// Bytes of `pending` that the kernel has taken.
     taken: u32,
-    /// Replies that end in `pending`.
+    /// Replies that end in the output that is not wholly sent. They count once all of it is; where they end within it
+    /// is not known, so those of a connection that dies before are not counted.
     replies: u32,
     /// Bytes still to be received: while draining, what had arrived by then; while lingering, what is discarded.
     left: u32,
