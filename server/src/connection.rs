@@ -388,3 +388,33 @@ fn send(socket: BorrowedFd<'_>, bytes: &[u8], counters: &mut Counters) -> io::Re
     counters.short_sends += u64::from(taken < bytes.len());
     Ok(taken)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loadgen_core::protocol::{ServerOptions, by_name};
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_drained_connection_answers_what_had_arrived_and_discards_the_rest() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = listener.accept().unwrap().0;
+        accepted.set_nonblocking(true).unwrap();
+        let echo = (by_name("echo").unwrap().server)(&ServerOptions { size: 10 }).unwrap();
+        let mut shared = Shared::new(echo, Shape::Exchange);
+        let mut connection = Connection::new(accepted.into(), false);
+
+        peer.write_all(&[1; 10]).unwrap();
+        connection.drain();
+        peer.write_all(&[2; 3 * CAPACITY]).unwrap();
+        while connection.turn(&mut shared) == Turn::Again {}
+        assert_eq!(connection.lingering_cause(), Some(Cause::Drained));
+        // One receive may take more than had arrived, and that is answered too.
+        let mut reply = Vec::new();
+        peer.read_to_end(&mut reply).unwrap();
+        assert!((10..=CAPACITY).contains(&reply.len()), "{}", reply.len());
+        assert_eq!(shared.counters.sent_bytes, reply.len() as u64);
+    }
+}
