@@ -4,6 +4,7 @@ use crate::engine::{self, ENGINES, Engine};
 use clap::Parser;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use loadgen_core::protocol::{self, PROTOCOLS, Protocol};
+use loadgen_core::units;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
@@ -91,35 +92,12 @@ fn cpus(text: &str) -> Result<CpuList, String> {
 
 fn size(text: &str) -> Result<usize, String> {
     const LARGEST: u64 = 1 << 30;
-    let (number, unit) = split_unit(text);
-    let factor: u64 = match unit {
-        "" | "B" => 1,
-        "k" | "kB" | "K" | "KB" => 1000,
-        "KiB" => 1 << 10,
-        "M" | "MB" => 1_000_000,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return Err(format!("`{unit}` is no unit of size; give bytes, KiB or MiB")),
-    };
-    let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).filter(|n| *n <= LARGEST);
-    bytes.map(|n| n as usize).ok_or_else(|| "give a whole number of bytes up to 1GiB, such as 64 or 64KiB".into())
+    let bytes = units::parse_size(text)?;
+    if bytes <= LARGEST { Ok(bytes as usize) } else { Err("that is more than 1GiB".into()) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let (number, unit) = split_unit(text);
-    let factor: u64 = match unit {
-        "us" => 1_000,
-        "ms" => 1_000_000,
-        "s" => 1_000_000_000,
-        "m" => 60_000_000_000,
-        _ => return Err("give a time with its unit, such as 500ms or 2s".into()),
-    };
-    let ns = number.parse::<u64>().ok().and_then(|n| n.checked_mul(factor));
-    ns.map(Duration::from_nanos).ok_or_else(|| "give a whole number with its unit, such as 500ms or 2s".into())
-}
-
-fn split_unit(text: &str) -> (&str, &str) {
-    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
+    units::parse_duration_ns(text).map(Duration::from_nanos)
 }
 
 #[cfg(test)]

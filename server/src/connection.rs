@@ -6,7 +6,7 @@
 
 use crate::pool::Pool;
 use crate::stats::Counters;
-use loadgen_core::protocol::{Next, Output, Server, ServerState, Shape};
+use loadgen_core::protocol::{MAX_KEPT, MIN_OUTPUT, Next, Output, Server, ServerState, Shape};
 use loadgen_core::sys::poller::{Event, Interest};
 use loadgen_core::sys::{errno, socket};
 use std::io;
@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Bytes of the receive buffer and of the output buffer, which all connections of a thread share.
 pub(crate) const CAPACITY: usize = 64 << 10;
+const _: () = assert!(CAPACITY >= MAX_KEPT && CAPACITY >= MIN_OUTPUT);
 /// What one connection may do in a turn before the others have theirs.
 const STEPS_PER_TURN: usize = 16;
 const BYTES_PER_TURN: u64 = 256 << 10;
@@ -68,7 +69,8 @@ pub(crate) struct Connection {
     pub(crate) interest: Interest,
     /// Bytes of `pending` that the kernel has taken.
     taken: u32,
-    /// Replies that end in `pending`.
+    /// Replies that end in the output that is not wholly sent. They count once all of it is; where they end within it
+    /// is not known, so those of a connection that dies before are not counted.
     replies: u32,
     /// Bytes still to be received: while draining, what had arrived by then; while lingering, what is discarded.
     left: u32,
@@ -385,4 +387,34 @@ fn send(socket: BorrowedFd<'_>, bytes: &[u8], counters: &mut Counters) -> io::Re
     counters.sent_bytes += taken as u64;
     counters.short_sends += u64::from(taken < bytes.len());
     Ok(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loadgen_core::protocol::{ServerOptions, by_name};
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_drained_connection_answers_what_had_arrived_and_discards_the_rest() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = listener.accept().unwrap().0;
+        accepted.set_nonblocking(true).unwrap();
+        let echo = (by_name("echo").unwrap().server)(&ServerOptions { size: 10 }).unwrap();
+        let mut shared = Shared::new(echo, Shape::Exchange);
+        let mut connection = Connection::new(accepted.into(), false);
+
+        peer.write_all(&[1; 10]).unwrap();
+        connection.drain();
+        peer.write_all(&[2; 3 * CAPACITY]).unwrap();
+        while connection.turn(&mut shared) == Turn::Again {}
+        assert_eq!(connection.lingering_cause(), Some(Cause::Drained));
+        // One receive may take more than had arrived, and that is answered too.
+        let mut reply = Vec::new();
+        peer.read_to_end(&mut reply).unwrap();
+        assert!((10..=CAPACITY).contains(&reply.len()), "{}", reply.len());
+        assert_eq!(shared.counters.sent_bytes, reply.len() as u64);
+    }
 }

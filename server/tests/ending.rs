@@ -101,6 +101,23 @@ fn a_peer_that_does_not_end_is_cut() {
 }
 
 #[test]
+fn one_that_never_stops_sending_cannot_put_off_the_end() {
+    with_every_engine(|engine| {
+        let server = Server::start(engine, &["--drain", "500ms"]);
+        let stream = server.connect();
+        let (mut reader, mut writer) = (stream.try_clone().unwrap(), stream);
+        let reading = thread::spawn(move || while reader.read(&mut vec![0; 1 << 16]).is_ok_and(|n| n > 0) {});
+        let writing = thread::spawn(move || while writer.write_all(&[0; 1 << 16]).is_ok() {});
+        thread::sleep(Duration::from_millis(100));
+        let ended = server.stop();
+        reading.join().unwrap();
+        writing.join().unwrap();
+        assert_eq!((ended.code, ended.stats.closes.get("cut")), (0, Some(&1)), "{:?}", ended.stats);
+        assert!(ended.took < Duration::from_millis(1500), "{:?}", ended.took);
+    });
+}
+
+#[test]
 fn an_endless_stream_ends_with_the_server() {
     if loadgen_core::protocol::by_name("chargen").is_none() {
         eprintln!("skipped: no protocol chargen");

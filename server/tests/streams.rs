@@ -80,9 +80,12 @@ fn a_half_closed_stream_is_answered_to_its_end() {
         writing.join().unwrap();
 
         // The end together with the data, before the server has looked once.
-        let mut stream = server.connect();
-        stream.write_all(&bytes[..1000]).unwrap();
-        stream.shutdown(Shutdown::Write).unwrap();
+        let mut stream = server.unseen(|| {
+            let mut stream = server.connect();
+            stream.write_all(&bytes[..1000]).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            stream
+        });
         let mut reply = Vec::new();
         stream.read_to_end(&mut reply).unwrap();
         assert_eq!(reply, &bytes[..1000]);

@@ -84,6 +84,15 @@ impl Server {
         process::terminate(&self.child).unwrap();
     }
 
+    /// Stops the server (SIGSTOP) while `act` runs, so that it sees all of it at once.
+    pub(crate) fn unseen<T>(&self, act: impl FnOnce() -> T) -> T {
+        let signal = |name: &str| Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        signal("-STOP");
+        let result = act();
+        signal("-CONT");
+        result
+    }
+
     /// SIGTERM, and what it left behind.
     pub(crate) fn stop(self) -> Ended {
         self.terminate();
