@@ -155,6 +155,16 @@ pub fn format_size(bytes: u64) -> String {
     scaled(bytes, STEPS, " ")
 }
 
+/// Bytes per second, 3 significant digits, factors of 1000 as networks count: `900 B/s`, `9.09 MB/s`.
+pub fn format_rate(bytes_per_s: u64) -> String {
+    if bytes_per_s < 1_000 {
+        return format!("{bytes_per_s} B/s");
+    }
+    const STEPS: &[(&str, u64)] =
+        &[("kB/s", 1_000), ("MB/s", 1_000_000), ("GB/s", 1_000_000_000), ("TB/s", 1_000_000_000_000)];
+    scaled(bytes_per_s, STEPS, " ")
+}
+
 /// Every digit, with thousands separators: `1,234,567`.
 pub fn format_exact_count(count: u64) -> String {
     let digits = count.to_string();
@@ -313,6 +323,9 @@ mod tests {
         }
         for (bytes, text) in [(512, "512 B"), (65_536, "64.0 KiB"), (1_047_552, "1023 KiB"), (1_048_575, "1.00 MiB")] {
             assert_eq!(format_size(bytes), text);
+        }
+        for (rate, text) in [(900, "900 B/s"), (9_088_000, "9.09 MB/s")] {
+            assert_eq!(format_rate(rate), text);
         }
         for extreme in [format_duration(u64::MAX), format_count(u64::MAX), format_size(u64::MAX)] {
             assert!(extreme.starts_with(|c: char| c.is_ascii_digit()));

@@ -172,8 +172,11 @@ pub struct Ledger {
 impl Ledger {
     /// Whether both identities hold, here and in `whole_run`.
     pub fn closes(&self) -> bool {
-        self.scheduled == self.sent + self.unsent
-            && self.sent == self.ok + self.errors.values().sum::<u64>() + self.in_flight_at_end
+        // In 128 bits: a damaged file may hold numbers whose sum is too large for 64.
+        let sum = |counts: &[u64]| counts.iter().map(|count| u128::from(*count)).sum::<u128>();
+        let errors: Vec<u64> = self.errors.values().copied().collect();
+        u128::from(self.scheduled) == sum(&[self.sent, self.unsent])
+            && u128::from(self.sent) == sum(&[self.ok, self.in_flight_at_end]) + sum(&errors)
             && self.whole_run.as_ref().is_none_or(|whole| whole.closes())
     }
 }
@@ -367,4 +370,12 @@ pub struct ServerStats {
     pub cpu_user_ns: u64,
     pub cpu_system_ns: u64,
     pub memory_peak_bytes: u64,
+}
+
+/// The JSON Schema of [`Report`], as committed in `schema/loadgen.result-1.json`.
+pub fn schema_json() -> String {
+    let schema = schemars::schema_for!(Report);
+    let mut text = serde_json::to_string_pretty(&schema).expect("a schema is plain JSON");
+    text.push('\n');
+    text
 }

@@ -1,1 +1,129 @@
-//! (to come)
+//! A report into a file: whole or not at all.
+
+use super::schema::Report;
+use std::fmt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
+
+/// The folder for reports whose place nobody chose; the only one that is created when it is missing.
+const DEFAULT_FOLDER: &str = "results";
+
+/// A report that could not be written. Its text is one line: the file and the cause.
+#[derive(Debug)]
+pub struct WriteError {
+    pub path: PathBuf,
+    pub cause: io::Error,
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot write {}: {}", self.path.display(), self.cause)
+    }
+}
+
+impl std::error::Error for WriteError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+/// Where the report of a run goes if nobody said: `results/20261123T130240Z-what.json`.
+///
+/// `started_at` is the report's (RFC 3339, UTC); of `what`, everything but letters, digits, `.` and `_` becomes `-`.
+pub fn default_path(started_at: &str, what: &str) -> PathBuf {
+    let time: String = started_at.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
+    let keep = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '_' { c } else { '-' };
+    let what: String = what.chars().map(keep).collect();
+    Path::new(DEFAULT_FOLDER).join(format!("{time}-{what}.json"))
+}
+
+/// Writes `report` to `path` as indented JSON: a temporary file beside it, synchronised, then renamed over it, so that
+/// no reader ever sees a part. Pipes, terminals and devices are written directly.
+///
+/// # Errors
+/// If it cannot be written; a file that was there before is then untouched.
+pub fn write_atomically(path: &Path, report: &Report) -> Result<(), WriteError> {
+    let mut text = serde_json::to_vec_pretty(report).expect("report types are plain JSON");
+    text.push(b'\n');
+    let written = match Place::of(path) {
+        Ok(Place::Stream) => open_stream(path).and_then(|mut stream| stream.write_all(&text)),
+        Ok(Place::File { file, folder }) => replace(&file, &folder, &text),
+        Err(cause) => Err(cause),
+    };
+    written.map_err(|cause| WriteError { path: path.to_owned(), cause })
+}
+
+/// Checks that a report can be written to `path`, before a run that would be lost otherwise. Creates nothing that
+/// stays, except the default folder.
+///
+/// # Errors
+/// If [`write_atomically`] would fail now; a disk that fills up later is not foreseen.
+pub fn probe(path: &Path) -> Result<(), WriteError> {
+    let probed = match Place::of(path) {
+        Ok(Place::Stream) => open_stream(path).map(drop),
+        Ok(Place::File { folder, .. }) => temporary_in(&folder).map(drop),
+        Err(cause) => Err(cause),
+    };
+    probed.map_err(|cause| WriteError { path: path.to_owned(), cause })
+}
+
+/// How a path is written.
+enum Place {
+    /// A pipe, a terminal, a device.
+    Stream,
+    File {
+        file: PathBuf,
+        folder: PathBuf,
+    },
+}
+
+impl Place {
+    fn of(path: &Path) -> io::Result<Self> {
+        // `/dev/stdout` may lead to a regular file, but that file belongs to whoever redirected our output.
+        let kernel_made = path.starts_with("/dev") && !path.starts_with("/dev/shm") || path.starts_with("/proc");
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => return Err(io::Error::other("it is a folder, and a file name is needed")),
+            Ok(found) if kernel_made || !found.is_file() => return Ok(Self::Stream),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Through a symbolic link: the file that it names is replaced, not the link.
+        let file = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let Some(parent) = file.parent().filter(|_| file.file_name().is_some()) else {
+            return Err(io::Error::other("this is not a file name"));
+        };
+        let folder = if parent.as_os_str().is_empty() { PathBuf::from(".") } else { parent.to_owned() };
+        if folder == Path::new(DEFAULT_FOLDER) {
+            fs::create_dir_all(&folder)?;
+        } else if !folder.is_dir() {
+            return Err(io::Error::other(format!("there is no folder {}", folder.display())));
+        }
+        Ok(Self::File { file, folder })
+    }
+}
+
+fn open_stream(path: &Path) -> io::Result<File> {
+    // Appending, because behind `/dev/stdout` there may be a file that others have written to.
+    OpenOptions::new().append(true).open(path)
+}
+
+fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
+    // 0666 less the umask, as any other new file; tempfile's own choice would be 0600.
+    let permissions = Permissions::from_mode(0o666);
+    let made = tempfile::Builder::new().prefix(".loadgen-").suffix(".tmp").permissions(permissions).tempfile_in(folder);
+    // tempfile names the temporary file in its error; what people chose is the place.
+    made.map_err(|error| error.raw_os_error().map_or(error, io::Error::from_raw_os_error))
+}
+
+fn replace(file: &Path, folder: &Path, text: &[u8]) -> io::Result<()> {
+    let mut temporary = temporary_in(folder)?;
+    temporary.write_all(text)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(file).map_err(|failed| failed.error)?;
+    // The new name, too, should survive a crash; not every file system lets a folder be synchronised.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
+}
