@@ -4,6 +4,4 @@ pub mod read;
 pub mod schema;
 pub mod write;
 
-pub use read::{ReadError, read};
 pub use schema::*;
-pub use write::{WriteError, default_path, probe, write_atomically};
