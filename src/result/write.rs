@@ -1,36 +1,22 @@
 //! A report into a file: whole or not at all.
 
 use super::schema::Report;
-use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 use tempfile::NamedTempFile;
 
 /// The folder for reports whose place nobody chose; the only one that is created when it is missing.
 const DEFAULT_FOLDER: &str = "results";
 
-/// A report that could not be written. Its text is one line: the file and the cause.
-#[derive(Debug)]
-pub struct WriteError {
-    pub path: PathBuf,
-    pub cause: io::Error,
+/// The time in the form of `Report::started_at`: RFC 3339, UTC, milliseconds.
+pub fn timestamp(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
 }
 
-impl fmt::Display for WriteError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot write {}: {}", self.path.display(), self.cause)
-    }
-}
-
-impl std::error::Error for WriteError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.cause)
-    }
-}
-
-/// Where the report of a run goes if nobody said: `results/20261123T130240Z-what.json`.
+/// Where the report of a run goes if nobody said: `results/20261123T130240.123Z-what.json`.
 ///
 /// `started_at` is the report's (RFC 3339, UTC); of `what`, everything but letters, digits, `.` and `_` becomes `-`.
 pub fn default_path(started_at: &str, what: &str) -> PathBuf {
@@ -44,16 +30,15 @@ pub fn default_path(started_at: &str, what: &str) -> PathBuf {
 /// no reader ever sees a part. Pipes, terminals and devices are written directly.
 ///
 /// # Errors
-/// If it cannot be written; a file that was there before is then untouched.
-pub fn write_atomically(path: &Path, report: &Report) -> Result<(), WriteError> {
+/// If it cannot be written; a file that was there before is then untouched. The error does not name `path`.
+pub fn write_atomically(path: &Path, report: &Report) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(report).expect("report types are plain JSON");
     text.push(b'\n');
-    let written = match Place::of(path) {
+    match Place::of(path) {
         Ok(Place::Stream) => open_stream(path).and_then(|mut stream| stream.write_all(&text)),
         Ok(Place::File { file, folder }) => replace(&file, &folder, &text),
         Err(cause) => Err(cause),
-    };
-    written.map_err(|cause| WriteError { path: path.to_owned(), cause })
+    }
 }
 
 /// Checks that a report can be written to `path`, before a run that would be lost otherwise. Creates nothing that
@@ -61,13 +46,12 @@ pub fn write_atomically(path: &Path, report: &Report) -> Result<(), WriteError> 
 ///
 /// # Errors
 /// If [`write_atomically`] would fail now; a disk that fills up later is not foreseen.
-pub fn probe(path: &Path) -> Result<(), WriteError> {
-    let probed = match Place::of(path) {
+pub fn probe(path: &Path) -> io::Result<()> {
+    match Place::of(path) {
         Ok(Place::Stream) => open_stream(path).map(drop),
         Ok(Place::File { folder, .. }) => temporary_in(&folder).map(drop),
         Err(cause) => Err(cause),
-    };
-    probed.map_err(|cause| WriteError { path: path.to_owned(), cause })
+    }
 }
 
 /// How a path is written.

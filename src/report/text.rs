@@ -1,0 +1,259 @@
+//! The summary that a person reads on a terminal: what was run, whether to believe it, and what came out.
+
+use crate::histogram::{QUANTILES, count_beyond};
+use crate::protocol::{self, Shape};
+use crate::result::{Histogram, Ledger, Report, VerdictState};
+use crate::units::{format_count, format_duration, format_exact_count, format_rate, format_size};
+
+const WIDTH: usize = 80;
+/// Width of the words in front of each line.
+const LABEL: usize = 13;
+/// A percentile with fewer values than this beyond it is chance.
+const ENOUGH_BEYOND: u64 = 10;
+/// Kinds of errors that are listed; the report has all of them.
+const ERRORS_LISTED: usize = 5;
+
+/// The summary: about 20 lines, more only where there is something to explain.
+pub fn render(report: &Report) -> String {
+    let mut page = Page(String::new());
+    what_was_run(report, &mut page);
+    verdict(report, &mut page);
+    throughput(report, &mut page);
+    latency(report, &mut page);
+    connections(report, &mut page);
+    ledgers(report, &mut page);
+    errors(report, &mut page);
+    cost(report, &mut page);
+    note(report, &mut page);
+    page.0
+}
+
+fn what_was_run(report: &Report, page: &mut Page) {
+    let scenario = &report.scenario;
+    let connections = plural(scenario.connections, "connection");
+    let threads = plural(scenario.threads, "thread");
+    page.line("", &format!("{} on {}: {connections}, {threads}", scenario.protocol, scenario.target));
+    let mode = match (scenario.rate_per_s, &scenario.arrival) {
+        (Some(rate), arrival) => {
+            format!("open loop at {} requests/s ({})", format_count(rate), arrival.as_deref().unwrap_or("constant"))
+        }
+        _ => format!("{} loop", scenario.mode),
+    };
+    let server = scenario.server_engine.as_ref().map_or(String::new(), |engine| format!(", server {engine}"));
+    let instead = report.engine.instead_of.as_ref().map_or(String::new(), |asked| format!(" instead of {asked}"));
+    let window = format_duration(report.throughput.window_ns);
+    let warmup = format_duration(report.phases.warmup_ns);
+    page.line("", &format!("{mode}, engine {}{instead}{server}, {window} after {warmup} of warm-up", scenario.engine));
+}
+
+/// Reasons come before the figures: nobody reads on to the last line.
+fn verdict(report: &Report, page: &mut Page) {
+    if report.partial {
+        page.line("PARTIAL", "the run was interrupted; what follows is true, but not all that was asked for");
+    }
+    match report.verdict.state {
+        VerdictState::Valid => {}
+        VerdictState::Overloaded => page.line("OVERLOADED", "the target could not keep up; the figures are true"),
+        VerdictState::Invalid => {
+            page.line("INVALID", "the generator or this machine was the limit; do not use these figures");
+        }
+    }
+    for reason in &report.verdict.reasons {
+        page.line("", &format!("! {}: {}", reason.code, reason.detail));
+    }
+}
+
+fn throughput(report: &Report, page: &mut Page) {
+    let rates = &report.throughput;
+    let (sent, received) = (format_rate(rates.sent_bytes_per_s), format_rate(rates.received_bytes_per_s));
+    let text = match shape(report) {
+        Shape::Exchange => {
+            let replies = format_exact_count(rates.replies);
+            format!("{} requests/s ({replies}), {sent} sent, {received} received", format_count(rates.requests_per_s))
+        }
+        Shape::Upload => format!("{sent} sent"),
+        Shape::Download => format!("{received} received"),
+    };
+    page.line("throughput", &text);
+}
+
+fn latency(report: &Report, page: &mut Page) {
+    if let Some(response) = &report.latency.response {
+        page.line("response", &percentiles(response, &["0.5", "0.9", "0.99"]));
+        page.line("", &percentiles(response, &["0.999", "0.9999"]));
+        page.line("", &format!("max {}  mean {}", format_duration(response.max_ns), format_duration(response.mean_ns)));
+        if report.latency.censored > 0 {
+            let censored = format_exact_count(report.latency.censored);
+            page.line("", &format!("{censored} had no reply and count with the time waited: the truth is longer"));
+        }
+    }
+    let spread = |histogram: &Histogram| {
+        format!("{}  max {}", percentiles(histogram, &["0.5", "0.99"]), format_duration(histogram.max_ns))
+    };
+    let others = [
+        ("service", &report.latency.service),
+        ("backlog wait", &report.latency.backlog_wait),
+        ("lag", &report.latency.generator_lag),
+        ("connect", &report.latency.connect),
+    ];
+    for (label, histogram) in others {
+        if let Some(histogram) = histogram {
+            page.line(label, &spread(histogram));
+        }
+    }
+}
+
+/// `p50 68.2 us  p99 120 us`, with `-` for what rests on too few values.
+fn percentiles(histogram: &Histogram, names: &[&str]) -> String {
+    let text = |(name, q): &(&str, f64)| {
+        let known = histogram.quantiles_ns.get(*name).filter(|_| count_beyond(histogram.count, *q) >= ENOUGH_BEYOND);
+        let value = known.map_or_else(|| "-".to_owned(), |ns| format_duration(*ns));
+        // "0.999" is p99.9: two digits, then a point if there are more.
+        let (percent, rest) = name[2..].split_at(name.len().min(4) - 2);
+        let percent = if percent.len() == 1 { format!("{percent}0") } else { percent.to_owned() };
+        format!("p{percent}{}{rest} {value:<8}", if rest.is_empty() { "" } else { "." })
+    };
+    let chosen = QUANTILES.iter().filter(|(name, _)| names.contains(name));
+    chosen.map(text).collect::<Vec<_>>().join("  ").trim_end().to_owned()
+}
+
+fn connections(report: &Report, page: &mut Page) {
+    let counts = &report.connections;
+    let [requested, established, served, alive] =
+        [counts.requested, counts.established, counts.served, counts.alive_at_end].map(format_exact_count);
+    let failed: u64 = counts.failed.values().sum();
+    let failed = if failed > 0 { format!(", {} attempts failed", format_exact_count(failed)) } else { String::new() };
+    let lost = if counts.lost > 0 { format!(", {} lost", format_exact_count(counts.lost)) } else { String::new() };
+    let text =
+        format!("{requested} requested, {established} established, {served} served, {alive} at the end{failed}{lost}");
+    page.line("connections", &text);
+}
+
+fn ledgers(report: &Report, page: &mut Page) {
+    if shape(report) != Shape::Exchange {
+        return;
+    }
+    page.line("window", &ledger(&report.ledger));
+    if let Some(whole) = &report.ledger.whole_run {
+        page.line("whole run", &ledger(whole));
+    }
+    if !report.ledger.closes() {
+        page.line("", "! the ledger does NOT close: requests were lost from sight; please report this as a bug");
+    }
+}
+
+fn ledger(ledger: &Ledger) -> String {
+    let errors: u64 = ledger.errors.values().sum();
+    let [scheduled, ok, errors, in_flight] =
+        [ledger.scheduled, ledger.ok, errors, ledger.in_flight_at_end].map(format_exact_count);
+    let unsent =
+        if ledger.unsent > 0 { format!("{} unsent, ", format_exact_count(ledger.unsent)) } else { String::new() };
+    let closes = if ledger.closes() { "closes" } else { "does NOT close" };
+    format!("{scheduled} due: {unsent}{ok} ok, {errors} errors, {in_flight} in flight; {closes}")
+}
+
+fn errors(report: &Report, page: &mut Page) {
+    let mut rows: Vec<_> = report.errors.iter().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.count));
+    for (index, row) in rows.iter().take(ERRORS_LISTED).enumerate() {
+        let label = if index == 0 { "errors" } else { "" };
+        let (count, at) = (format_exact_count(row.count), format_duration(row.first_at_ns));
+        page.cut_line(label, &format!("{count} {} ({}), first at {at}: {}", row.kind, row.phase, row.first));
+    }
+    if let Some(more) = rows.len().checked_sub(ERRORS_LISTED).filter(|more| *more > 0) {
+        page.line("", &format!("and {more} more kinds, in the JSON report"));
+    }
+}
+
+fn cost(report: &Report, page: &mut Page) {
+    let cpu = &report.cpu;
+    let each = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), format_duration);
+    let server = cpu.server_ns_per_request.map_or(String::new(), |ns| format!(", server {}", format_duration(ns)));
+    let busiest = cpu.client_thread_max_percent;
+    let each_client = if shape(report) == Shape::Exchange {
+        format!("client {} a request{server}", each(cpu.client_ns_per_request))
+    } else {
+        let server = cpu.server_ns.map_or(String::new(), |ns| format!(", server {}", format_duration(ns)));
+        format!("client {}{server}", format_duration(cpu.client_ns))
+    };
+    page.line("CPU", &format!("{each_client}; busiest client thread {busiest} %"));
+    let server = cpu.server_memory_bytes.map_or(String::new(), |bytes| format!(", server {}", format_size(bytes)));
+    let calls = report
+        .engine
+        .syscalls_per_1000_requests
+        .map_or(String::new(), |calls| format!("; {}.{:02} system calls a request", calls / 1000, calls % 1000 / 10));
+    page.line("memory", &format!("client {}{server}{calls}", format_size(cpu.client_memory_bytes)));
+    let kernel: Vec<String> = report
+        .kernel
+        .iter()
+        .filter(|(name, _)| name.as_str() != "Tcp.ActiveOpens")
+        .map(|(name, moved)| format!("{name} {moved}"))
+        .collect();
+    if !kernel.is_empty() {
+        page.line("kernel", &kernel.join(", "));
+    }
+}
+
+fn note(report: &Report, page: &mut Page) {
+    if report.scenario.mode == "closed" && shape(report) == Shape::Exchange {
+        page.line(
+            "note",
+            "closed loop: each connection waits for its reply; latency at a fixed rate is another question",
+        );
+    }
+}
+
+/// A protocol that this version does not know is taken for requests and replies, the usual case.
+fn shape(report: &Report) -> Shape {
+    protocol::by_name(&report.scenario.protocol).map_or(Shape::Exchange, |protocol| protocol.shape)
+}
+
+fn plural(count: u64, noun: &str) -> String {
+    format!("{} {noun}{}", format_exact_count(count), if count == 1 { "" } else { "s" })
+}
+
+/// Lines of at most `WIDTH` columns, each with a label or indented below one.
+struct Page(String);
+
+impl Page {
+    /// Wraps at spaces.
+    fn line(&mut self, label: &str, text: &str) {
+        let mut line = self.start(label);
+        let indent = line.len();
+        for word in clean(text).split(' ') {
+            if line.len() > indent && line.chars().count() + word.chars().count() >= WIDTH {
+                self.end(&line);
+                line = " ".repeat(LABEL);
+            }
+            line.push_str(word);
+            line.push(' ');
+        }
+        self.end(&line);
+    }
+
+    /// Cuts what does not fit.
+    fn cut_line(&mut self, label: &str, text: &str) {
+        let mut line = self.start(label);
+        line.push_str(&clean(text));
+        if line.chars().count() > WIDTH {
+            line = line.chars().take(WIDTH - 3).collect::<String>() + "...";
+        }
+        self.end(&line);
+    }
+
+    /// The first two lines of the page have no column of labels.
+    fn start(&self, label: &str) -> String {
+        let heading = label.is_empty() && self.0.lines().count() < 2;
+        if heading { String::new() } else { format!("{label:<LABEL$}") }
+    }
+
+    fn end(&mut self, line: &str) {
+        self.0.push_str(line.trim_end());
+        self.0.push('\n');
+    }
+}
+
+/// A target or an error may hold control characters; a terminal must not obey them.
+fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
