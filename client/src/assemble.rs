@@ -7,7 +7,7 @@ use crate::verdict;
 use loadgen_core::histogram::Recorder;
 use loadgen_core::machine;
 use loadgen_core::protocol::Shape;
-use loadgen_core::result::{self, *};
+use loadgen_core::result::*;
 use loadgen_core::time::{Instant, NS_PER_S};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ pub fn report(plan: &Plan, run: &Run, around: Circumstances) -> Report {
     let tally = &run.tally;
     let embedded = plan.target.is_none();
     let mut report = Report {
-        schema: result::SCHEMA.to_owned(),
+        schema: SCHEMA.to_owned(),
         tool: Tool { name: "loadgen".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
         command: around.command,
         started_at: around.started_at,
@@ -90,7 +90,7 @@ fn scenario(plan: &Plan, remote: SocketAddr) -> Scenario {
 /// A digest of the request as it would be sent to a host called `localhost`.
 fn request_hash(plan: &Plan) -> String {
     let options = loadgen_core::protocol::ClientOptions { authority: "localhost".to_owned(), ..plan.client_options.clone() };
-    (plan.protocol.client)(&options).map_or(String::new(), |client| result::fnv1a_hex(client.request()))
+    (plan.protocol.client)(&options).map_or(String::new(), |client| fnv1a_hex(client.request()))
 }
 
 fn phases(plan: &Plan, run: &Run) -> Phases {

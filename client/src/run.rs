@@ -52,7 +52,7 @@ pub fn run(plan: &Plan, remote: SocketAddr, server: Option<&Embedded>) -> Result
         register(number, &signal).map_err(|error| Failure::new(Exit::Machine, format!("cannot handle signals: {error}")))?;
     }
     let origin = clock::now();
-    let mut supervisor = Supervisor::start(plan, remote, origin)?;
+    let supervisor = Supervisor::start(plan, remote, origin)?;
     let ending = supervisor.watch(plan, server, &signal);
     let mut tally = Tally::new();
     for worker in supervisor.workers {
