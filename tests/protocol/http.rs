@@ -162,6 +162,9 @@ fn bad_replies() {
         (ok(&"X: y\r\n".repeat(129)), "too_large"),
         (ok(&format!("X: {}", "y".repeat(70_000))), "too_large"),
         ("HTTP/1.1 200 ".to_owned() + &"O".repeat(70_000), "too_large"),
+        // Whatever is behind the limit, and however much of it arrives at once
+        (ok(&format!("X: {}\0", "y".repeat(70_000))), "too_large"),
+        (ok(&format!("X: {}\r\n\r\n", "y".repeat(70_000))), "too_large"),
     ];
     let table: Vec<(&str, &str)> = table.iter().map(|(stream, expected)| (stream.as_str(), *expected)).collect();
     check_replies("GET", &table);
@@ -241,6 +244,7 @@ fn requests_and_what_the_server_answers() {
         (get("X: a\0b\r\n"), "400 reject"),
         (get(&"X: y\r\n".repeat(128)), "431 reject"),
         (get(&format!("X: {}\r\n", "y".repeat(70_000))), "431 reject"),
+        (get(&format!("X: {}\0\r\n", "y".repeat(70_000))), "431 reject"),
         // Smuggling: what two parsers could read in two ways
         (post("Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG"), "400 reject"),
         (post("Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\nG"), "400 reject"),
