@@ -52,11 +52,6 @@ const COUNTERS: &[&str] = &[
 /// Linux's default range of ephemeral ports.
 const DEFAULT_PORT_RANGE: (u16, u16) = (32_768, 60_999);
 
-/// The time of day as RFC 3339 in UTC, to the second. For the report's stamp only: it may be stepped at any moment.
-pub fn utc_now() -> String {
-    humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string()
-}
-
 /// This machine, as the calling thread sees it.
 pub fn describe() -> Machine {
     let cpuinfo = read("/proc/cpuinfo");

@@ -89,7 +89,8 @@ fn scenario(plan: &Plan, remote: SocketAddr) -> Scenario {
 
 /// A digest of the request as it would be sent to a host called `localhost`.
 fn request_hash(plan: &Plan) -> String {
-    let options = loadgen_core::protocol::ClientOptions { authority: "localhost".to_owned(), ..plan.client_options.clone() };
+    let options =
+        loadgen_core::protocol::ClientOptions { authority: "localhost".to_owned(), ..plan.client_options.clone() };
     (plan.protocol.client)(&options).map_or(String::new(), |client| fnv1a_hex(client.request()))
 }
 

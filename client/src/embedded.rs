@@ -25,7 +25,8 @@ impl Embedded {
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
         let mut child = command(plan, program).spawn().map_err(|error| failed(error.to_string()))?;
         let output = child.stdout.take().ok_or_else(|| failed("it has no standard output".to_owned()))?;
-        let mut embedded = Self { child, output: BufReader::new(output), address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let mut embedded =
+            Self { child, output: BufReader::new(output), address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let mut line = String::new();
         embedded.output.read_line(&mut line).map_err(|error| failed(error.to_string()))?;
         match line.trim_end().strip_prefix("listening on ").and_then(|address| address.parse().ok()) {

@@ -39,7 +39,9 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => command::run::run(&args, typed),
         Command::Report(args) => command::report::run(&args),
-        Command::Server { args } => return loadgen_server::main_with(std::iter::once("loadgen server".into()).chain(args)),
+        Command::Server { args } => {
+            return loadgen_server::main_with(std::iter::once("loadgen server".into()).chain(args));
+        }
     };
     let exit = outcome.unwrap_or_else(|failure| {
         eprintln!("{failure}");

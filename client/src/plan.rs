@@ -73,7 +73,8 @@ impl Plan {
         }
         check_shape(protocol, args)?;
         check_requests(stop_rule, connections + args.idle)?;
-        let size = args.size.unwrap_or(if protocol.shape == Shape::Exchange { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE });
+        let size =
+            args.size.unwrap_or(if protocol.shape == Shape::Exchange { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE });
         let client_options = client_options(args, target.as_ref(), size)?;
         let (server_cpus, client_cpus) = place(args, target.is_none(), threads)?;
         let plan = Self {
@@ -107,7 +108,9 @@ impl Plan {
         };
         let wire = plan.client()?.request().len() as u64 * plan.pipeline;
         if wire > WIRE_MAX {
-            return Err(Failure::usage(format!("--pipeline {pipeline} of such requests is {wire} bytes; 1 GiB is the limit")));
+            return Err(Failure::usage(format!(
+                "--pipeline {pipeline} of such requests is {wire} bytes; 1 GiB is the limit"
+            )));
         }
         Ok(plan)
     }
@@ -158,9 +161,10 @@ impl Plan {
 fn choose_protocol(args: &RunArgs, target: Option<&Target>) -> Result<&'static Protocol, Failure> {
     let chosen = match &args.protocol {
         None => None,
-        Some(name) => Some(protocol::by_name(name).ok_or_else(|| {
-            unknown("protocol", name, protocol::PROTOCOLS.iter().map(|p| p.name))
-        })?),
+        Some(name) => Some(
+            protocol::by_name(name)
+                .ok_or_else(|| unknown("protocol", name, protocol::PROTOCOLS.iter().map(|p| p.name)))?,
+        ),
     };
     match target {
         Some(target) => target.protocol(chosen).map_err(Failure::usage),
@@ -169,7 +173,10 @@ fn choose_protocol(args: &RunArgs, target: Option<&Target>) -> Result<&'static P
 }
 
 fn choose_engine(name: &str) -> Result<&'static engine::Entry, Failure> {
-    ENGINES.iter().find(|e| e.name == name).ok_or_else(|| unknown("engine", name, ENGINES.iter().map(|e| e.name)))
+    ENGINES.iter().find(|e| e.name == name).ok_or_else(|| {
+        let known: Vec<String> = ENGINES.iter().map(|e| format!("{} ({})", e.name, e.about)).collect();
+        Failure::usage(format!("engine '{name}' is not known; there are {}", known.join(", ")))
+    })
 }
 
 /// The output format that is called `name`.
@@ -220,9 +227,10 @@ fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
         ("--pipeline", args.pipeline != 1),
     ];
     match given.iter().find(|(_, given)| stream && *given) {
-        Some((flag, _)) => {
-            Err(Failure::usage(format!("{flag} counts requests, and {} is a one-way stream without any", protocol.name)))
-        }
+        Some((flag, _)) => Err(Failure::usage(format!(
+            "{flag} counts requests, and {} is a one-way stream without any",
+            protocol.name
+        ))),
         None => Ok(()),
     }
 }

@@ -37,7 +37,8 @@ fn descriptors(plan: &Plan) -> Result<(), Failure> {
             "{connections} connections need {need} descriptors, and this process may have {limit} (the hard limit)"
         );
         let fit = limit.saturating_sub(DESCRIPTORS_BESIDE);
-        let help = format!("raise the limit (`ulimit -Hn {need}` as root, then run again), or use --conns {fit} or fewer");
+        let help =
+            format!("raise the limit (`ulimit -Hn {need}` as root, then run again), or use --conns {fit} or fewer");
         return Err(Failure::new(Exit::Machine, message).help(help));
     }
     if plan.target.is_none() && plan.server_engine == "select" && connections > SELECT_CONNECTIONS_MAX {

@@ -49,14 +49,16 @@ pub struct Run {
 pub fn run(plan: &Plan, remote: SocketAddr, server: Option<&Embedded>) -> Result<Run, Failure> {
     let signal = Arc::new(AtomicUsize::new(0));
     for number in [SIGINT, SIGTERM] {
-        register(number, &signal).map_err(|error| Failure::new(Exit::Machine, format!("cannot handle signals: {error}")))?;
+        register(number, &signal)
+            .map_err(|error| Failure::new(Exit::Machine, format!("cannot handle signals: {error}")))?;
     }
     let origin = clock::now();
     let supervisor = Supervisor::start(plan, remote, origin)?;
     let ending = supervisor.watch(plan, server, &signal);
     let mut tally = Tally::new();
     for worker in supervisor.workers {
-        let outcome = worker.join().map_err(|_| Failure::new(Exit::Machine, "a worker thread panicked; please report it"))?;
+        let outcome =
+            worker.join().map_err(|_| Failure::new(Exit::Machine, "a worker thread panicked; please report it"))?;
         let counted = outcome.map_err(|error| Failure::new(Exit::Machine, format!("a worker failed: {error}")))?;
         tally.merge(&counted);
     }
@@ -109,7 +111,8 @@ impl Supervisor {
             };
             let run = plan.engine.run;
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(task));
-            let thread = thread.map_err(|error| Failure::new(Exit::Machine, format!("cannot start a thread: {error}")))?;
+            let thread =
+                thread.map_err(|error| Failure::new(Exit::Machine, format!("cannot start a thread: {error}")))?;
             supervisor.workers.push(thread);
             supervisor.published.push(published);
         }

@@ -122,10 +122,6 @@ pub struct Counts {
 }
 
 impl Counts {
-    pub fn failed(&self) -> u64 {
-        self.errors.values().sum()
-    }
-
     fn merge(&mut self, other: &Self) {
         self.scheduled += other.scheduled;
         self.unsent += other.unsent;

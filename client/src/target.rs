@@ -34,7 +34,9 @@ impl Target {
         })?;
         let port = match port {
             None => None,
-            Some(text) => Some(parse_port(text).ok_or_else(|| format!("'{text}' in target '{typed}' is not a port (1 to 65535)"))?),
+            Some(text) => Some(
+                parse_port(text).ok_or_else(|| format!("'{text}' in target '{typed}' is not a port (1 to 65535)"))?,
+            ),
         };
         if host.is_empty() {
             return Err(format!("target '{typed}' names no host"));
@@ -100,7 +102,21 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_in_one_line() {
-        let bad = ["", ":80", "a:", "a:0", "a:65536", "a:+1", "::1", "[::1", "a/b", "http://", "http://u@h/", "a:b:c", "[::1]x"];
+        let bad = [
+            "",
+            ":80",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:+1",
+            "::1",
+            "[::1",
+            "a/b",
+            "http://",
+            "http://u@h/",
+            "a:b:c",
+            "[::1]x",
+        ];
         for typed in bad {
             let error = Target::parse(typed).unwrap_err();
             assert!(!error.contains('\n'), "{error}");

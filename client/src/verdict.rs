@@ -8,10 +8,11 @@ const CLIENT_CPU_MAX_PERCENT: u64 = 95;
 
 /// Judges a report that is complete but for its verdict.
 pub fn judge(report: &Report) -> Verdict {
-    let reasons: Vec<Reason> = [connections_short(report), client_saturated(report), listen_overflow(report), nothing(report)]
-        .into_iter()
-        .flatten()
-        .collect();
+    let reasons: Vec<Reason> =
+        [connections_short(report), client_saturated(report), listen_overflow(report), nothing(report)]
+            .into_iter()
+            .flatten()
+            .collect();
     let state = if reasons.is_empty() { VerdictState::Valid } else { VerdictState::Invalid };
     Verdict { state, reasons }
 }
@@ -54,8 +55,9 @@ fn nothing(report: &Report) -> Option<Reason> {
     let bytes = report.throughput.sent_bytes_per_s + report.throughput.received_bytes_per_s;
     (report.throughput.window_ns == 0 || bytes == 0).then(|| Reason {
         code: "nothing_measured".to_owned(),
-        detail: "nothing was carried within the measured window, so there is nothing to report. See the errors, or run \
+        detail:
+            "nothing was carried within the measured window, so there is nothing to report. See the errors, or run \
                  for longer"
-            .to_owned(),
+                .to_owned(),
     })
 }

@@ -12,14 +12,14 @@ use loadgen_core::result::{Report, ServerStats, VerdictState, write};
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let plan = Plan::new(args)?;
-    let started_at = machine::utc_now();
+    let started_at = write::timestamp(SystemTime::now());
     let path = output_path(&plan, &started_at);
     if let Some(path) = &path {
-        write::probe(path).map_err(not_written)?;
+        write::probe(path).map_err(|error| not_written(path, &error))?;
     }
     let machine = machine::describe();
     let kernel = KernelCounters::read();
@@ -56,8 +56,8 @@ fn output_path(plan: &Plan, started_at: &str) -> Option<PathBuf> {
     }
 }
 
-fn not_written(error: write::WriteError) -> Failure {
-    Failure::new(Exit::NotWritten, error.to_string())
+fn not_written(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::NotWritten, format!("cannot write the report to {}: {error}", path.display()))
         .help("choose another place with --output, or --output - for standard output")
 }
 
@@ -100,7 +100,7 @@ fn deliver(plan: &Plan, report: &Report, path: Option<&Path>) -> Result<(), Fail
         }
         return Ok(());
     };
-    let written = write::write_atomically(path, report).map_err(not_written);
+    let written = write::write_atomically(path, report).map_err(|error| not_written(path, &error));
     print(&text)?;
     written?;
     if !plan.quiet {

@@ -5,14 +5,15 @@
 
 pub mod epoll;
 
-use crate::worker::{Task, Tally};
+use crate::worker::{Tally, Task};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// The table of `--engine`.
-pub static ENGINES: &[Entry] = &[Entry { name: "epoll", about: "edge-triggered epoll(7), the default", run: epoll::run }];
+pub static ENGINES: &[Entry] =
+    &[Entry { name: "epoll", about: "edge-triggered epoll(7), the default", run: epoll::run }];
 
 /// One line of the table.
 #[derive(Debug)]

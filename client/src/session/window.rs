@@ -141,7 +141,9 @@ impl Session {
 
     /// Settles what the window covers: what is unanswered at `at` is in flight, and has waited so long.
     pub(super) fn close_window(&mut self, at: Instant) {
-        if !self.window.is_open || matches!(self.config.stop_rule, StopRule::Requests(_) | StopRule::RequestsOrAfter(..)) {
+        if !self.window.is_open
+            || matches!(self.config.stop_rule, StopRule::Requests(_) | StopRule::RequestsOrAfter(..))
+        {
             return;
         }
         self.settle_window(at);
