@@ -111,7 +111,7 @@ impl Digits {
             return None;
         }
         // Too many digits saturate here and are refused as too large by `times`.
-        let whole: u128 = whole.parse().unwrap_or(u128::from(u64::MAX) + 1);
+        let whole: u128 = whole.parse().unwrap_or_else(|_| u128::from(u64::MAX) + 1);
         let whole = whole.min(u128::from(u64::MAX) + 1);
         let scale = 10_u128.pow(fraction.len() as u32);
         let fraction: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
@@ -189,8 +189,8 @@ fn scaled(value: u64, steps: &[(&str, u64)], separator: &str) -> String {
     let (unit, factor) = steps[chosen];
     let thousandths = round_3(value, factor);
     let decimals = match thousandths {
-        ..10_000 => 2,
-        ..100_000 => 1,
+        0..10_000 => 2,
+        10_000..100_000 => 1,
         _ => 0,
     };
     let (whole, fraction) = (thousandths / 1000, thousandths % 1000);
