@@ -50,8 +50,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     if let "k" | "K" | "M" | "G" | "m" | "g" = unit {
         let letter = unit.to_uppercase();
         let decimal = if letter == "K" { "k" } else { &letter };
+        let (binary, decimal) = (format!("{number}{letter}iB"), format!("{number}{decimal}B"));
         return Err(format!(
-            "size `{text}`: `{unit}` is ambiguous; write {number}{letter}iB (factor 1024) or {number}{decimal}B (factor 1000)"
+            "size `{text}`: `{unit}` is ambiguous; write {binary} (factor 1024) or {decimal} (factor 1000)"
         ));
     }
     parse(text, "size", SIZE_UNITS, SIZE_HINT)
