@@ -179,7 +179,8 @@ pub fn format_exact_count(count: u64) -> String {
     text
 }
 
-/// `value` in the largest step that leaves at least one; the next step if rounding reaches it (`1.00 s`, not `1000 ms`).
+/// `value` in the largest step that leaves at least one, or in the next one if rounding reaches it: `1.00 s`, not
+/// `1000 ms`.
 fn scaled(value: u64, steps: &[(&str, u64)], separator: &str) -> String {
     let mut chosen = steps.iter().rposition(|(_, factor)| value >= *factor).unwrap_or(0);
     if let Some((_, next)) = steps.get(chosen + 1)

@@ -198,7 +198,8 @@ fn no_text_names_a_folder_of_ours() {
 #[test]
 fn the_lexer_of_these_tests_works() {
     let code = code_of(
-        "let a = \"unsafe \\\" {\"; // unsafe\n/* unsafe /* */ */ let b: &'static str = r#\"un\"safe\"#; '\\''; '\"'; end",
+        "let a = \"unsafe \\\" {\"; // unsafe\n/* unsafe /* */ */ let b: &'static str = r#\"un\"safe\"#; \
+         '\\''; '\"'; br#\"unsafe\"\"#; end",
     );
     assert!(!code.contains("unsafe") && code.contains("end") && code.contains("'static") && code.lines().count() == 2);
     assert!(has_word("use crate::sys::x", "sys") && !has_word("sysctl my_sys", "sys"));
@@ -271,7 +272,7 @@ fn code_of(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let name_before = code.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        let name_before = code.strip_suffix('b').unwrap_or(&code).ends_with(|c: char| c.is_alphanumeric() || c == '_');
         let skipped = if rest.starts_with("//") {
             rest.find('\n').unwrap_or(rest.len())
         } else if rest.starts_with("/*") {
