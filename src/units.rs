@@ -50,8 +50,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     if let "k" | "K" | "M" | "G" | "m" | "g" = unit {
         let letter = unit.to_uppercase();
         let decimal = if letter == "K" { "k" } else { &letter };
+        let (binary, decimal) = (format!("{number}{letter}iB"), format!("{number}{decimal}B"));
         return Err(format!(
-            "size `{text}`: `{unit}` is ambiguous; write {number}{letter}iB (factor 1024) or {number}{decimal}B (factor 1000)"
+            "size `{text}`: `{unit}` is ambiguous; write {binary} (factor 1024) or {decimal} (factor 1000)"
         ));
     }
     parse(text, "size", SIZE_UNITS, SIZE_HINT)
@@ -178,7 +179,8 @@ pub fn format_exact_count(count: u64) -> String {
     text
 }
 
-/// `value` in the largest step that leaves at least one; the next step if rounding reaches it (`1.00 s`, not `1000 ms`).
+/// `value` in the largest step that leaves at least one, or in the next one if rounding reaches it: `1.00 s`, not
+/// `1000 ms`.
 fn scaled(value: u64, steps: &[(&str, u64)], separator: &str) -> String {
     let mut chosen = steps.iter().rposition(|(_, factor)| value >= *factor).unwrap_or(0);
     if let Some((_, next)) = steps.get(chosen + 1)
