@@ -206,8 +206,13 @@ impl Session {
             self.window.open_at(at.after(self.config.warmup_ns), self.config.stop_rule);
         }
         for slot in 0..self.config.active as u32 {
-            if self.conns[slot as usize].state == State::Open {
-                self.go_on(io, slot, now);
+            if self.conns[slot as usize].state != State::Open {
+                continue;
+            }
+            match self.shape {
+                Shape::Exchange => self.go_on(io, slot, now),
+                Shape::Upload => self.upload(io, slot),
+                Shape::Download => {}
             }
         }
     }

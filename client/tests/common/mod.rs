@@ -1,0 +1,335 @@
+//! The real `loadgen`, servers for it, and what its reports must hold.
+
+#![allow(dead_code)] // each test file uses its own part
+
+use loadgen_core::result::{Histogram, Ledger, Report, ServerStats};
+use loadgen_core::sys::process;
+use loadgen_server::engine::ENGINES;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+pub(crate) mod peer;
+
+/// Longer than any run here may take; whoever needs more hangs.
+pub(crate) const HARD_LIMIT: Duration = Duration::from_secs(30);
+
+pub(crate) const LOADGEN: &str = env!("CARGO_BIN_EXE_loadgen");
+
+/// A window and a warm-up as short as they can be.
+pub(crate) const SHORT: [&str; 4] = ["--duration", "300ms", "--warmup", "100ms"];
+
+/// A `loadgen` at work, in a folder of its own; killed when dropped.
+pub(crate) struct Running {
+    child: Child,
+    started: Instant,
+    folder: TempDir,
+    report: PathBuf,
+}
+
+/// What a run left behind.
+pub(crate) struct Ended {
+    /// The exit status; -1: killed by a signal.
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) took: Duration,
+    report: Option<Report>,
+}
+
+/// Runs `loadgen` to its end, with its report in a file.
+pub(crate) fn loadgen(args: &[&str]) -> Ended {
+    Running::start(args).wait()
+}
+
+/// Likewise, against `target`.
+pub(crate) fn loadgen_at(target: &str, args: &[&str]) -> Ended {
+    loadgen(&[&["--target", target], args].concat())
+}
+
+/// Runs the arguments as they are: no report file, unless they say so.
+pub(crate) fn loadgen_plain(args: &[&str]) -> Ended {
+    let mut command = Command::new(LOADGEN);
+    command.args(args);
+    Running::launch(command, scratch()).wait()
+}
+
+impl Running {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        let folder = scratch();
+        let mut command = Command::new(LOADGEN);
+        command.args(args).arg("--output").arg(folder.path().join("report.json"));
+        Self::launch(command, folder)
+    }
+
+    /// Starts `command` in `folder`; output goes to files, so that nobody waits for a reader.
+    pub(crate) fn launch(mut command: Command, folder: TempDir) -> Self {
+        let out = |name: &str| File::create(folder.path().join(name)).unwrap();
+        command.current_dir(folder.path()).stdin(Stdio::null()).stdout(out("stdout")).stderr(out("stderr"));
+        let child = command.spawn().unwrap();
+        Self { child, started: Instant::now(), report: folder.path().join("report.json"), folder }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.id(), name);
+    }
+
+    pub(crate) fn wait(mut self) -> Ended {
+        let status = wait_for(&mut self.child, HARD_LIMIT, "loadgen");
+        let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap();
+        let report = self.report.exists().then(|| read_report(&self.report));
+        let took = self.started.elapsed();
+        let ended =
+            Ended { code: status.unwrap_or(-1), stdout: read("stdout"), stderr: read("stderr"), took, report };
+        if let Some(report) = &ended.report {
+            hold_invariants(report, &ended.stderr);
+        }
+        ended
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ended {
+    pub(crate) fn report(&self) -> &Report {
+        self.report.as_ref().unwrap_or_else(|| panic!("no report; exit {}, {}", self.code, self.stderr))
+    }
+
+    pub(crate) fn has_report(&self) -> bool {
+        self.report.is_some()
+    }
+
+    /// The report of a run that ended with `code`.
+    pub(crate) fn expect(&self, code: i32) -> &Report {
+        assert_eq!(self.code, code, "{}\n{}", self.stderr, self.report.as_ref().map_or(String::new(), brief));
+        self.report()
+    }
+
+    /// Refused before it began: the exit status, and one line that says why (with a line of help at most).
+    pub(crate) fn expect_refusal(&self, code: i32) -> &str {
+        assert_eq!(self.code, code, "stdout {:?} stderr {:?}", self.stdout, self.stderr);
+        let errors = self.stderr.lines().filter(|line| line.starts_with("error: ")).count();
+        assert_eq!(errors, 1, "one line that says why: {:?}", self.stderr);
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        &self.stderr
+    }
+}
+
+pub(crate) fn scratch() -> TempDir {
+    TempDir::with_prefix("loadgen-test-").unwrap()
+}
+
+/// Waits for a child's end; `None`: it died by a signal.
+pub(crate) fn wait_for(child: &mut Child, limit: Duration, what: &str) -> Option<i32> {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if start.elapsed() > limit {
+            let _ = child.kill();
+            panic!("{what} does not end");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Sends a signal by name to one process that the test started.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap();
+    assert!(status.success(), "kill -{name} {pid}");
+}
+
+/// Waits until `is` holds.
+pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is() {
+        assert!(start.elapsed() < Duration::from_secs(10), "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn read_report(path: &Path) -> Report {
+    parse_report(&std::fs::read_to_string(path).unwrap())
+}
+
+pub(crate) fn parse_report(text: &str) -> Report {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// What every report must hold, whatever happened.
+pub(crate) fn hold_invariants(report: &Report, stderr: &str) {
+    let whole = whole(report);
+    assert!(report.ledger.closes(), "the ledger does not close: {} {stderr}", brief(report));
+    let connections = &report.connections;
+    let failed: u64 = connections.failed.values().sum();
+    assert_eq!(
+        connections.attempts,
+        connections.opened + failed + connections.unfinished,
+        "attempts have one outcome each: {}",
+        brief(report)
+    );
+    assert_eq!(
+        connections.opened,
+        connections.closed + connections.closed_by_server + connections.lost,
+        "open connections end in one way each: {}",
+        brief(report)
+    );
+    assert!(connections.served <= connections.established && connections.established <= connections.requested);
+    assert!(connections.established <= connections.opened && connections.alive_at_end <= connections.requested);
+    assert_eq!(series(report, "ok"), whole.ok, "{}", brief(report));
+    assert_eq!(series(report, "errors"), whole.errors.values().sum::<u64>(), "{}", brief(report));
+    // Every failed request is told in `errors` too, by the same word.
+    for (kind, count) in &whole.errors {
+        let told = error_rows(report, kind);
+        assert!(told >= *count, "{kind}: {count} in the ledger, {told} told: {}", brief(report));
+    }
+    if report.scenario.requests.is_none() || report.throughput.window_ns > 0 {
+        hold_histograms(report);
+    }
+}
+
+fn hold_histograms(report: &Report) {
+    let ledger = &report.ledger;
+    let count = |histogram: &Option<Histogram>| histogram.as_ref().map_or(0, |h| h.count);
+    let timeouts = ledger.errors.get("timeout").copied().unwrap_or(0);
+    let censored = report.latency.censored;
+    assert_eq!(count(&report.latency.service), ledger.ok, "{}", brief(report));
+    assert_eq!(count(&report.latency.response), ledger.ok + censored, "{}", brief(report));
+    assert_eq!(censored, timeouts + ledger.in_flight_at_end, "{}", brief(report));
+    assert_eq!(count(&report.latency.connect), report.connections.opened);
+    let throughput = &report.throughput;
+    if throughput.window_ns > 0 {
+        let exact = throughput.replies as f64 * 1e9 / throughput.window_ns as f64;
+        assert!((exact - throughput.requests_per_s as f64).abs() <= 1.0, "{throughput:?}");
+    } else {
+        assert_eq!((throughput.requests_per_s, throughput.replies), (0, 0));
+    }
+    assert!(throughput.replies <= whole(report).ok);
+}
+
+pub(crate) fn whole(report: &Report) -> &Ledger {
+    report.ledger.whole_run.as_ref().expect("a report has the ledger of the whole run")
+}
+
+/// Requests of the whole run that failed in this way.
+pub(crate) fn errors(report: &Report, kind: &str) -> u64 {
+    whole(report).errors.get(kind).copied().unwrap_or(0)
+}
+
+/// The same word in `errors`, whatever the phase: requests and connections.
+pub(crate) fn error_rows(report: &Report, kind: &str) -> u64 {
+    report.errors.iter().filter(|row| row.kind == kind).map(|row| row.count).sum()
+}
+
+pub(crate) fn error_kinds(report: &Report) -> Vec<&str> {
+    whole(report).errors.keys().map(String::as_str).collect()
+}
+
+/// The sum of a column over all seconds.
+pub(crate) fn series(report: &Report, column: &str) -> u64 {
+    let at = report.series.columns.iter().position(|name| name == column).unwrap();
+    report.series.rows.iter().map(|row| row[at]).sum()
+}
+
+/// What a failed assertion shows of a report.
+pub(crate) fn brief(report: &Report) -> String {
+    format!(
+        "ledger {:?}\nconnections {:?}\nerrors {:?}\nphases {:?}\nserver {:?}\nverdict {:?}",
+        report.ledger, report.connections, report.errors, report.phases, report.server, report.verdict
+    )
+}
+
+/// Runs `test` with every server engine of the table.
+pub(crate) fn with_every_server_engine(test: impl Fn(&str)) {
+    for engine in ENGINES {
+        eprintln!("server engine {}", engine.name);
+        test(engine.name);
+    }
+}
+
+/// A reference server on a free port; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", args)
+    }
+
+    pub(crate) fn start_at(address: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(LOADGEN);
+        command.args(["server", "--listen", address, "--stats", "-"]).args(args);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("listening on ").unwrap_or_else(|| panic!("it says {line:?}"));
+        let address = address.parse().unwrap();
+        Self { child, output, address }
+    }
+
+    pub(crate) fn target(&self) -> String {
+        self.address.to_string()
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM: it drains, and says what it counted.
+    pub(crate) fn stop(mut self) -> ServerStats {
+        process::terminate(&self.child).unwrap();
+        let mut text = String::new();
+        self.output.read_to_string(&mut text).unwrap();
+        assert_eq!(wait_for(&mut self.child, HARD_LIMIT, "the server"), Some(0));
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether a program is here. Missing: the test is skipped with a word, or fails where LOADGEN_REQUIRE_PROGRAMS=1.
+pub(crate) fn have(program: &str) -> bool {
+    let found = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| dir.join(program).is_file())
+    });
+    found || !missing(&format!("{program} is not installed"))
+}
+
+/// Says why a test is skipped; fails where LOADGEN_REQUIRE_PROGRAMS=1.
+pub(crate) fn missing(why: &str) -> bool {
+    assert!(std::env::var("LOADGEN_REQUIRE_PROGRAMS").as_deref() != Ok("1"), "{why}, and LOADGEN_REQUIRE_PROGRAMS=1");
+    eprintln!("skipped: {why}");
+    true
+}
