@@ -48,6 +48,8 @@ fn sample() -> Report {
             sent_bytes_per_s: 640_000,
             received_bytes_per_s: 640_000,
             window_ns: 2_000_000_000,
+            whole_run_sent_bytes: 140_800,
+            whole_run_received_bytes: 140_800,
         },
         ledger: ledger(),
         connections: Connections {
