@@ -166,7 +166,7 @@ pub struct Ledger {
     pub in_flight_at_end: u64,
     /// The same for the whole run; absent within itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub whole_run: Option<Box<Ledger>>,
+    pub whole_run: Option<Box<Self>>,
 }
 
 impl Ledger {
