@@ -111,9 +111,9 @@ impl Digits {
         if !well_formed || fraction.len() > 15 {
             return None;
         }
-        // Too many digits saturate here and are refused as too large by `times`.
-        let whole: u128 = whole.parse().unwrap_or_else(|_| u128::from(u64::MAX) + 1);
-        let whole = whole.min(u128::from(u64::MAX) + 1);
+        // Too many digits become a number that `times` refuses as too large.
+        const TOO_LARGE: u128 = u64::MAX as u128 + 1;
+        let whole: u128 = whole.parse().unwrap_or(TOO_LARGE).min(TOO_LARGE);
         let scale = 10_u128.pow(fraction.len() as u32);
         let fraction: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
         Some(Self { mantissa: whole * scale + fraction, scale })
@@ -190,16 +190,13 @@ fn scaled(value: u64, steps: &[(&str, u64)], separator: &str) -> String {
     }
     let (unit, factor) = steps[chosen];
     let thousandths = round_3(value, factor);
-    let decimals = match thousandths {
-        0..10_000 => 2,
-        10_000..100_000 => 1,
-        _ => 0,
-    };
     let (whole, fraction) = (thousandths / 1000, thousandths % 1000);
-    match decimals {
-        2 => format!("{whole}.{:02}{separator}{unit}", fraction / 10),
-        1 => format!("{whole}.{}{separator}{unit}", fraction / 100),
-        _ => format!("{whole}{separator}{unit}"),
+    if whole < 10 {
+        format!("{whole}.{:02}{separator}{unit}", fraction / 10)
+    } else if whole < 100 {
+        format!("{whole}.{}{separator}{unit}", fraction / 100)
+    } else {
+        format!("{whole}{separator}{unit}")
     }
 }
 

@@ -236,6 +236,17 @@ fn the_committed_schema_is_the_generated_one() {
 }
 
 #[test]
+fn every_field_is_documented() {
+    let page = fs::read_to_string(in_repository("docs/report.md")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&schema_json()).unwrap();
+    let mut types: Vec<&serde_json::Value> = schema["$defs"].as_object().unwrap().values().collect();
+    types.push(&schema);
+    for field in types.iter().filter_map(|of| of["properties"].as_object()).flat_map(|fields| fields.keys()) {
+        assert!(page.contains(&format!("`{field}`")), "docs/report.md does not explain `{field}`");
+    }
+}
+
+#[test]
 fn reports_validate_against_the_schema() {
     let schema = serde_json::from_str(&fs::read_to_string(in_repository(SCHEMA_FILE)).unwrap()).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
