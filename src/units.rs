@@ -126,6 +126,25 @@ impl Digits {
     }
 }
 
+/// CPU numbers as the kernel lists them: `1`, `0-3,7`; in the order given.
+pub fn parse_cpus(text: &str) -> Result<Vec<usize>, String> {
+    const LARGEST: usize = 1023;
+    let number = |t: &str| {
+        let parsed = t.trim().parse::<usize>().ok().filter(|n| *n <= LARGEST);
+        parsed.ok_or_else(|| format!("`{t}` is no CPU number; give a list such as 0-3,7"))
+    };
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last {
+            return Err(format!("`{part}` runs backwards"));
+        }
+        list.extend(first..=last);
+    }
+    Ok(list)
+}
+
 /// A length of time, 3 significant digits: `68.2 us`, `1.20 s`, `250 ms`, `3.50 h`.
 pub fn format_duration(ns: u64) -> String {
     if ns < 1_000 {

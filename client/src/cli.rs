@@ -114,9 +114,9 @@ pub struct RunArgs {
     /// HTTP path and query [default: that of the target URL]
     #[arg(long, value_name = "PATH", hide_short_help = true)]
     pub path: Option<String>,
-    /// Pin the client's threads to these CPUs, e.g. 1 or 2,3
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub cpus: Vec<usize>,
+    /// Pin the client's threads to these CPUs, e.g. 1 or 0-3,7
+    #[arg(long, value_name = "LIST", value_parser = cpus)]
+    pub cpus: Option<CpuList>,
     /// Pin nothing (an embedded server and the client are kept apart otherwise)
     #[arg(long, conflicts_with = "cpus", hide_short_help = true)]
     pub no_pin: bool,
@@ -138,6 +138,14 @@ pub struct RunArgs {
     /// No progress line and no notes
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// The CPUs of `--cpus`, in the order given; never empty.
+#[derive(Clone, Debug)]
+pub struct CpuList(pub Vec<usize>);
+
+fn cpus(text: &str) -> Result<CpuList, String> {
+    units::parse_cpus(text).map(CpuList)
 }
 
 #[derive(Args, Debug)]

@@ -297,16 +297,17 @@ fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<SocketAddr>, Fail
 /// CPUs for both; else what was asked for.
 fn place(args: &RunArgs, embedded: bool, threads: u64) -> Result<(Vec<usize>, Vec<usize>), Failure> {
     let allowed = affinity::allowed().unwrap_or_default();
-    if let Some(cpu) = args.cpus.iter().find(|cpu| !allowed.contains(cpu)) {
+    let asked = args.cpus.as_ref().map_or(&[][..], |list| &list.0);
+    if let Some(cpu) = asked.iter().find(|cpu| !allowed.contains(cpu)) {
         let message = format!("--cpus names CPU {cpu}, which this process may not use (it may use {allowed:?})");
         return Err(Failure::usage(message));
     }
     if !embedded || args.no_pin || allowed.len() < 2 {
-        return Ok((Vec::new(), args.cpus.clone()));
+        return Ok((Vec::new(), asked.to_vec()));
     }
-    let mut server: Vec<usize> = allowed.iter().copied().filter(|cpu| !args.cpus.contains(cpu)).collect();
-    if !args.cpus.is_empty() {
-        return Ok((server, args.cpus.clone()));
+    let mut server: Vec<usize> = allowed.iter().copied().filter(|cpu| !asked.contains(cpu)).collect();
+    if !asked.is_empty() {
+        return Ok((server, asked.to_vec()));
     }
     let server_share = (args.server_threads as usize).min(allowed.len().saturating_sub(threads as usize)).max(1);
     let client = server.split_off(server_share);

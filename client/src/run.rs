@@ -25,7 +25,7 @@ const INTERRUPTED_DRAIN_NS: u64 = 2 * NS_PER_S;
 /// A target where nothing listens is given up so long after the first refusal.
 const REFUSED_GRACE_NS: u64 = NS_PER_S / 2;
 
-/// Opening the connections may take this long in all.
+/// Opening the connections may take this long, and twice as long as `--connect-rate` asks for.
 const RAMP_MAX_NS: u64 = 120 * NS_PER_S;
 
 /// What a run yields.
@@ -256,6 +256,8 @@ struct Watch {
     origin: Instant,
     total: u64,
     timeout_ns: u64,
+    ramp_max_ns: u64,
+    connect_interval_ns: u64,
     counts_requests: bool,
     first_failure: Option<Instant>,
     moved_at: Instant,
@@ -274,10 +276,14 @@ enum Ramp {
 
 impl Watch {
     fn new(plan: &Plan, origin: Instant) -> Self {
+        let connect_interval_ns = plan.connect_rate.map_or(0, |rate| NS_PER_S / rate);
+        let asked_ramp_ns = plan.total_connections().saturating_mul(connect_interval_ns);
         Self {
             origin,
             total: plan.total_connections(),
             timeout_ns: plan.timeout_ns,
+            ramp_max_ns: RAMP_MAX_NS.max(asked_ramp_ns.saturating_mul(2)),
+            connect_interval_ns,
             counts_requests: plan.requests().is_some(),
             first_failure: None,
             moved_at: origin,
@@ -299,7 +305,7 @@ impl Watch {
             self.progress = established + ready;
             self.moved_at = now;
         }
-        let patience = self.timeout_ns + NS_PER_S / 2;
+        let patience = self.timeout_ns + NS_PER_S / 2 + self.connect_interval_ns;
         if established == 0 {
             let refused = self.first_failure.is_some_and(|at| now.since(at) >= REFUSED_GRACE_NS);
             if refused || now.since(self.origin) >= patience {
@@ -307,7 +313,7 @@ impl Watch {
             }
         } else if ready == 0 && now.since(self.origin) >= patience {
             return Ramp::Hopeless("connections were established, and none was ever answered".to_owned());
-        } else if now.since(self.moved_at) >= patience || now.since(self.origin) >= RAMP_MAX_NS {
+        } else if now.since(self.moved_at) >= patience || now.since(self.origin) >= self.ramp_max_ns {
             return Ramp::Short { served: served.max(ready) };
         }
         Ramp::Opening

@@ -35,7 +35,7 @@ impl Task {
     }
 }
 
-/// What the main thread tells all workers. Each word is written once and only ever read after.
+/// What the main thread tells all workers. Words of their own: no order between them matters.
 #[derive(Debug, Default)]
 pub struct Control {
     /// When the load begins (an [`Instant`]); 0: not yet.

@@ -73,21 +73,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 }
 
 fn cpus(text: &str) -> Result<CpuList, String> {
-    const LARGEST: usize = 1023;
-    let number = |t: &str| {
-        let parsed = t.trim().parse::<usize>().ok().filter(|n| *n <= LARGEST);
-        parsed.ok_or_else(|| format!("`{t}` is no CPU number; give a list such as 0-3,7"))
-    };
-    let mut list = Vec::new();
-    for part in text.split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last {
-            return Err(format!("`{part}` runs backwards"));
-        }
-        list.extend(first..=last);
-    }
-    Ok(CpuList(list))
+    units::parse_cpus(text).map(CpuList)
 }
 
 fn size(text: &str) -> Result<usize, String> {

@@ -16,7 +16,6 @@ pub(crate) struct Counters {
     pub(crate) accept_errors: BTreeMap<&'static str, u64>,
     pub(crate) rejected: u64,
     pub(crate) closes: [u64; Cause::ALL.len()],
-    pub(crate) open_at_end: u64,
     pub(crate) requests: u64,
     pub(crate) replies: u64,
     pub(crate) received_bytes: u64,
@@ -57,7 +56,6 @@ impl Counters {
         add(&mut total.accept_errors, self.accept_errors.iter().map(|(name, count)| (*name, *count)));
         total.rejected += self.rejected;
         add(&mut total.closes, Cause::ALL.iter().map(|cause| (cause.name(), self.closes[*cause as usize])));
-        total.open_at_end += self.open_at_end;
         total.requests += self.requests;
         total.replies += self.replies;
         total.received_bytes += self.received_bytes;

@@ -39,6 +39,7 @@ fn what_was_run(report: &Report, page: &mut Page) {
         (Some(rate), arrival) => {
             format!("open loop at {} requests/s ({})", format_count(rate), arrival.as_deref().unwrap_or("constant"))
         }
+        _ if shape(report) != Shape::Exchange => "one-way stream".to_owned(),
         _ => format!("{} loop", scenario.mode),
     };
     let server = scenario.server_engine.as_ref().map_or(String::new(), |engine| format!(", server {engine}"));
@@ -187,6 +188,7 @@ fn cost(report: &Report, page: &mut Page) {
     let calls = report
         .engine
         .syscalls_per_1000_requests
+        .filter(|_| shape(report) == Shape::Exchange)
         .map_or(String::new(), |calls| format!("; {}.{:02} system calls a request", calls / 1000, calls % 1000 / 10));
     page.line("memory", &format!("client {}{server}{calls}", format_size(cpu.client_memory_bytes)));
     let kernel: Vec<String> = report

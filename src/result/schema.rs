@@ -353,7 +353,6 @@ pub struct ServerStats {
     /// Closed connections by cause: `peer` (it ended its stream), `reset`, `error`, `answered` (the protocol said so),
     /// `protocol_error`, `drained` (shutdown), `cut` (shutdown, and it did not end in time).
     pub closes: BTreeMap<String, u64>,
-    pub open_at_end: u64,
     /// Requests received whole.
     pub requests: u64,
     /// Replies whose last byte was handed to the kernel.
