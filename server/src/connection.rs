@@ -230,6 +230,7 @@ impl Connection {
     /// `have` bytes of the scratch buffer are input of this connection.
     fn steps(&mut self, shared: &mut Shared, have: &mut usize) -> io::Result<Turn> {
         let start = shared.bytes_moved();
+        self.readable |= shared.shape == Shape::Download;
         for _ in 0..STEPS_PER_TURN {
             match self.step(shared, have)? {
                 Step::Go => {}
@@ -260,7 +261,10 @@ impl Connection {
             if self.draining && shared.shape == Shape::Download {
                 return Ok(self.begin_close(Cause::Drained));
             }
-            return self.serve(shared, have);
+            // Whoever sends without end must look now and then whether the peer has ended its stream.
+            if shared.shape != Shape::Download || !self.readable || self.ended {
+                return self.serve(shared, have);
+            }
         }
         if self.draining && (!self.readable || self.left == 0) {
             return Ok(self.begin_close(Cause::Drained));
