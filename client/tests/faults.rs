@@ -411,14 +411,16 @@ fn a_target_that_answers_no_handshake_is_unreachable() {
 /// itself and echoes all by itself. No such connection may count.
 #[test]
 fn nobody_talks_to_himself() {
-    let net = "ip link set lo up 2>/dev/null || ifconfig lo up; echo 12345 12346 > /proc/sys/net/ipv4/ip_local_port_range";
+    let net =
+        "ip link set lo up 2>/dev/null || ifconfig lo up; echo 12345 12346 > /proc/sys/net/ipv4/ip_local_port_range";
     if !Command::new("unshare").args(["-n", "sh", "-c", net]).output().is_ok_and(|out| out.status.success()) {
         common::missing("no network namespace to be had (unshare -n)");
         return;
     }
     let folder = scratch();
     let mut command = Command::new("unshare");
-    let run = "exec \"$0\" --target 127.0.0.1:12345 --conns 1 --max-unproven 1 --requests 1k --duration 2s -o report.json";
+    let run =
+        "exec \"$0\" --target 127.0.0.1:12345 --conns 1 --max-unproven 1 --requests 1k --duration 2s -o report.json";
     command.args(["-n", "sh", "-c", &format!("{net} && {run}"), common::LOADGEN]);
     let ended = Running::launch(command, folder).wait();
     let report = ended.report();
@@ -440,7 +442,11 @@ fn a_server_killed_half_way_loses_connections_and_the_run_ends_on_time() {
     // All 20 had a request on them, or were about to.
     assert!(report.connections.lost + report.connections.closed_by_server >= 20, "{}", brief(report));
     assert!(report.connections.lost > 0 && report.connections.failed["refused"] > 0, "{}", brief(report));
-    assert!(error_kinds(report).iter().all(|kind| ["reset", "closed", "truncated"].contains(kind)), "{}", brief(report));
+    assert!(
+        error_kinds(report).iter().all(|kind| ["reset", "closed", "truncated"].contains(kind)),
+        "{}",
+        brief(report)
+    );
     assert_eq!((report.connections.alive_at_end, report.connections.served), (0, 20), "{}", brief(report));
     assert!(ended.took < Duration::from_millis(1600) + SLACK, "{:?}", ended.took);
 }
@@ -480,7 +486,11 @@ fn a_drained_server_and_the_client_agree_exactly() {
             let report = ended.expect(4);
             let shown = format!("{protocol} {pipeline} over {engine}: {stats:?}\n{}", brief(report));
             assert!(stats.replies > 100, "{shown}");
-            assert_eq!((whole(report).ok, series(report, "received_bytes")), (stats.replies, stats.sent_bytes), "{shown}");
+            assert_eq!(
+                (whole(report).ok, series(report, "received_bytes")),
+                (stats.replies, stats.sent_bytes),
+                "{shown}"
+            );
             assert_eq!(series(report, "sent_bytes"), stats.received_bytes, "{shown}");
         }
     });
@@ -510,9 +520,17 @@ fn a_wrong_stream_is_a_mismatch() {
         talk.send(b"this is not what RFC 864 says");
         talk.ignore();
     });
-    let ended = loadgen_at(&format!("chargen://{}", peer.address), &["--conns", "2", "--duration", "300ms", "--timeout", "300ms"]);
+    let ended = loadgen_at(
+        &format!("chargen://{}", peer.address),
+        &["--conns", "2", "--duration", "300ms", "--timeout", "300ms"],
+    );
     let report = ended.expect(4);
-    assert_eq!((error_rows(report, "mismatch"), report.connections.lost), (peer.faults(), peer.faults()), "{}", brief(report));
+    assert_eq!(
+        (error_rows(report, "mismatch"), report.connections.lost),
+        (peer.faults(), peer.faults()),
+        "{}",
+        brief(report)
+    );
 }
 
 /// Faults of several kinds at once: each is counted, and the good replies too.
@@ -547,7 +565,8 @@ fn a_mixture_of_faults_is_told_apart() {
             }
         }
     });
-    let ended = loadgen_at(&peer.target(), &["--conns", "8", "--threads", "2", "--duration", "1s", "--warmup", "100ms"]);
+    let ended =
+        loadgen_at(&peer.target(), &["--conns", "8", "--threads", "2", "--duration", "1s", "--warmup", "100ms"]);
     let report = ended.expect(4);
     eventually("the peer has told all", || counts.lock().unwrap().values().sum::<u64>() == peer.faults());
     let counted: BTreeMap<&str, u64> = whole(report).errors.iter().map(|(kind, n)| (kind.as_str(), *n)).collect();

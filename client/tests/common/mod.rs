@@ -95,8 +95,7 @@ impl Running {
         let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap();
         let report = self.report.exists().then(|| read_report(&self.report));
         let took = self.started.elapsed();
-        let ended =
-            Ended { code: status.unwrap_or(-1), stdout: read("stdout"), stderr: read("stderr"), took, report };
+        let ended = Ended { code: status.unwrap_or(-1), stdout: read("stdout"), stderr: read("stderr"), took, report };
         if let Some(report) = &ended.report {
             hold_invariants(report, &ended.stderr);
         }
