@@ -50,8 +50,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     if let "k" | "K" | "M" | "G" | "m" | "g" = unit {
         let letter = unit.to_uppercase();
         let decimal = if letter == "K" { "k" } else { &letter };
+        let (binary, decimal) = (format!("{number}{letter}iB"), format!("{number}{decimal}B"));
         return Err(format!(
-            "size `{text}`: `{unit}` is ambiguous; write {number}{letter}iB (factor 1024) or {number}{decimal}B (factor 1000)"
+            "size `{text}`: `{unit}` is ambiguous; write {binary} (factor 1024) or {decimal} (factor 1000)"
         ));
     }
     parse(text, "size", SIZE_UNITS, SIZE_HINT)
@@ -110,9 +111,9 @@ impl Digits {
         if !well_formed || fraction.len() > 15 {
             return None;
         }
-        // Too many digits saturate here and are refused as too large by `times`.
-        let whole: u128 = whole.parse().unwrap_or(u128::from(u64::MAX) + 1);
-        let whole = whole.min(u128::from(u64::MAX) + 1);
+        // Too many digits become a number that `times` refuses as too large.
+        const TOO_LARGE: u128 = u64::MAX as u128 + 1;
+        let whole: u128 = whole.parse().unwrap_or(TOO_LARGE).min(TOO_LARGE);
         let scale = 10_u128.pow(fraction.len() as u32);
         let fraction: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
         Some(Self { mantissa: whole * scale + fraction, scale })
@@ -178,7 +179,8 @@ pub fn format_exact_count(count: u64) -> String {
     text
 }
 
-/// `value` in the largest step that leaves at least one; the next step if rounding reaches it (`1.00 s`, not `1000 ms`).
+/// `value` in the largest step that leaves at least one, or in the next one if rounding reaches it: `1.00 s`, not
+/// `1000 ms`.
 fn scaled(value: u64, steps: &[(&str, u64)], separator: &str) -> String {
     let mut chosen = steps.iter().rposition(|(_, factor)| value >= *factor).unwrap_or(0);
     if let Some((_, next)) = steps.get(chosen + 1)
@@ -188,16 +190,13 @@ fn scaled(value: u64, steps: &[(&str, u64)], separator: &str) -> String {
     }
     let (unit, factor) = steps[chosen];
     let thousandths = round_3(value, factor);
-    let decimals = match thousandths {
-        ..10_000 => 2,
-        ..100_000 => 1,
-        _ => 0,
-    };
     let (whole, fraction) = (thousandths / 1000, thousandths % 1000);
-    match decimals {
-        2 => format!("{whole}.{:02}{separator}{unit}", fraction / 10),
-        1 => format!("{whole}.{}{separator}{unit}", fraction / 100),
-        _ => format!("{whole}{separator}{unit}"),
+    if whole < 10 {
+        format!("{whole}.{:02}{separator}{unit}", fraction / 10)
+    } else if whole < 100 {
+        format!("{whole}.{}{separator}{unit}", fraction / 100)
+    } else {
+        format!("{whole}{separator}{unit}")
     }
 }
 

@@ -48,6 +48,8 @@ fn sample() -> Report {
             sent_bytes_per_s: 640_000,
             received_bytes_per_s: 640_000,
             window_ns: 2_000_000_000,
+            whole_run_sent_bytes: 140_800,
+            whole_run_received_bytes: 140_800,
         },
         ledger: ledger(),
         connections: Connections {
@@ -231,6 +233,17 @@ fn the_committed_schema_is_the_generated_one() {
     }
     let committed = fs::read_to_string(&path).unwrap_or_default();
     assert!(committed == schema_json(), "{SCHEMA_FILE} is out of date; run: LOADGEN_BLESS=1 cargo test --test result");
+}
+
+#[test]
+fn every_field_is_documented() {
+    let page = fs::read_to_string(in_repository("docs/report.md")).unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&schema_json()).unwrap();
+    let mut types: Vec<&serde_json::Value> = schema["$defs"].as_object().unwrap().values().collect();
+    types.push(&schema);
+    for field in types.iter().filter_map(|of| of["properties"].as_object()).flat_map(|fields| fields.keys()) {
+        assert!(page.contains(&format!("`{field}`")), "docs/report.md does not explain `{field}`");
+    }
 }
 
 #[test]

@@ -127,6 +127,8 @@ fn throughput(tally: &Tally) -> Throughput {
         sent_bytes_per_s: rate(tally.window_bytes.sent),
         received_bytes_per_s: rate(tally.window_bytes.received),
         window_ns,
+        whole_run_sent_bytes: tally.bytes.sent,
+        whole_run_received_bytes: tally.bytes.received,
     }
 }
 

@@ -263,8 +263,8 @@ fn client_options(args: &RunArgs, target: Option<&Target>, size: u64) -> Result<
     Ok(ClientOptions {
         size,
         // An embedded server's port is not known yet, and the same request should have the same hash each time.
-        authority: target.map_or("localhost".to_owned(), Target::authority),
-        path: path.unwrap_or("/".to_owned()),
+        authority: target.map_or_else(|| "localhost".to_owned(), Target::authority),
+        path: path.unwrap_or_else(|| "/".to_owned()),
         method: args.method.clone(),
         headers,
         body,

@@ -59,7 +59,10 @@ impl Target {
     /// `host:port` as typed, for a Host header: the port only where it was typed.
     pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        self.port.map_or(host.clone(), |port| format!("{host}:{port}"))
+        match self.port {
+            Some(port) => format!("{host}:{port}"),
+            None => host,
+        }
     }
 }
 

@@ -46,7 +46,8 @@ fn listen_overflow(report: &Report) -> Option<Reason> {
         code: "listen_overflow".to_owned(),
         detail: format!(
             "this machine's accept queues dropped {dropped} handshakes during the run: connect times contain the \
-             kernel's retries (1 s and more). Raise net.core.somaxconn and the server's backlog, or lower --max-unproven"
+             kernel's retries (1 s and more). Raise net.core.somaxconn and the server's backlog, or lower \
+             --max-unproven"
         ),
     })
 }

@@ -63,6 +63,8 @@ pub(crate) struct Connection {
     /// The protocol has more to say, without more input.
     unfinished: bool,
     draining: bool,
+    /// Look for the end of the peer's stream before saying more.
+    looking: bool,
     /// On the ready list.
     pub(crate) queued: bool,
     /// What the poller watches for.
@@ -154,6 +156,7 @@ impl Connection {
             ended: false,
             unfinished: speaks_first,
             draining: false,
+            looking: false,
             queued: false,
             interest: Interest::READ,
             taken: 0,
@@ -201,6 +204,8 @@ impl Connection {
 
     /// Goes on until nothing more can be done, or until it is the others' turn.
     pub(crate) fn turn(&mut self, shared: &mut Shared) -> Turn {
+        // An endless sender never waits for input, and would not learn that its peer has ended its stream.
+        self.looking = shared.shape == Shape::Download;
         let mut have = self.input.len();
         if have > 0 {
             shared.scratch[..have].copy_from_slice(&self.input);
@@ -230,7 +235,6 @@ impl Connection {
     /// `have` bytes of the scratch buffer are input of this connection.
     fn steps(&mut self, shared: &mut Shared, have: &mut usize) -> io::Result<Turn> {
         let start = shared.bytes_moved();
-        self.readable |= shared.shape == Shape::Download;
         for _ in 0..STEPS_PER_TURN {
             match self.step(shared, have)? {
                 Step::Go => {}
@@ -261,10 +265,11 @@ impl Connection {
             if self.draining && shared.shape == Shape::Download {
                 return Ok(self.begin_close(Cause::Drained));
             }
-            // Whoever sends without end must look now and then whether the peer has ended its stream.
-            if shared.shape != Shape::Download || !self.readable || self.ended {
-                return self.serve(shared, have);
+            if self.looking {
+                self.looking = false;
+                *have += self.receive(shared, *have)?.unwrap_or(0);
             }
+            return self.serve(shared, have);
         }
         if self.draining && (!self.readable || self.left == 0) {
             return Ok(self.begin_close(Cause::Drained));

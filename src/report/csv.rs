@@ -3,8 +3,8 @@
 use crate::result::Report;
 use std::fmt::Write as _;
 
-/// A head line, then one line an interval; the first column is the interval's start in nanoseconds since the first
-/// connection attempt.
+/// A head line, then one line an interval; the first column is the interval's start in nanoseconds since the
+/// beginning of the series.
 pub fn render(report: &Report) -> String {
     let series = &report.series;
     let mut text = String::from("start_ns");

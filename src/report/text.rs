@@ -12,6 +12,8 @@ const LABEL: usize = 13;
 const ENOUGH_BEYOND: u64 = 10;
 /// Kinds of errors that are listed; the report has all of them.
 const ERRORS_LISTED: usize = 5;
+/// Characters of an error's first example: two lines.
+const EXAMPLE: usize = 2 * (WIDTH - LABEL) - 10;
 
 /// The summary: about 20 lines, more only where there is something to explain.
 pub fn render(report: &Report) -> String {
@@ -80,11 +82,12 @@ fn throughput(report: &Report, page: &mut Page) {
 fn latency(report: &Report, page: &mut Page) {
     if let Some(response) = &report.latency.response {
         page.line("response", &percentiles(response, &["0.5", "0.9", "0.99"]));
-        page.line("", &percentiles(response, &["0.999", "0.9999"]));
-        page.line("", &format!("max {}  mean {}", format_duration(response.max_ns), format_duration(response.mean_ns)));
+        let tail = percentiles(response, &["0.999", "0.9999"]);
+        let (max, mean) = (format_duration(response.max_ns), format_duration(response.mean_ns));
+        page.line("", &format!("{tail}  {:<15}  mean {mean}", format!("max {max}")));
         if report.latency.censored > 0 {
             let censored = format_exact_count(report.latency.censored);
-            page.line("", &format!("{censored} had no reply and count with the time waited: the truth is longer"));
+            page.line("", &format!("{censored} without a reply count with the time they had waited"));
         }
     }
     let spread = |histogram: &Histogram| {
@@ -111,10 +114,11 @@ fn percentiles(histogram: &Histogram, names: &[&str]) -> String {
         // "0.999" is p99.9: two digits, then a point if there are more.
         let (percent, rest) = name[2..].split_at(name.len().min(4) - 2);
         let percent = if percent.len() == 1 { format!("{percent}0") } else { percent.to_owned() };
-        format!("p{percent}{}{rest} {value:<8}", if rest.is_empty() { "" } else { "." })
+        let point = if rest.is_empty() { "" } else { "." };
+        format!("{:<15}", format!("p{percent}{point}{rest} {value}"))
     };
     let chosen = QUANTILES.iter().filter(|(name, _)| names.contains(name));
-    chosen.map(text).collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    chosen.map(text).collect::<Vec<_>>().join("  ")
 }
 
 fn connections(report: &Report, page: &mut Page) {
@@ -122,10 +126,11 @@ fn connections(report: &Report, page: &mut Page) {
     let [requested, established, served, alive] =
         [counts.requested, counts.established, counts.served, counts.alive_at_end].map(format_exact_count);
     let failed: u64 = counts.failed.values().sum();
-    let failed = if failed > 0 { format!(", {} attempts failed", format_exact_count(failed)) } else { String::new() };
-    let lost = if counts.lost > 0 { format!(", {} lost", format_exact_count(counts.lost)) } else { String::new() };
-    let text =
-        format!("{requested} requested, {established} established, {served} served, {alive} at the end{failed}{lost}");
+    let failed = if failed > 0 { format!("; {} attempts failed", format_exact_count(failed)) } else { String::new() };
+    let lost = if counts.lost > 0 { format!("; {} lost", format_exact_count(counts.lost)) } else { String::new() };
+    let text = format!(
+        "{requested} requested, {established} established, {served} served, {alive} alive at the end{failed}{lost}"
+    );
     page.line("connections", &text);
 }
 
@@ -158,7 +163,8 @@ fn errors(report: &Report, page: &mut Page) {
     for (index, row) in rows.iter().take(ERRORS_LISTED).enumerate() {
         let label = if index == 0 { "errors" } else { "" };
         let (count, at) = (format_exact_count(row.count), format_duration(row.first_at_ns));
-        page.cut_line(label, &format!("{count} {} ({}), first at {at}: {}", row.kind, row.phase, row.first));
+        let text = format!("{count} {} ({}), first at {at}: {}", row.kind, row.phase, row.first);
+        page.line(label, &shortened(&text));
     }
     if let Some(more) = rows.len().checked_sub(ERRORS_LISTED).filter(|more| *more > 0) {
         page.line("", &format!("and {more} more kinds, in the JSON report"));
@@ -176,7 +182,7 @@ fn cost(report: &Report, page: &mut Page) {
         let server = cpu.server_ns.map_or(String::new(), |ns| format!(", server {}", format_duration(ns)));
         format!("client {}{server}", format_duration(cpu.client_ns))
     };
-    page.line("CPU", &format!("{each_client}; busiest client thread {busiest} %"));
+    page.line("CPU", &format!("{each_client}; busiest thread {busiest} %"));
     let server = cpu.server_memory_bytes.map_or(String::new(), |bytes| format!(", server {}", format_size(bytes)));
     let calls = report
         .engine
@@ -216,27 +222,23 @@ fn plural(count: u64, noun: &str) -> String {
 struct Page(String);
 
 impl Page {
-    /// Wraps at spaces.
+    /// Wraps at spaces, and within words that are longer than a line.
     fn line(&mut self, label: &str, text: &str) {
         let mut line = self.start(label);
-        let indent = line.len();
+        let mut width = line.len();
+        let mut fresh = true;
         for word in clean(text).split(' ') {
-            if line.len() > indent && line.chars().count() + word.chars().count() >= WIDTH {
-                self.end(&line);
-                line = " ".repeat(LABEL);
+            let mut wrap = !fresh && width + word.chars().count() > WIDTH;
+            for letter in word.chars() {
+                if wrap || width == WIDTH {
+                    self.end(&line);
+                    (line, width, wrap) = (" ".repeat(LABEL), LABEL, false);
+                }
+                line.push(letter);
+                width += 1;
             }
-            line.push_str(word);
             line.push(' ');
-        }
-        self.end(&line);
-    }
-
-    /// Cuts what does not fit.
-    fn cut_line(&mut self, label: &str, text: &str) {
-        let mut line = self.start(label);
-        line.push_str(&clean(text));
-        if line.chars().count() > WIDTH {
-            line = line.chars().take(WIDTH - 3).collect::<String>() + "...";
+            (width, fresh) = (width + 1, false);
         }
         self.end(&line);
     }
@@ -251,6 +253,14 @@ impl Page {
         self.0.push_str(line.trim_end());
         self.0.push('\n');
     }
+}
+
+/// At most `EXAMPLE` characters.
+fn shortened(text: &str) -> String {
+    if text.chars().count() <= EXAMPLE {
+        return text.to_owned();
+    }
+    text.chars().take(EXAMPLE - 3).collect::<String>() + "..."
 }
 
 /// A target or an error may hold control characters; a terminal must not obey them.

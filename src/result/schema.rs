@@ -148,6 +148,11 @@ pub struct Throughput {
     pub sent_bytes_per_s: u64,
     pub received_bytes_per_s: u64,
     pub window_ns: u64,
+    /// Bytes of the whole run, handed to the kernel and received; a server's own counters equal these.
+    #[serde(default)]
+    pub whole_run_sent_bytes: u64,
+    #[serde(default)]
+    pub whole_run_received_bytes: u64,
 }
 
 /// Where every request went. `scheduled = sent + unsent`, `sent = ok + sum(errors) + in_flight_at_end`.
@@ -166,7 +171,7 @@ pub struct Ledger {
     pub in_flight_at_end: u64,
     /// The same for the whole run; absent within itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub whole_run: Option<Box<Ledger>>,
+    pub whole_run: Option<Box<Self>>,
 }
 
 impl Ledger {

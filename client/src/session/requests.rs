@@ -451,7 +451,8 @@ impl Session {
             return self.closed(slot);
         }
         let kind = cause.map_or("closed", loss);
-        let example = cause.map_or("the server ended the stream".to_owned(), |error| format!("receive: {error}"));
+        let example =
+            cause.map_or_else(|| "the server ended the stream".to_owned(), |error| format!("receive: {error}"));
         self.note(kind, Phase::Idle, 1, || example);
         self.closed(slot);
         self.tally.connections.lost += 1;
