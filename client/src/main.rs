@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         }
     };
     let exit = outcome.unwrap_or_else(|failure| {
-        eprintln!("{failure}");
+        progress::tell(&failure);
         failure.exit
     });
     if exit == Exit::Done { ExitCode::SUCCESS } else { ExitCode::from(exit as u8) }

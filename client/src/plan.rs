@@ -72,7 +72,8 @@ impl Plan {
             return Err(Failure::usage(format!("--threads {threads} is more than --conns {connections}")));
         }
         check_shape(protocol, args)?;
-        check_requests(stop_rule, connections + args.idle)?;
+        let idle = whole("--idle", args.idle, 0, 10_000_000)?;
+        check_requests(stop_rule, connections + idle)?;
         let size =
             args.size.unwrap_or(if protocol.shape == Shape::Exchange { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE });
         let client_options = client_options(args, target.as_ref(), size)?;
@@ -89,7 +90,7 @@ impl Plan {
             server_cpus,
             client_cpus,
             connections,
-            idle: args.idle,
+            idle,
             threads,
             pipeline,
             size,

@@ -4,6 +4,7 @@
 use crate::worker::Published;
 use loadgen_core::time::{Instant, NS_PER_S};
 use loadgen_core::units::format_count;
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,6 +60,11 @@ impl Progress {
         }
         self.drawn = false;
     }
+}
+
+/// Says something on standard error. Where that is closed, nobody wants to hear it, and nothing else may suffer.
+pub fn tell(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Adds one figure up over all workers.

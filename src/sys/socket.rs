@@ -109,6 +109,19 @@ pub fn take_error(socket: BorrowedFd<'_>) -> io::Result<()> {
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
 }
 
+/// The outcome of an attempt to connect to `remote`.
+///
+/// Where nothing listens on a port of this machine, the kernel may choose that very port as the local one, and then the
+/// socket is connected to itself: it would echo every byte. That is a refusal, and is closed so as to free the port.
+pub fn connect_outcome(socket: BorrowedFd<'_>, remote: &SocketAddr) -> io::Result<()> {
+    take_error(socket)?;
+    if local_address(socket)? != *remote {
+        return Ok(());
+    }
+    reset_on_close(socket)?;
+    Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nothing listens there: the socket is connected to itself"))
+}
+
 /// The address that a socket is bound to.
 pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     // SAFETY: sockaddr_storage is plain integers; all zero is a value of it.

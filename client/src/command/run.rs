@@ -6,6 +6,7 @@ use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::preflight;
+use crate::progress::tell;
 use crate::run::{self, Run};
 use loadgen_core::machine::{self, KernelCounters};
 use loadgen_core::result::{Report, ServerStats, VerdictState, write};
@@ -41,7 +42,7 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let server = stop(server, &mut notes);
     let report = assemble::report(&plan, &run, Circumstances { command, started_at, remote, machine, server, kernel });
     if !plan.quiet {
-        notes.iter().for_each(|note| eprintln!("note: {note}"));
+        notes.iter().for_each(|note| tell(format_args!("note: {note}")));
     }
     deliver(&plan, &report, path.as_deref())?;
     Ok(exit(&plan, &run, &report))
@@ -96,7 +97,7 @@ fn deliver(plan: &Plan, report: &Report, path: Option<&Path>) -> Result<(), Fail
         // The report itself has standard output; the summary goes beside it.
         print(&loadgen_core::report::json::render(report))?;
         if !plan.quiet {
-            eprint!("{text}");
+            tell(text.trim_end());
         }
         return Ok(());
     };
@@ -104,7 +105,7 @@ fn deliver(plan: &Plan, report: &Report, path: Option<&Path>) -> Result<(), Fail
     print(&text)?;
     written?;
     if !plan.quiet {
-        eprintln!("report: {}", path.display());
+        tell(format_args!("report: {}", path.display()));
     }
     Ok(())
 }
@@ -133,8 +134,8 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
     }
     if connections.established == 0 {
         if let Some(first) = report.errors.first() {
-            eprintln!("error: the target could not be reached: {}", first.first);
-            eprintln!("  help: is it running, and is {} its address?", report.scenario.target);
+            tell(format_args!("error: the target could not be reached: {}", first.first));
+            tell(format_args!("  help: is it running, and is {} its address?", report.scenario.target));
         }
         return Exit::Unreachable;
     }

@@ -40,6 +40,8 @@ struct EpollIo {
     sockets: Vec<Option<OwnedFd>>,
     /// By slot: how many sockets it has had, so that an event of an earlier one is known. The top bit: connecting.
     generations: Vec<u32>,
+    /// Where connections go; all to the same place.
+    remote: Option<SocketAddr>,
     again: Vec<u64>,
     calls: Calls,
 }
@@ -62,6 +64,7 @@ impl Epoll {
             poller: EpollEdge::new()?,
             sockets: (0..capacity).map(|_| None).collect(),
             generations: vec![0; capacity],
+            remote: None,
             again: Vec::new(),
             calls: Calls::default(),
         };
@@ -172,7 +175,10 @@ impl EpollIo {
     }
 
     fn outcome_of_connect(&self, slot: u32) -> io::Result<()> {
-        self.sockets[slot as usize].as_ref().map_or(Ok(()), |socket| socket::take_error(socket.as_fd()))
+        match (&self.sockets[slot as usize], &self.remote) {
+            (Some(socket), Some(remote)) => socket::connect_outcome(socket.as_fd(), remote),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -180,6 +186,7 @@ impl Io for EpollIo {
     fn connect(&mut self, slot: u32, remote: &SocketAddr, source: Option<&SocketAddr>) -> io::Result<()> {
         self.calls.connect += 1;
         let socket = socket::connect(remote, source)?;
+        self.remote = Some(*remote);
         let token = self.token(slot);
         self.poller.add(socket.as_fd(), token, Interest::BOTH)?;
         self.sockets[slot as usize] = Some(socket);

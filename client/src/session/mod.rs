@@ -204,6 +204,7 @@ impl Session {
         self.going = true;
         if let StopRule::After(_) = self.config.stop_rule {
             self.window.open_at(at.after(self.config.warmup_ns), self.config.stop_rule);
+            self.cross_boundaries(now);
         }
         for slot in 0..self.config.active as u32 {
             if self.conns[slot as usize].state != State::Open {
@@ -306,6 +307,7 @@ impl Session {
 impl<I: Io> Handler<I> for Session {
     fn connected(&mut self, io: &mut I, slot: u32, outcome: io::Result<()>) {
         let now = clock::now();
+        self.cross_boundaries(now);
         match outcome {
             Ok(()) => self.opened(io, slot, now),
             Err(error) => {

@@ -159,18 +159,29 @@ impl Session {
 
     /// Opens the connection anew as soon as the gate lets it through.
     pub(super) fn reopen(&mut self, slot: u32) {
-        let conn = &mut self.conns[slot as usize];
         if self.drain_until.is_some() {
             return self.drop_due(slot);
         }
+        if !self.has_use_for(slot) {
+            return;
+        }
+        let conn = &mut self.conns[slot as usize];
         conn.flags |= flag::QUEUED;
         self.to_open.push_back(slot);
+    }
+
+    /// Whether there is a request left for a connection that would be opened: of a given number, all may be spent.
+    fn has_use_for(&self, slot: u32) -> bool {
+        self.budget > 0 || self.conns[slot as usize].flags & (flag::DUE | flag::RESERVED) != 0
     }
 
     /// Opens the connection anew after a while.
     pub(super) fn back_off(&mut self, slot: u32, now: Instant) {
         if self.drain_until.is_some() {
             return self.drop_due(slot);
+        }
+        if !self.has_use_for(slot) {
+            return;
         }
         let conn = &mut self.conns[slot as usize];
         conn.failures = conn.failures.saturating_add(1);

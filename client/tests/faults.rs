@@ -1,0 +1,575 @@
+//! Servers that misbehave: each fault has its word, is counted exactly where that can be known, and no run hangs.
+
+mod common;
+
+use common::peer::{ECHO, Peer, Talk};
+use common::{
+    Ended, Running, SHORT, Server, brief, error_kinds, error_rows, errors, eventually, loadgen_at, scratch, series,
+    whole, with_every_server_engine,
+};
+use std::collections::BTreeMap;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::time::Duration;
+
+/// What a run may take beyond its window and one time-out, on a busy machine.
+const SLACK: Duration = Duration::from_secs(4);
+
+/// A number of requests, so that there is one outcome for each; all are given up soon.
+const COUNTED: [&str; 6] = ["--requests", "12", "--conns", "3", "--timeout", "2s"];
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+/// Every request came to the same end.
+fn all_failed(ended: &Ended, kind: &str, peer: &Peer) {
+    let report = ended.expect(4);
+    let whole = whole(report);
+    assert_eq!(error_kinds(report), [kind], "{}", brief(report));
+    assert_eq!((whole.ok, whole.sent, errors(report, kind)), (0, 12, 12), "{}", brief(report));
+    assert_eq!((peer.faults(), peer.accepted()), (12, report.connections.opened), "{}", brief(report));
+    assert_eq!(report.connections.lost, 12, "{}", brief(report));
+    assert_eq!((error_rows(report, kind), report.throughput.replies), (12, 0));
+    assert!(report.errors.iter().all(|row| !row.first.is_empty()));
+    assert!(ended.took < Duration::from_secs(3) + SLACK, "{:?}", ended.took);
+}
+
+/// Each connection gets two good replies, and then the fault.
+fn good_then_failed(ended: &Ended, kind: &str, peer: &Peer) {
+    let report = ended.expect(4);
+    assert_eq!(error_kinds(report), [kind], "{}", brief(report));
+    assert_eq!(whole(report).in_flight_at_end, 0, "{}", brief(report));
+    assert_eq!((errors(report, kind), whole(report).ok), (peer.faults(), peer.good()), "{}", brief(report));
+    assert!(peer.faults() > 3, "{}", brief(report));
+    assert!(report.connections.lost == peer.faults() && report.connections.opened == peer.accepted());
+}
+
+/// Both, with a fault in place of a reply of echo.
+fn echo_fault(kind: &str, fault: fn(&mut Talk, [u8; ECHO])) {
+    let always = Peer::start(move |talk| {
+        if let Some(request) = talk.request() {
+            talk.fault();
+            fault(talk, request);
+        }
+    });
+    all_failed(&loadgen_at(&always.target(), &COUNTED), kind, &always);
+
+    let later = Peer::start(move |talk| {
+        let mut replies = 0;
+        while let Some(request) = talk.request() {
+            if replies == 2 {
+                talk.fault();
+                return fault(talk, request);
+            }
+            replies += 1;
+            talk.good(&request);
+        }
+    });
+    good_then_failed(&loadgen_at(&later.target(), &[&["--conns", "3"][..], &SHORT].concat()), kind, &later);
+}
+
+/// Likewise of HTTP.
+fn http_fault(kind: &str, fault: fn(&mut Talk)) {
+    let always = Peer::start(move |talk| {
+        if talk.head().is_some() {
+            talk.fault();
+            fault(talk);
+        }
+    });
+    all_failed(&loadgen_at(&always.url(), &COUNTED), kind, &always);
+
+    let later = Peer::start(move |talk| {
+        let mut replies = 0;
+        while talk.head().is_some() {
+            if replies == 2 {
+                talk.fault();
+                return fault(talk);
+            }
+            replies += 1;
+            talk.good(OK);
+        }
+    });
+    good_then_failed(&loadgen_at(&later.url(), &[&["--conns", "3"][..], &SHORT].concat()), kind, &later);
+}
+
+#[test]
+fn a_reset_in_place_of_a_reply_is_a_reset() {
+    echo_fault("reset", |talk, _| talk.reset());
+    http_fault("reset", Talk::reset);
+}
+
+#[test]
+fn an_end_in_place_of_a_reply_is_closed() {
+    echo_fault("closed", |talk, _| talk.finish());
+    http_fault("closed", Talk::finish);
+}
+
+#[test]
+fn an_end_within_a_reply_is_truncated() {
+    echo_fault("truncated", |talk, request| {
+        talk.send(&request[..ECHO / 2]);
+        talk.finish();
+    });
+    http_fault("truncated", |talk| {
+        talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
+        talk.finish();
+    });
+    http_fault("truncated", |talk| {
+        talk.send(b"HTTP/1.1 200 OK\r\nContent-Le");
+        talk.finish();
+    });
+    http_fault("truncated", |talk| {
+        talk.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n");
+        talk.finish();
+    });
+}
+
+#[test]
+fn a_reset_within_a_reply_is_a_reset() {
+    echo_fault("reset", |talk, request| {
+        talk.send(&request[..ECHO / 2]);
+        talk.reset();
+    });
+}
+
+#[test]
+fn one_wrong_byte_is_a_mismatch() {
+    echo_fault("mismatch", |talk, mut request| {
+        request[ECHO - 1] ^= 1;
+        talk.send(&request);
+        talk.ignore();
+    });
+}
+
+#[test]
+fn bytes_that_are_no_http_are_malformed() {
+    http_fault("malformed", |talk| {
+        talk.send(b"BANANA\r\n\r\n");
+        talk.ignore();
+    });
+    http_fault("malformed", |talk| {
+        talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n");
+        talk.ignore();
+    });
+    http_fault("malformed", |talk| {
+        talk.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n");
+        talk.ignore();
+    });
+}
+
+#[test]
+fn an_endless_head_is_too_large_and_costs_no_memory() {
+    http_fault("too_large", |talk| {
+        talk.send(b"HTTP/1.1 200 OK\r\n");
+        while talk.send(b"X-Endless: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n") {}
+    });
+}
+
+/// A body of any declared size is thrown away as it comes, and never allocated.
+#[test]
+fn a_declared_size_costs_no_memory() {
+    let peer = Peer::start(|talk| {
+        if talk.head().is_some() {
+            talk.fault();
+            talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\n\r\n");
+            let block = [b'x'; 4096];
+            for _ in 0..2_000 {
+                talk.send(&block);
+            }
+            talk.finish();
+        }
+    });
+    let ended = loadgen_at(&peer.url(), &COUNTED);
+    all_failed(&ended, "truncated", &peer);
+    assert!(ended.report().cpu.client_memory_bytes < 64 << 20, "{:?}", ended.report().cpu);
+}
+
+#[test]
+fn bytes_behind_a_reply_are_unexpected_and_credited_to_nobody() {
+    let echo = Peer::start(|talk| {
+        if let Some(request) = talk.request() {
+            talk.fault();
+            talk.good(&[&request[..], b"!"].concat());
+            talk.ignore();
+        }
+    });
+    let http = Peer::start(|talk| {
+        if talk.head().is_some() {
+            talk.fault();
+            talk.good(&[OK, OK].concat());
+            talk.ignore();
+        }
+    });
+    for (target, peer) in [(echo.target(), &echo), (http.url(), &http)] {
+        let ended = loadgen_at(&target, &COUNTED);
+        let report = ended.expect(4);
+        assert_eq!((whole(report).ok, whole(report).errors.len()), (12, 0), "{}", brief(report));
+        assert_eq!((error_rows(report, "unexpected"), report.connections.lost), (12, 12), "{}", brief(report));
+        assert_eq!((peer.faults(), peer.accepted()), (12, 12));
+    }
+}
+
+/// A server that speaks first, on a protocol where the client does.
+#[test]
+fn a_greeting_is_no_reply() {
+    let peer = Peer::start(|talk| {
+        talk.fault();
+        talk.send(b"220 hello\r\n");
+        talk.ignore();
+    });
+    let ended = loadgen_at(&peer.target(), &["--requests", "6", "--conns", "2", "--timeout", "500ms"]);
+    let report = ended.expect(4);
+    assert_eq!((whole(report).ok, report.connections.lost), (0, peer.faults()), "{}", brief(report));
+}
+
+#[test]
+fn statuses_are_counted_exactly() {
+    let peer = Peer::start(|talk| {
+        let mut turn = 0;
+        while talk.head().is_some() {
+            match turn % 4 {
+                0 => talk.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nlost"),
+                1 => talk.send(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"),
+                _ => talk.good(OK),
+            };
+            turn += 1;
+        }
+    });
+    for pipeline in ["1", "4"] {
+        let args = ["--requests", "400", "--conns", "4", "--pipeline", pipeline, "--threads", "2"];
+        let before = peer.good();
+        let ended = loadgen_at(&peer.url(), &args);
+        let report = ended.expect(4);
+        let (not_found, unavailable) = (errors(report, "status_4xx"), errors(report, "status_5xx"));
+        assert_eq!(whole(report).ok, peer.good() - before, "{}", brief(report));
+        assert_eq!(whole(report).ok + not_found + unavailable, 400, "{}", brief(report));
+        // Each connection goes round in four; which of them made how many requests is chance.
+        assert!(not_found.abs_diff(100) <= 6 && unavailable.abs_diff(100) <= 6, "{}", brief(report));
+        assert_eq!((report.connections.lost, error_kinds(report).len()), (0, 2));
+        let service = report.latency.service.as_ref().unwrap();
+        assert_eq!(service.count, report.ledger.ok, "an error status is no latency");
+    }
+}
+
+#[test]
+fn only_error_statuses_are_still_an_answer() {
+    let peer = Peer::start(|talk| {
+        while talk.head().is_some() {
+            talk.fault();
+            talk.send(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let ended = loadgen_at(&peer.url(), &[&["--conns", "3"][..], &SHORT].concat());
+    let report = ended.expect(4);
+    assert_eq!((whole(report).ok, errors(report, "status_5xx")), (0, peer.faults()), "{}", brief(report));
+    assert_eq!(report.connections.served, 3);
+}
+
+#[test]
+fn a_server_that_never_replies_is_all_timeouts() {
+    let peer = Peer::start(|talk| {
+        talk.fault();
+        talk.ignore();
+    });
+    let ended = loadgen_at(&peer.target(), &["--conns", "4", "--duration", "1s", "--timeout", "300ms"]);
+    let report = ended.expect(4);
+    let whole = whole(report);
+    assert!(whole.ok == 0 && whole.sent >= 4, "{}", brief(report));
+    assert_eq!(errors(report, "timeout") + whole.in_flight_at_end, whole.sent, "{}", brief(report));
+    assert!(errors(report, "timeout") >= 4, "{}", brief(report));
+    assert_eq!(report.connections.served, 0);
+    assert!(ended.took < Duration::from_millis(1300) + SLACK, "{:?}", ended.took);
+}
+
+#[test]
+fn a_server_that_falls_silent_is_timeouts_with_their_latency() {
+    let peer = Peer::start(|talk| {
+        for _ in 0..100 {
+            match talk.request() {
+                Some(request) => talk.good(&request),
+                None => return,
+            };
+        }
+        talk.ignore();
+    });
+    let args = ["--conns", "4", "--duration", "1s", "--warmup", "0s", "--timeout", "200ms"];
+    let ended = loadgen_at(&peer.target(), &args);
+    let report = ended.expect(4);
+    assert_eq!((error_kinds(report), whole(report).ok), (vec!["timeout"], peer.good()), "{}", brief(report));
+    assert!(errors(report, "timeout") >= 4, "{}", brief(report));
+    let response = report.latency.response.as_ref().unwrap();
+    assert!(response.max_ns >= 200_000_000, "a timeout is in the histogram: {response:?}");
+    assert!(report.latency.censored >= 4);
+    assert!(ended.took < Duration::from_millis(1200) + SLACK, "{:?}", ended.took);
+}
+
+/// A run by a number of requests must end, too.
+#[test]
+fn a_number_of_requests_is_given_up_when_nobody_answers_any_more() {
+    let peer = Peer::start(|talk| {
+        while let Some(request) = talk.request() {
+            if talk.goods() >= 20 {
+                return talk.ignore();
+            }
+            talk.good(&request);
+        }
+    });
+    let ended = loadgen_at(&peer.target(), &["--requests", "1M", "--conns", "2", "--timeout", "200ms"]);
+    let report = ended.expect(4);
+    assert!(report.partial && whole(report).ok == peer.good(), "{}", brief(report));
+    assert!(ended.took < Duration::from_millis(1500) + SLACK, "{:?}", ended.took);
+}
+
+#[test]
+fn what_is_behind_a_fault_in_a_pipeline_is_accounted_for() {
+    let peer = Peer::start(|talk| {
+        if let Some(mut request) = talk.request() {
+            talk.fault();
+            request[0] ^= 1;
+            talk.send(&request);
+            talk.ignore();
+        }
+    });
+    let args = ["--requests", "64", "--conns", "2", "--pipeline", "8", "--timeout", "2s"];
+    let report_of = loadgen_at(&peer.target(), &args);
+    let report = report_of.expect(4);
+    assert_eq!(errors(report, "mismatch"), peer.faults(), "{}", brief(report));
+    assert_eq!(errors(report, "mismatch") + errors(report, "aborted"), 64, "{}", brief(report));
+}
+
+#[test]
+fn an_announced_close_is_no_error() {
+    let peer = Peer::start(|talk| {
+        if talk.head().is_some() {
+            talk.good(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi");
+            talk.finish();
+        }
+    });
+    let ended = loadgen_at(&peer.url(), &["--requests", "60", "--conns", "3"]);
+    let report = ended.expect(0);
+    assert_eq!((whole(report).ok, report.connections.closed_by_server), (60, 60), "{}", brief(report));
+    assert_eq!((peer.accepted(), report.connections.opened), (60, 60), "{}", brief(report));
+}
+
+#[test]
+fn a_body_that_ends_with_the_stream_is_a_reply() {
+    let peer = Peer::start(|talk| {
+        if talk.head().is_some() {
+            talk.good(b"HTTP/1.0 200 OK\r\n\r\nall of it");
+            talk.finish();
+        }
+    });
+    let ended = loadgen_at(&peer.url(), &["--requests", "60", "--conns", "3"]);
+    let report = ended.expect(0);
+    assert_eq!((whole(report).ok, report.connections.closed_by_server), (60, 60), "{}", brief(report));
+}
+
+#[test]
+fn nothing_listening_is_said_at_once() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for args in [&["--conns", "10", "--duration", "5s"][..], &["--conns", "10", "--requests", "100"]] {
+        let ended = loadgen_at(&port.to_string(), args);
+        ended.expect_refusal(3);
+        assert!(ended.stderr.contains("refused") && ended.stderr.contains(&port.to_string()), "{}", ended.stderr);
+        assert!(ended.took < Duration::from_secs(2), "{:?}", ended.took);
+        let report = ended.report();
+        assert!(report.connections.failed["refused"] >= 10, "{}", brief(report));
+        assert_eq!((report.connections.established, whole(report).sent), (0, 0));
+    }
+}
+
+/// A listener that never accepts: the kernel takes what its queue holds, and drops the rest.
+fn never_accepts(backlog: i32) -> (std::os::fd::OwnedFd, std::net::SocketAddr) {
+    use loadgen_core::sys::socket;
+    let listener = socket::listen("127.0.0.1:0".parse().unwrap(), false, backlog).unwrap();
+    let address = socket::local_address(listener.as_fd()).unwrap();
+    (listener, address)
+}
+
+#[test]
+fn connections_beyond_a_full_accept_queue_time_out() {
+    let (_listener, address) = never_accepts(1);
+    let ended = loadgen_at(&address.to_string(), &["--conns", "8", "--duration", "500ms", "--timeout", "300ms"]);
+    let report = ended.expect(4);
+    assert!(report.connections.failed["timeout"] >= 5, "{}", brief(report));
+    assert_eq!((report.connections.served, whole(report).ok), (0, 0), "{}", brief(report));
+    assert!(ended.took < Duration::from_millis(800) + SLACK, "{:?}", ended.took);
+}
+
+#[test]
+fn a_target_that_answers_no_handshake_is_unreachable() {
+    let (_listener, address) = never_accepts(0);
+    let _full: Vec<TcpStream> =
+        (0..8).filter_map(|_| TcpStream::connect_timeout(&address, Duration::from_millis(50)).ok()).collect();
+    let ended = loadgen_at(&address.to_string(), &["--conns", "4", "--duration", "500ms", "--timeout", "300ms"]);
+    let report = ended.expect(3);
+    assert!(report.connections.failed["timeout"] >= 4, "{}", brief(report));
+    assert!(ended.took < Duration::from_millis(800) + SLACK, "{:?}", ended.took);
+}
+
+/// The port of a target where nothing listens may be the local port of the attempt: then a socket is connected to
+/// itself and echoes all by itself. No such connection may count.
+#[test]
+fn nobody_talks_to_himself() {
+    let net =
+        "ip link set lo up 2>/dev/null || ifconfig lo up; echo 12345 12346 > /proc/sys/net/ipv4/ip_local_port_range";
+    if !Command::new("unshare").args(["-n", "sh", "-c", net]).output().is_ok_and(|out| out.status.success()) {
+        common::missing("no network namespace to be had (unshare -n)");
+        return;
+    }
+    let folder = scratch();
+    let mut command = Command::new("unshare");
+    let run =
+        "exec \"$0\" --target 127.0.0.1:12345 --conns 1 --max-unproven 1 --requests 1k --duration 2s -o report.json";
+    command.args(["-n", "sh", "-c", &format!("{net} && {run}"), common::LOADGEN]);
+    let ended = Running::launch(command, folder).wait();
+    let report = ended.report();
+    assert_eq!((whole(report).ok, report.connections.established), (0, 0), "{}", brief(report));
+    assert_eq!(ended.code, 3, "{}", ended.stderr);
+}
+
+#[test]
+fn a_server_killed_half_way_loses_connections_and_the_run_ends_on_time() {
+    let server = Server::start(&[]);
+    let args = ["--conns", "20", "--duration", "1s", "--warmup", "100ms", "--timeout", "500ms", "--threads", "2"];
+    let run = Running::start(&[&["--target", &server.target()][..], &args].concat());
+    std::thread::sleep(Duration::from_millis(600));
+    server.kill();
+    let ended = run.wait();
+    let report = ended.expect(4);
+    let whole = whole(report);
+    assert!(whole.ok > 100, "{}", brief(report));
+    // All 20 had a request on them, or were about to.
+    assert!(report.connections.lost + report.connections.closed_by_server >= 20, "{}", brief(report));
+    assert!(report.connections.lost > 0 && report.connections.failed["refused"] > 0, "{}", brief(report));
+    assert!(
+        error_kinds(report).iter().all(|kind| ["reset", "closed", "truncated"].contains(kind)),
+        "{}",
+        brief(report)
+    );
+    assert_eq!((report.connections.alive_at_end, report.connections.served), (0, 20), "{}", brief(report));
+    assert!(ended.took < Duration::from_millis(1600) + SLACK, "{:?}", ended.took);
+}
+
+#[test]
+fn a_server_that_comes_back_is_used_again() {
+    let server = Server::start(&[]);
+    let target = server.target();
+    let args = ["--conns", "10", "--duration", "2500ms", "--warmup", "100ms", "--timeout", "500ms"];
+    let run = Running::start(&[&["--target", &target][..], &args].concat());
+    std::thread::sleep(Duration::from_millis(500));
+    server.kill();
+    std::thread::sleep(Duration::from_millis(300));
+    let server = Server::start_at(&target, &[]);
+    let ended = run.wait();
+    let report = ended.expect(4);
+    let second = server.stop();
+    assert!(second.replies > 100 && second.accepts >= 10, "{second:?}");
+    assert!(whole(report).ok > second.replies, "{}", brief(report));
+    assert_eq!((report.connections.alive_at_end, report.connections.served), (10, 10), "{}", brief(report));
+    let last_full_second = &report.series.rows[report.series.rows.len().saturating_sub(2)];
+    assert!(last_full_second[0] > 0, "requests flow again: {:?}", report.series);
+}
+
+/// A server that drains has answered all that it read; nothing else may count as answered.
+#[test]
+fn a_drained_server_and_the_client_agree_exactly() {
+    with_every_server_engine(|engine| {
+        for (protocol, pipeline) in [("echo", "1"), ("echo", "8"), ("http", "1"), ("http", "8")] {
+            let server = Server::start(&["--engine", engine, "--protocol", protocol]);
+            let url = format!("{}://{}", if protocol == "http" { "http" } else { "tcp" }, server.address);
+            let args = ["--target", &url, "--conns", "10", "--pipeline", pipeline, "--timeout", "1s"];
+            let run = Running::start(&[&args[..], &["--duration", "500ms", "--warmup", "100ms"]].concat());
+            std::thread::sleep(Duration::from_millis(350));
+            let stats = server.stop();
+            let ended = run.wait();
+            let report = ended.expect(4);
+            let shown = format!("{protocol} {pipeline} over {engine}: {stats:?}\n{}", brief(report));
+            assert!(stats.replies > 100, "{shown}");
+            assert_eq!(
+                (whole(report).ok, series(report, "received_bytes")),
+                (stats.replies, stats.sent_bytes),
+                "{shown}"
+            );
+            assert_eq!(series(report, "sent_bytes"), stats.received_bytes, "{shown}");
+        }
+    });
+}
+
+/// Streams have no requests: what counts is that the loss is told, and the run ends.
+#[test]
+fn a_stream_whose_server_dies_is_an_error() {
+    for protocol in ["discard", "chargen"] {
+        let server = Server::start(&["--protocol", protocol]);
+        let url = format!("{protocol}://{}", server.address);
+        let run = Running::start(&["--target", &url, "--conns", "4", "--duration", "700ms", "--warmup", "100ms"]);
+        std::thread::sleep(Duration::from_millis(450));
+        server.kill();
+        let ended = run.wait();
+        let report = ended.expect(4);
+        assert!(report.connections.lost >= 4 && report.connections.failed["refused"] > 0, "{}", brief(report));
+        assert!(ended.took < Duration::from_secs(1) + SLACK, "{:?}", ended.took);
+    }
+}
+
+/// One wrong byte in a stream.
+#[test]
+fn a_wrong_stream_is_a_mismatch() {
+    let peer = Peer::start(|talk| {
+        talk.fault();
+        talk.send(b"this is not what RFC 864 says");
+        talk.ignore();
+    });
+    let ended = loadgen_at(
+        &format!("chargen://{}", peer.address),
+        &["--conns", "2", "--duration", "300ms", "--timeout", "300ms"],
+    );
+    let report = ended.expect(4);
+    assert_eq!(
+        (error_rows(report, "mismatch"), report.connections.lost),
+        (peer.faults(), peer.faults()),
+        "{}",
+        brief(report)
+    );
+}
+
+/// Faults of several kinds at once: each is counted, and the good replies too.
+#[test]
+fn a_mixture_of_faults_is_told_apart() {
+    let counts: std::sync::Arc<std::sync::Mutex<BTreeMap<&str, u64>>> = std::sync::Arc::default();
+    let told = std::sync::Arc::clone(&counts);
+    let peer = Peer::start(move |talk| {
+        let mut requests = 0;
+        while let Some(mut request) = talk.request() {
+            requests += 1;
+            if requests < 5 {
+                talk.good(&request);
+                continue;
+            }
+            talk.fault();
+            let turn = talk.goods() % 4;
+            let kind = ["reset", "closed", "truncated", "mismatch"][turn as usize];
+            *told.lock().unwrap().entry(kind).or_default() += 1;
+            match turn {
+                0 => return talk.reset(),
+                1 => return talk.finish(),
+                2 => {
+                    talk.send(&request[..7]);
+                    return talk.finish();
+                }
+                _ => {
+                    request[9] ^= 0x80;
+                    talk.send(&request);
+                    return talk.ignore();
+                }
+            }
+        }
+    });
+    let ended =
+        loadgen_at(&peer.target(), &["--conns", "8", "--threads", "2", "--duration", "1s", "--warmup", "100ms"]);
+    let report = ended.expect(4);
+    eventually("the peer has told all", || counts.lock().unwrap().values().sum::<u64>() == peer.faults());
+    let counted: BTreeMap<&str, u64> = whole(report).errors.iter().map(|(kind, n)| (kind.as_str(), *n)).collect();
+    assert_eq!(counted, *counts.lock().unwrap(), "{}", brief(report));
+    assert_eq!(whole(report).ok, peer.good(), "{}", brief(report));
+}
