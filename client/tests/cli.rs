@@ -51,7 +51,8 @@ fn what_is_not_known_is_refused_and_what_is_known_is_told() {
 #[test]
 fn bad_numbers_are_refused() {
     let beyond = "18446744073709551616";
-    for flag in ["--conns", "--threads", "--pipeline", "--requests", "--size", "--requests-per-conn", "--connect-rate"] {
+    for flag in ["--conns", "--threads", "--pipeline", "--requests", "--size", "--requests-per-conn", "--connect-rate"]
+    {
         for value in ["-1", "", "x", beyond, "1e999", "10 parsecs", "nan", "inf", "0x10", "1.5.2"] {
             refused(&[&format!("{flag}={value}")], 2, &[flag]);
         }
@@ -89,7 +90,9 @@ fn flags_that_contradict_each_other_are_refused() {
 
 #[test]
 fn bad_targets_are_refused_and_unknown_hosts_unreachable() {
-    for target in ["", "localhost", "localhost:", "localhost:0", "localhost:65536", ":80", "::1", "http://", "a/b", "a b:80"] {
+    for target in
+        ["", "localhost", "localhost:", "localhost:0", "localhost:65536", ":80", "::1", "http://", "a/b", "a b:80"]
+    {
         refused(&["--target", target], if target == "a b:80" { 3 } else { 2 }, &[]);
     }
     refused(&["--target", "http://user:secret@localhost/"], 2, &["user"]);
@@ -123,7 +126,11 @@ fn a_report_that_cannot_be_written_leaves_what_was_there() {
         \"$0\" --requests 10 --conns 2 --output report.json; code=$?; cat report.json; ls -a; exit $code";
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", script, LOADGEN]);
-    if !Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output().is_ok_and(|o| o.status.success()) {
+    if !Command::new("unshare")
+        .args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"])
+        .output()
+        .is_ok_and(|o| o.status.success())
+    {
         missing("no mount namespace to be had (unshare -m)");
         return;
     }
@@ -138,7 +145,11 @@ fn a_report_that_cannot_be_written_leaves_what_was_there() {
 fn a_read_only_folder_is_refused() {
     let script = "mkdir ro && echo old > ro/report.json && mount -t tmpfs -o ro none ro && \
         exec \"$0\" --requests 10 --conns 2 --output ro/report.json";
-    if !Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output().is_ok_and(|o| o.status.success()) {
+    if !Command::new("unshare")
+        .args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"])
+        .output()
+        .is_ok_and(|o| o.status.success())
+    {
         missing("no mount namespace to be had (unshare -m)");
         return;
     }
@@ -157,7 +168,10 @@ fn more_connections_than_descriptors_are_refused_with_the_numbers() {
         assert!(said.contains(word), "{said:?} does not say {word}");
     }
     // What the remedy says does work.
-    let fits = shell("ulimit -n 256 && exec \"$0\" \"$@\"", &["--conns", "192", "--requests", "1k", "--output", "report.json"]);
+    let fits = shell(
+        "ulimit -n 256 && exec \"$0\" \"$@\"",
+        &["--conns", "192", "--requests", "1k", "--output", "report.json"],
+    );
     assert_eq!((fits.code, whole(fits.report()).ok), (0, 1000), "{}", fits.stderr);
 }
 
@@ -196,7 +210,8 @@ fn more_connections_than_local_ports_are_refused_with_the_numbers() {
     let run = ["--requests", "100", "--output", "report.json", "--target", "127.0.0.1:9"];
     assert_eq!(within(&[&["--conns", "100"], &run[..]].concat()).expect_refusal(7).lines().count(), 2);
     // Two sources have ports for twice as many.
-    let fits = within(&["--conns", "20", "--source", "127.0.0.1,127.0.0.2", "--requests", "100", "--output", "report.json"]);
+    let fits =
+        within(&["--conns", "20", "--source", "127.0.0.1,127.0.0.2", "--requests", "100", "--output", "report.json"]);
     assert_eq!((fits.code, whole(fits.report()).ok), (0, 100), "{}\n{}", fits.stderr, brief(fits.report()));
 }
 
@@ -353,12 +368,15 @@ fn the_embedded_server_does_not_outlive_its_client() {
         }
         let ended = run.wait();
         eventually("the server is gone", || !is_running(server[0]));
-        assert_eq!(ended.code, match signal {
-            None => 0,
-            Some("INT") => 130,
-            Some("TERM") => 143,
-            _ => -1,
-        });
+        assert_eq!(
+            ended.code,
+            match signal {
+                None => 0,
+                Some("INT") => 130,
+                Some("TERM") => 143,
+                _ => -1,
+            }
+        );
     }
 }
 
@@ -405,7 +423,15 @@ fn strict_turns_an_invalid_measurement_into_a_status() {
 
 #[test]
 fn help_and_version_are_for_standard_output() {
-    for args in [&["--help"][..], &["-h"], &["--version"], &["run", "--help"], &["help"], &["help", "run"], &["server", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["-h"],
+        &["--version"],
+        &["run", "--help"],
+        &["help"],
+        &["help", "run"],
+        &["server", "--help"],
+    ] {
         let ended = loadgen_plain(args);
         assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{args:?}");
         assert!(!ended.stdout.is_empty(), "{args:?}");
