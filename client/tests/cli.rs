@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    HARD_LIMIT, LOADGEN, Running, SHORT, Server, brief, eventually, loadgen, loadgen_at, loadgen_plain, missing,
-    parse_report, read_report, scratch, wait_for, whole,
+    HARD_LIMIT, LOADGEN, Running, SHORT, Server, brief, eventually, loadgen, loadgen_at, loadgen_plain, namespace,
+    parse_report, port_range, read_report, scratch, wait_for, whole,
 };
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -121,19 +121,11 @@ fn a_report_that_cannot_be_written_leaves_what_was_there() {
     let to_stdout = shell("exec \"$0\" --requests 10 --conns 2 --output - > /dev/full", &[]);
     assert_eq!(to_stdout.code, 6, "{}", to_stdout.stderr);
 
-    // A file system that holds the old report and no other: only in a mount namespace of our own.
-    let script = "mkdir small && mount -t tmpfs -o size=8k none small && cd small && echo old > report.json && \
-        \"$0\" --requests 10 --conns 2 --output report.json; code=$?; cat report.json; ls -a; exit $code";
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", script, LOADGEN]);
-    if !Command::new("unshare")
-        .args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"])
-        .output()
-        .is_ok_and(|o| o.status.success())
-    {
-        missing("no mount namespace to be had (unshare -m)");
-        return;
-    }
+    // A file system that has room for the old report and for nothing else.
+    let setup = "mkdir -p small && mount -t tmpfs -o size=8k none small && cd small && echo old > report.json";
+    let script =
+        "{ \"$0\" --requests 10 --conns 2 --output report.json; code=$?; cat report.json; ls -a; exit $code; }";
+    let Some(command) = namespace("-rm", setup, script, &[]) else { return };
     let ended = Running::launch(command, scratch()).wait();
     assert_eq!(ended.code, 6, "{} {}", ended.stdout, ended.stderr);
     assert!(ended.stdout.contains("\nold\n"), "{}", ended.stdout);
@@ -143,18 +135,9 @@ fn a_report_that_cannot_be_written_leaves_what_was_there() {
 
 #[test]
 fn a_read_only_folder_is_refused() {
-    let script = "mkdir ro && echo old > ro/report.json && mount -t tmpfs -o ro none ro && \
-        exec \"$0\" --requests 10 --conns 2 --output ro/report.json";
-    if !Command::new("unshare")
-        .args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"])
-        .output()
-        .is_ok_and(|o| o.status.success())
-    {
-        missing("no mount namespace to be had (unshare -m)");
-        return;
-    }
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", script, LOADGEN]);
+    let setup = "mkdir -p ro && echo old > ro/report.json && mount -t tmpfs -o ro none ro";
+    let script = "exec \"$0\" --requests 10 --conns 2 --output ro/report.json";
+    let Some(command) = namespace("-rm", setup, script, &[]) else { return };
     let ended = Running::launch(command, scratch()).wait();
     let said = ended.expect_refusal(6);
     assert!(said.contains("ro/report.json") && said.contains("Read-only"), "{said}");
@@ -192,26 +175,21 @@ fn select_is_refused_what_it_cannot_watch() {
 
 #[test]
 fn more_connections_than_local_ports_are_refused_with_the_numbers() {
-    let net = "(ip link set lo up 2>/dev/null || ifconfig lo up) && echo 40000 40010 > /proc/sys/net/ipv4/ip_local_port_range";
-    if !Command::new("unshare").args(["-n", "sh", "-c", net]).output().is_ok_and(|out| out.status.success()) {
-        missing("no network namespace to be had (unshare -n)");
-        return;
-    }
     let within = |args: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(["-n", "sh", "-c", &format!("{net} && exec \"$0\" \"$@\""), LOADGEN]).args(args);
-        Running::launch(command, scratch()).wait()
+        let command = port_range(40000, 40010, "exec \"$0\" \"$@\"", args)?;
+        Some(Running::launch(command, scratch()).wait())
     };
-    let ended = within(&["--conns", "100", "--source", "127.0.0.1"]);
+    let Some(ended) = within(&["--conns", "100", "--source", "127.0.0.1"]) else { return };
     let said = ended.expect_refusal(7);
     for word in ["100", "11", "40000-40010", "ip_local_port_range", "--source"] {
         assert!(said.contains(word), "{said:?} does not say {word}");
     }
     let run = ["--requests", "100", "--output", "report.json", "--target", "127.0.0.1:9"];
-    assert_eq!(within(&[&["--conns", "100"], &run[..]].concat()).expect_refusal(7).lines().count(), 2);
+    let ended = within(&[&["--conns", "100"], &run[..]].concat()).unwrap();
+    assert_eq!(ended.expect_refusal(7).lines().count(), 2);
     // Two sources have ports for twice as many.
-    let fits =
-        within(&["--conns", "20", "--source", "127.0.0.1,127.0.0.2", "--requests", "100", "--output", "report.json"]);
+    let two = ["--conns", "20", "--source", "127.0.0.1,127.0.0.2", "--requests", "100", "--output", "report.json"];
+    let fits = within(&two).unwrap();
     assert_eq!((fits.code, whole(fits.report()).ok), (0, 100), "{}\n{}", fits.stderr, brief(fits.report()));
 }
 
