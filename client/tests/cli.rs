@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    HARD_LIMIT, LOADGEN, Running, SHORT, Server, brief, eventually, loadgen, loadgen_at, loadgen_plain, missing,
-    parse_report, read_report, scratch, wait_for, whole,
+    HARD_LIMIT, LOADGEN, Running, SHORT, Server, brief, eventually, loadgen, loadgen_at, loadgen_plain, namespace,
+    parse_report, port_range, read_report, scratch, wait_for, whole,
 };
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
@@ -51,7 +51,8 @@ fn what_is_not_known_is_refused_and_what_is_known_is_told() {
 #[test]
 fn bad_numbers_are_refused() {
     let beyond = "18446744073709551616";
-    for flag in ["--conns", "--threads", "--pipeline", "--requests", "--size", "--requests-per-conn", "--connect-rate"] {
+    for flag in ["--conns", "--threads", "--pipeline", "--requests", "--size", "--requests-per-conn", "--connect-rate"]
+    {
         for value in ["-1", "", "x", beyond, "1e999", "10 parsecs", "nan", "inf", "0x10", "1.5.2"] {
             refused(&[&format!("{flag}={value}")], 2, &[flag]);
         }
@@ -89,7 +90,9 @@ fn flags_that_contradict_each_other_are_refused() {
 
 #[test]
 fn bad_targets_are_refused_and_unknown_hosts_unreachable() {
-    for target in ["", "localhost", "localhost:", "localhost:0", "localhost:65536", ":80", "::1", "http://", "a/b", "a b:80"] {
+    for target in
+        ["", "localhost", "localhost:", "localhost:0", "localhost:65536", ":80", "::1", "http://", "a/b", "a b:80"]
+    {
         refused(&["--target", target], if target == "a b:80" { 3 } else { 2 }, &[]);
     }
     refused(&["--target", "http://user:secret@localhost/"], 2, &["user"]);
@@ -118,15 +121,11 @@ fn a_report_that_cannot_be_written_leaves_what_was_there() {
     let to_stdout = shell("exec \"$0\" --requests 10 --conns 2 --output - > /dev/full", &[]);
     assert_eq!(to_stdout.code, 6, "{}", to_stdout.stderr);
 
-    // A file system that holds the old report and no other: only in a mount namespace of our own.
-    let script = "mkdir small && mount -t tmpfs -o size=8k none small && cd small && echo old > report.json && \
-        \"$0\" --requests 10 --conns 2 --output report.json; code=$?; cat report.json; ls -a; exit $code";
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", script, LOADGEN]);
-    if !Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output().is_ok_and(|o| o.status.success()) {
-        missing("no mount namespace to be had (unshare -m)");
-        return;
-    }
+    // A file system that has room for the old report and for nothing else.
+    let setup = "mkdir -p small && mount -t tmpfs -o size=8k none small && cd small && echo old > report.json";
+    let script =
+        "{ \"$0\" --requests 10 --conns 2 --output report.json; code=$?; cat report.json; ls -a; exit $code; }";
+    let Some(command) = namespace("-rm", setup, script, &[]) else { return };
     let ended = Running::launch(command, scratch()).wait();
     assert_eq!(ended.code, 6, "{} {}", ended.stdout, ended.stderr);
     assert!(ended.stdout.contains("\nold\n"), "{}", ended.stdout);
@@ -136,14 +135,9 @@ fn a_report_that_cannot_be_written_leaves_what_was_there() {
 
 #[test]
 fn a_read_only_folder_is_refused() {
-    let script = "mkdir ro && echo old > ro/report.json && mount -t tmpfs -o ro none ro && \
-        exec \"$0\" --requests 10 --conns 2 --output ro/report.json";
-    if !Command::new("unshare").args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"]).output().is_ok_and(|o| o.status.success()) {
-        missing("no mount namespace to be had (unshare -m)");
-        return;
-    }
-    let mut command = Command::new("unshare");
-    command.args(["-m", "sh", "-c", script, LOADGEN]);
+    let setup = "mkdir -p ro && echo old > ro/report.json && mount -t tmpfs -o ro none ro";
+    let script = "exec \"$0\" --requests 10 --conns 2 --output ro/report.json";
+    let Some(command) = namespace("-rm", setup, script, &[]) else { return };
     let ended = Running::launch(command, scratch()).wait();
     let said = ended.expect_refusal(6);
     assert!(said.contains("ro/report.json") && said.contains("Read-only"), "{said}");
@@ -157,7 +151,10 @@ fn more_connections_than_descriptors_are_refused_with_the_numbers() {
         assert!(said.contains(word), "{said:?} does not say {word}");
     }
     // What the remedy says does work.
-    let fits = shell("ulimit -n 256 && exec \"$0\" \"$@\"", &["--conns", "192", "--requests", "1k", "--output", "report.json"]);
+    let fits = shell(
+        "ulimit -n 256 && exec \"$0\" \"$@\"",
+        &["--conns", "192", "--requests", "1k", "--output", "report.json"],
+    );
     assert_eq!((fits.code, whole(fits.report()).ok), (0, 1000), "{}", fits.stderr);
 }
 
@@ -178,25 +175,21 @@ fn select_is_refused_what_it_cannot_watch() {
 
 #[test]
 fn more_connections_than_local_ports_are_refused_with_the_numbers() {
-    let net = "(ip link set lo up 2>/dev/null || ifconfig lo up) && echo 40000 40010 > /proc/sys/net/ipv4/ip_local_port_range";
-    if !Command::new("unshare").args(["-n", "sh", "-c", net]).output().is_ok_and(|out| out.status.success()) {
-        missing("no network namespace to be had (unshare -n)");
-        return;
-    }
     let within = |args: &[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(["-n", "sh", "-c", &format!("{net} && exec \"$0\" \"$@\""), LOADGEN]).args(args);
-        Running::launch(command, scratch()).wait()
+        let command = port_range(40000, 40010, "exec \"$0\" \"$@\"", args)?;
+        Some(Running::launch(command, scratch()).wait())
     };
-    let ended = within(&["--conns", "100", "--source", "127.0.0.1"]);
+    let Some(ended) = within(&["--conns", "100", "--source", "127.0.0.1"]) else { return };
     let said = ended.expect_refusal(7);
     for word in ["100", "11", "40000-40010", "ip_local_port_range", "--source"] {
         assert!(said.contains(word), "{said:?} does not say {word}");
     }
     let run = ["--requests", "100", "--output", "report.json", "--target", "127.0.0.1:9"];
-    assert_eq!(within(&[&["--conns", "100"], &run[..]].concat()).expect_refusal(7).lines().count(), 2);
+    let ended = within(&[&["--conns", "100"], &run[..]].concat()).unwrap();
+    assert_eq!(ended.expect_refusal(7).lines().count(), 2);
     // Two sources have ports for twice as many.
-    let fits = within(&["--conns", "20", "--source", "127.0.0.1,127.0.0.2", "--requests", "100", "--output", "report.json"]);
+    let two = ["--conns", "20", "--source", "127.0.0.1,127.0.0.2", "--requests", "100", "--output", "report.json"];
+    let fits = within(&two).unwrap();
     assert_eq!((fits.code, whole(fits.report()).ok), (0, 100), "{}\n{}", fits.stderr, brief(fits.report()));
 }
 
@@ -353,12 +346,15 @@ fn the_embedded_server_does_not_outlive_its_client() {
         }
         let ended = run.wait();
         eventually("the server is gone", || !is_running(server[0]));
-        assert_eq!(ended.code, match signal {
-            None => 0,
-            Some("INT") => 130,
-            Some("TERM") => 143,
-            _ => -1,
-        });
+        assert_eq!(
+            ended.code,
+            match signal {
+                None => 0,
+                Some("INT") => 130,
+                Some("TERM") => 143,
+                _ => -1,
+            }
+        );
     }
 }
 
@@ -405,7 +401,15 @@ fn strict_turns_an_invalid_measurement_into_a_status() {
 
 #[test]
 fn help_and_version_are_for_standard_output() {
-    for args in [&["--help"][..], &["-h"], &["--version"], &["run", "--help"], &["help"], &["help", "run"], &["server", "--help"]] {
+    for args in [
+        &["--help"][..],
+        &["-h"],
+        &["--version"],
+        &["run", "--help"],
+        &["help"],
+        &["help", "run"],
+        &["server", "--help"],
+    ] {
         let ended = loadgen_plain(args);
         assert_eq!((ended.code, ended.stderr.as_str()), (0, ""), "{args:?}");
         assert!(!ended.stdout.is_empty(), "{args:?}");

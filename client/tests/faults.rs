@@ -4,13 +4,12 @@ mod common;
 
 use common::peer::{ECHO, Peer, Talk};
 use common::{
-    Ended, Running, SHORT, Server, brief, error_kinds, error_rows, errors, eventually, loadgen_at, scratch, series,
-    whole, with_every_server_engine,
+    Ended, Running, SHORT, Server, brief, error_kinds, error_rows, errors, eventually, loadgen_at, port_range, scratch,
+    series, whole, with_every_server_engine,
 };
 use std::collections::BTreeMap;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
-use std::process::Command;
 use std::time::Duration;
 
 /// What a run may take beyond its window and one time-out, on a busy machine.
@@ -122,6 +121,49 @@ fn an_end_within_a_reply_is_truncated() {
         talk.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n");
         talk.finish();
     });
+}
+
+/// Wherever a reply is cut, by an end or by a reset, it is no reply.
+#[test]
+fn a_reply_may_be_cut_at_every_byte() {
+    const REPLY: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    for reset in [false, true] {
+        let peer = Peer::start(move |talk| {
+            while talk.head().is_some() {
+                let cut = talk.fault() as usize;
+                if cut < REPLY.len() {
+                    talk.send(&REPLY[..cut]);
+                    return if reset { talk.reset() } else { talk.finish() };
+                }
+                talk.good(REPLY);
+            }
+        });
+        let requests = (REPLY.len() + 10).to_string();
+        let ended = loadgen_at(&peer.url(), &["--requests", &requests, "--conns", "10", "--timeout", "3s"]);
+        let report = ended.expect(4);
+        let cut = REPLY.len() as u64;
+        let expected = if reset { vec![("reset", cut)] } else { vec![("closed", 1), ("truncated", cut - 1)] };
+        let counted: Vec<(&str, u64)> = whole(report).errors.iter().map(|(kind, n)| (kind.as_str(), *n)).collect();
+        assert_eq!((counted, whole(report).ok, peer.good()), (expected, 10, 10), "{}", brief(report));
+    }
+}
+
+/// One byte among many thousand replies.
+#[test]
+fn a_single_wrong_byte_is_found() {
+    let peer = Peer::start(|talk| {
+        while let Some(mut request) = talk.request() {
+            if talk.goods() == 5_000 && talk.fault() == 0 {
+                request[31] ^= 0x10;
+                talk.send(&request);
+                return talk.ignore();
+            }
+            talk.good(&request);
+        }
+    });
+    let ended = loadgen_at(&peer.target(), &["--requests", "6k", "--conns", "1", "--timeout", "3s"]);
+    let report = ended.expect(4);
+    assert_eq!((whole(report).ok, errors(report, "mismatch")), (5_999, 1), "{}", brief(report));
 }
 
 #[test]
@@ -411,18 +453,9 @@ fn a_target_that_answers_no_handshake_is_unreachable() {
 /// itself and echoes all by itself. No such connection may count.
 #[test]
 fn nobody_talks_to_himself() {
-    let net =
-        "ip link set lo up 2>/dev/null || ifconfig lo up; echo 12345 12346 > /proc/sys/net/ipv4/ip_local_port_range";
-    if !Command::new("unshare").args(["-n", "sh", "-c", net]).output().is_ok_and(|out| out.status.success()) {
-        common::missing("no network namespace to be had (unshare -n)");
-        return;
-    }
-    let folder = scratch();
-    let mut command = Command::new("unshare");
-    let run =
-        "exec \"$0\" --target 127.0.0.1:12345 --conns 1 --max-unproven 1 --requests 1k --duration 2s -o report.json";
-    command.args(["-n", "sh", "-c", &format!("{net} && {run}"), common::LOADGEN]);
-    let ended = Running::launch(command, folder).wait();
+    let run = "exec \"$0\" --target 127.0.0.1:12345 --conns 1 --requests 1k --duration 2s -o report.json";
+    let Some(command) = port_range(12345, 12346, run, &[]) else { return };
+    let ended = Running::launch(command, scratch()).wait();
     let report = ended.report();
     assert_eq!((whole(report).ok, report.connections.established), (0, 0), "{}", brief(report));
     assert_eq!(ended.code, 3, "{}", ended.stderr);

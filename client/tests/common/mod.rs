@@ -198,6 +198,9 @@ pub(crate) fn hold_invariants(report: &Report, stderr: &str) {
     assert!(connections.served <= connections.established && connections.established <= connections.requested);
     assert!(connections.established <= connections.opened && connections.alive_at_end <= connections.requested);
     assert_eq!(series(report, "ok"), whole.ok, "{}", brief(report));
+    let throughput = &report.throughput;
+    let bytes = (throughput.whole_run_sent_bytes, throughput.whole_run_received_bytes);
+    assert_eq!((series(report, "sent_bytes"), series(report, "received_bytes")), bytes, "{}", brief(report));
     assert_eq!(series(report, "errors"), whole.errors.values().sum::<u64>(), "{}", brief(report));
     // Every failed request is told in `errors` too, by the same word.
     for (kind, count) in &whole.errors {
@@ -331,4 +334,26 @@ pub(crate) fn missing(why: &str) -> bool {
     assert!(std::env::var("LOADGEN_REQUIRE_PROGRAMS").as_deref() != Ok("1"), "{why}, and LOADGEN_REQUIRE_PROGRAMS=1");
     eprintln!("skipped: {why}");
     true
+}
+
+/// A command that does `setup` and then `script`, with loadgen as `$0`, in a namespace of its own (`unshare` with these
+/// flags). `None`: that is not permitted here.
+pub(crate) fn namespace(flags: &str, setup: &str, script: &str, args: &[&str]) -> Option<Command> {
+    let folder = scratch();
+    let mut trial = Command::new("unshare");
+    trial.args([flags, "sh", "-c", setup]).current_dir(folder.path());
+    if !trial.output().is_ok_and(|out| out.status.success()) {
+        missing(&format!("`unshare {flags}` is not permitted, or cannot do `{setup}`"));
+        return None;
+    }
+    let mut command = Command::new("unshare");
+    command.args([flags, "sh", "-c", &format!("{setup} && {script}"), LOADGEN]).args(args);
+    Some(command)
+}
+
+/// A network of our own in which connections get their local ports from `low` to `high`.
+pub(crate) fn port_range(low: u16, high: u16, script: &str, args: &[&str]) -> Option<Command> {
+    let up = "(ip link set lo up 2>/dev/null || ifconfig lo up)";
+    let setup = format!("{up} && echo {low} {high} > /proc/sys/net/ipv4/ip_local_port_range");
+    namespace("-rn", &setup, script, args)
 }

@@ -119,9 +119,9 @@ impl Talk {
         self.send(bytes)
     }
 
-    /// To be told before the fault can be seen.
-    pub(crate) fn fault(&self) {
-        self.counts.faults.fetch_add(1, Ordering::Relaxed);
+    /// To be told before the fault can be seen. Answers how many there were before it.
+    pub(crate) fn fault(&self) -> u64 {
+        self.counts.faults.fetch_add(1, Ordering::Relaxed)
     }
 
     /// How many good replies all connections have had.
