@@ -1,5 +1,6 @@
 //! Taking connections in, also when no descriptor is left for them.
 
+use crate::serve::tell;
 use crate::stats::Counters;
 use loadgen_core::sys::{clock, errno, limits, socket};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
@@ -100,7 +101,7 @@ impl Acceptor {
             "ENFILE" => "ENFILE: all descriptors of the system are in use; raise fs.file-max".into(),
             _ => error.to_string(),
         };
-        eprintln!("loadgen-server: accept: {cause} (connections are turned away)");
+        tell(format_args!("accept: {cause} (connections are turned away)"));
     }
 }
 

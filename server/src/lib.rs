@@ -34,7 +34,7 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     match serve::serve(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("loadgen-server: {}", failure.message);
+            serve::tell(failure.message);
             ExitCode::from(failure.code)
         }
     }

@@ -8,6 +8,7 @@ use loadgen_core::result::schema::ServerStats;
 use loadgen_core::sys::{affinity, errno, limits, process, socket};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -41,6 +42,11 @@ impl Failure {
         let remedy = if errno::name(error) == "EMFILE" { "; raise `ulimit -n`" } else { "" };
         Self::new(MACHINE, format!("{what}: {error}{remedy}"))
     }
+}
+
+/// Says something on standard error. Where that is closed, nobody wants to hear it, and no client may suffer.
+pub(crate) fn tell(what: impl Display) {
+    let _ = writeln!(io::stderr(), "loadgen-server: {what}");
 }
 
 /// Serves until SIGTERM or SIGINT, and writes the statistics.
@@ -103,7 +109,7 @@ fn bind_failure(address: SocketAddr, error: &io::Error) -> Failure {
 
 fn warn_of_exposure(address: SocketAddr) {
     if !address.ip().is_loopback() {
-        eprintln!("loadgen-server: warning: {address} can be reached from other machines, without authentication");
+        tell(format_args!("warning: {address} can be reached from other machines, without authentication"));
     }
 }
 

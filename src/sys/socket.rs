@@ -251,6 +251,18 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_that_is_connected_to_itself_is_refused() {
+        let free = {
+            let listener = listen("127.0.0.1:0".parse().unwrap(), false, 1).unwrap();
+            local_address(listener.as_fd()).unwrap()
+        };
+        let socket = connect(&free, Some(&free)).unwrap();
+        assert_eq!(local_address(socket.as_fd()).unwrap(), free);
+        assert!(send(socket.as_fd(), b"hello").is_ok(), "the kernel does it");
+        assert_eq!(connect_outcome(socket.as_fd(), &free).unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
     fn a_source_address_is_used() {
         let listener = listen("127.0.0.1:0".parse().unwrap(), false, 1).unwrap();
         let target = local_address(listener.as_fd()).unwrap();

@@ -4,6 +4,7 @@
 use super::{LISTENER, Worker};
 use crate::acceptor::{Accepted, Acceptor, BURST, until};
 use crate::connection::{Cause, Connection, Shared, Turn};
+use crate::serve::tell;
 use crate::slab::Slab;
 use crate::stats::Counters;
 use loadgen_core::protocol::Shape;
@@ -248,7 +249,7 @@ impl<P: Poller> Readiness<P> {
     fn cut(&mut self) {
         let tokens: Vec<u64> = self.slab.tokens().collect();
         if !tokens.is_empty() {
-            eprintln!("loadgen-server: drain timeout: {} connections cut", tokens.len());
+            tell(format_args!("drain timeout: {} connections cut", tokens.len()));
         }
         for token in tokens {
             self.close(token, Cause::Cut);
