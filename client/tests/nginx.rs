@@ -305,9 +305,8 @@ fn curl_sees_the_same_replies() {
     }
     for (path, method) in [("/small", "GET"), ("/page.html", "GET"), ("/file", "GET")] {
         let format = "%{size_header} %{size_download}";
-        let agent = concat!("User-Agent: loadgen/", env!("CARGO_PKG_VERSION"));
         let url = nginx.url(path);
-        let args = ["-s", "-o", "/dev/null", "-w", format, "-X", method, "-H", agent, "-H", "Connection:", &url];
+        let args = ["-s", "-o", "/dev/null", "-w", format, "-X", method, "-H", "Connection:", &url];
         let out = Command::new("curl").args(args).output().unwrap();
         let text = String::from_utf8(out.stdout).unwrap();
         let sizes: Vec<u64> = text.split(' ').map(|number| number.parse().unwrap()).collect();
