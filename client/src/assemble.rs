@@ -204,7 +204,7 @@ fn cpu(run: &Run, server: Option<&ServerStats>) -> Cpu {
         client_user_ns: used.user_ns,
         client_system_ns: used.system_ns,
         server_ns: run.server_cpu_ns,
-        client_thread_max_percent: (tally.window_cpu_max_ns * 100).checked_div(window_ns).unwrap_or(0),
+        client_thread_max_percent: (tally.window_cpu_max_ns * 100).checked_div(window_ns).unwrap_or(0).min(100),
         client_memory_bytes: machine::peak_memory_bytes(None).unwrap_or(0),
         server_memory_bytes: server.map(|stats| stats.memory_peak_bytes),
     }

@@ -41,6 +41,7 @@ impl Cli {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "Other commands: report, server. `loadgen help COMMAND` explains them.")]
 pub struct RunArgs {
     /// host:port (TCP echo) or a URL: tcp:// http:// discard:// chargen://; none: a server of our own
     #[arg(short = 'T', long, value_name = "TARGET")]

@@ -9,12 +9,16 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long the server may take to end: its own drain lasts 2 s.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A running server. It is stopped and waited for when this is dropped.
 #[derive(Debug)]
 pub struct Embedded {
     child: Child,
-    output: BufReader<ChildStdout>,
+    output: Option<BufReader<ChildStdout>>,
     pub address: SocketAddr,
 }
 
@@ -25,10 +29,11 @@ impl Embedded {
         let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
         let mut child = command(plan, program).spawn().map_err(|error| failed(error.to_string()))?;
         let output = child.stdout.take().ok_or_else(|| failed("it has no standard output".to_owned()))?;
-        let mut embedded =
-            Self { child, output: BufReader::new(output), address: SocketAddr::from(([127, 0, 0, 1], 0)) };
+        let mut output = BufReader::new(output);
+        let mut embedded = Self { child, output: None, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let mut line = String::new();
-        embedded.output.read_line(&mut line).map_err(|error| failed(error.to_string()))?;
+        output.read_line(&mut line).map_err(|error| failed(error.to_string()))?;
+        embedded.output = Some(output);
         match line.trim_end().strip_prefix("listening on ").and_then(|address| address.parse().ok()) {
             Some(address) => embedded.address = address,
             None => return Err(embedded.refused()),
@@ -48,12 +53,28 @@ impl Embedded {
         clock::process_cpu_ns(self.child.id()).ok()
     }
 
-    /// Stops it and takes its counters.
+    /// Stops it and takes its counters. One that does not end in time is killed, and its counters are lost.
     pub fn stop(mut self) -> Result<ServerStats, String> {
         process::terminate(&self.child).map_err(|error| format!("the embedded server had ended already: {error}"))?;
-        let mut text = String::new();
-        self.output.read_to_string(&mut text).map_err(|error| error.to_string())?;
-        let status = self.child.wait().map_err(|error| error.to_string())?;
+        let began = Instant::now();
+        let mut output = self.output.take().ok_or("the embedded server has no output")?;
+        // Its counters may be more than a pipe holds, so they are read while it ends.
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            output.read_to_string(&mut text).map(|_| text)
+        });
+        let status = loop {
+            match self.child.try_wait().map_err(|error| error.to_string())? {
+                Some(status) => break status,
+                None if began.elapsed() < STOP_TIMEOUT => std::thread::sleep(Duration::from_millis(5)),
+                None => {
+                    let _ = self.child.kill();
+                    let _ = self.child.wait();
+                    return Err(format!("the embedded server did not end within {STOP_TIMEOUT:?} and was killed"));
+                }
+            }
+        };
+        let text = reader.join().map_err(|_| "a thread panicked")?.map_err(|error| error.to_string())?;
         if !status.success() {
             return Err(format!("the embedded server ended with {status}"));
         }
@@ -64,7 +85,7 @@ impl Embedded {
 impl Drop for Embedded {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
-            let _ = process::terminate(&self.child);
+            let _ = self.child.kill();
             let _ = self.child.wait();
         }
     }

@@ -8,8 +8,10 @@ use crate::target::Target;
 use loadgen_core::protocol::{self, Client, ClientOptions, Protocol, Shape};
 use loadgen_core::report::{self, FORMATS};
 use loadgen_core::sys::affinity;
-use loadgen_core::time::NS_PER_S;
+use loadgen_core::time::{NS_PER_MS, NS_PER_S};
+use loadgen_core::units::format_duration;
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
@@ -20,6 +22,8 @@ const DEFAULT_SIZE: u64 = 64;
 const DEFAULT_BLOCK_SIZE: u64 = 64 * 1024;
 /// Requests of one connection that are on their way, in bytes.
 const WIRE_MAX: u64 = 1 << 30;
+/// A request body out of a file, in bytes.
+const BODY_MAX: u64 = 64 << 20;
 /// Connections from one loopback address: with 25,000 the kernel's search for a free port takes ten times as long.
 const CONNECTIONS_A_SOURCE: u64 = 8_000;
 
@@ -76,6 +80,9 @@ impl Plan {
         check_requests(stop_rule, connections + idle)?;
         let size =
             args.size.unwrap_or(if protocol.shape == Shape::Exchange { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE });
+        if size.saturating_mul(pipeline) > WIRE_MAX {
+            return Err(too_much_in_flight(pipeline, size.saturating_mul(pipeline)));
+        }
         let client_options = client_options(args, target.as_ref(), size)?;
         let (server_cpus, client_cpus) = place(args, target.is_none(), threads)?;
         let plan = Self {
@@ -85,7 +92,7 @@ impl Plan {
             sources: args.source.iter().map(|ip| SocketAddr::new(*ip, 0)).collect(),
             target,
             engine: choose_engine(&args.engine)?,
-            server_engine: args.server_engine.clone(),
+            server_engine: choose_server_engine(&args.server_engine)?,
             server_threads: whole("--server-threads", args.server_threads, 1, 1024)?,
             server_cpus,
             client_cpus,
@@ -97,7 +104,7 @@ impl Plan {
             requests_per_connection: churn(args)?,
             stop_rule,
             warmup_ns: args.warmup.unwrap_or(DEFAULT_WARMUP_NS),
-            timeout_ns: whole("--timeout", args.timeout, 1_000_000, 3_600 * NS_PER_S)?,
+            timeout_ns: timeout(args.timeout)?,
             connect_rate: args.connect_rate.map(|rate| whole("--connect-rate", rate, 1, NS_PER_S)).transpose()?,
             max_unproven: whole("--max-unproven", args.max_unproven, 1, 1_000_000)?,
             seed: args.seed,
@@ -109,9 +116,7 @@ impl Plan {
         };
         let wire = plan.client()?.request().len() as u64 * plan.pipeline;
         if wire > WIRE_MAX {
-            return Err(Failure::usage(format!(
-                "--pipeline {pipeline} of such requests is {wire} bytes; 1 GiB is the limit"
-            )));
+            return Err(too_much_in_flight(pipeline, wire));
         }
         Ok(plan)
     }
@@ -173,6 +178,13 @@ fn choose_protocol(args: &RunArgs, target: Option<&Target>) -> Result<&'static P
     }
 }
 
+fn choose_server_engine(name: &str) -> Result<String, Failure> {
+    match loadgen_server::engine::by_name(name) {
+        Some(engine) => Ok(engine.name.to_owned()),
+        None => Err(unknown("server engine", name, loadgen_server::engine::ENGINES.iter().map(|e| e.name))),
+    }
+}
+
 fn choose_engine(name: &str) -> Result<&'static engine::Entry, Failure> {
     ENGINES.iter().find(|e| e.name == name).ok_or_else(|| {
         let known: Vec<String> = ENGINES.iter().map(|e| format!("{} ({})", e.name, e.about)).collect();
@@ -194,6 +206,17 @@ fn whole(flag: &str, value: u64, least: u64, most: u64) -> Result<u64, Failure> 
         return Ok(value);
     }
     Err(Failure::usage(format!("{flag} {value} is out of range; it takes {least} to {most}")))
+}
+
+fn too_much_in_flight(pipeline: u64, bytes: u64) -> Failure {
+    Failure::usage(format!("--pipeline {pipeline} of such requests is {bytes} bytes; 1 GiB is the limit"))
+}
+
+fn timeout(ns: u64) -> Result<u64, Failure> {
+    if (NS_PER_MS..=3_600 * NS_PER_S).contains(&ns) {
+        return Ok(ns);
+    }
+    Err(Failure::usage(format!("--timeout {} is out of range; it takes 1ms to 1h", format_duration(ns))))
 }
 
 fn stop_rule(args: &RunArgs) -> Result<StopRule, Failure> {
@@ -249,8 +272,7 @@ fn client_options(args: &RunArgs, target: Option<&Target>, size: u64) -> Result<
         None => Vec::new(),
         Some(text) => match text.strip_prefix('@') {
             None => text.as_bytes().to_vec(),
-            Some(file) => std::fs::read(file)
-                .map_err(|error| Failure::usage(format!("cannot read the request body from {file}: {error}")))?,
+            Some(file) => read_body(file)?,
         },
     };
     let mut headers = Vec::new();
@@ -271,10 +293,27 @@ fn client_options(args: &RunArgs, target: Option<&Target>, size: u64) -> Result<
     })
 }
 
+fn read_body(file: &str) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::new();
+    let read = std::fs::File::open(file).and_then(|opened| opened.take(BODY_MAX + 1).read_to_end(&mut body));
+    read.map_err(|error| Failure::usage(format!("cannot read the request body from {file}: {error}")))?;
+    if body.len() as u64 > BODY_MAX {
+        return Err(Failure::usage(format!("the request body in {file} is longer than 64 MiB")));
+    }
+    Ok(body)
+}
+
 fn labels(typed: &[String]) -> Result<BTreeMap<String, String>, Failure> {
-    let pair = |label: &String| label.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
-    let parse = |label| pair(label).ok_or_else(|| Failure::usage(format!("label '{label}' is not KEY=VALUE")));
-    typed.iter().map(parse).collect()
+    let mut labels = BTreeMap::new();
+    for label in typed {
+        let Some((key, value)) = label.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+            return Err(Failure::usage(format!("label '{label}' is not KEY=VALUE")));
+        };
+        if labels.insert(key.to_owned(), value.to_owned()).is_some() {
+            return Err(Failure::usage(format!("label '{key}' is given twice")));
+        }
+    }
+    Ok(labels)
 }
 
 fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<SocketAddr>, Failure> {

@@ -5,7 +5,7 @@ use crate::plan::Plan;
 use loadgen_core::machine;
 use loadgen_core::sys::limits;
 use loadgen_core::units::format_size;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 /// Descriptors beside the connections': standard streams, epoll, files of a moment.
 const DESCRIPTORS_BESIDE: u64 = 64;
@@ -23,6 +23,7 @@ const SELECT_CONNECTIONS_MAX: u64 = 1_000;
 /// Raises the descriptor limit and checks that this machine can carry the plan towards `remote`.
 pub fn check(plan: &Plan, remote: &SocketAddr) -> Result<(), Failure> {
     descriptors(plan)?;
+    sources(plan, remote)?;
     ports(plan, remote)?;
     memory(plan, remote)
 }
@@ -37,14 +38,29 @@ fn descriptors(plan: &Plan) -> Result<(), Failure> {
             "{connections} connections need {need} descriptors, and this process may have {limit} (the hard limit)"
         );
         let fit = limit.saturating_sub(DESCRIPTORS_BESIDE);
-        let help =
-            format!("raise the limit (`ulimit -Hn {need}` as root, then run again), or use --conns {fit} or fewer");
+        let fewer = if fit > 0 { format!(", or use --conns {fit} or fewer") } else { String::new() };
+        let help = format!("raise the limit (`ulimit -Hn {need}` as root, then run again){fewer}");
         return Err(Failure::new(Exit::Machine, message).help(help));
     }
     if plan.target.is_none() && plan.server_engine == "select" && connections > SELECT_CONNECTIONS_MAX {
         let message = format!("{connections} connections are beyond select(2), which watches descriptors below 1024");
         let help = format!("use --server-engine poll or epoll, or --conns {SELECT_CONNECTIONS_MAX} or fewer");
         return Err(Failure::new(Exit::Machine, message).help(help));
+    }
+    Ok(())
+}
+
+/// An address to connect from must be one of ours, and of the target's family.
+fn sources(plan: &Plan, remote: &SocketAddr) -> Result<(), Failure> {
+    for source in &plan.sources {
+        if source.is_ipv4() != remote.is_ipv4() {
+            let message = format!("--source {} and the target {remote} are of different families", source.ip());
+            return Err(Failure::usage(message).help("give addresses of the target's family"));
+        }
+        UdpSocket::bind(source).map_err(|error| {
+            Failure::new(Exit::Machine, format!("--source {} cannot be used here: {error}", source.ip()))
+                .help("give addresses of this machine (`ip address` lists them)")
+        })?;
     }
     Ok(())
 }
@@ -72,7 +88,9 @@ fn memory(plan: &Plan, remote: &SocketAddr) -> Result<(), Failure> {
     let Some(available) = machine::available_memory_bytes() else { return Ok(()) };
     let ends = if is_this_machine(remote.ip()) { 2 } else { 1 };
     let stamps = 16 * (plan.pipeline - 1);
-    let need = plan.total_connections() * (ends * KERNEL_BYTES_AN_END + USER_BYTES_A_CONNECTION + stamps);
+    let connections = plan.total_connections() * (ends * KERNEL_BYTES_AN_END + USER_BYTES_A_CONNECTION + stamps);
+    // Each thread keeps its requests twice: one, and as many back to back as may be in flight.
+    let need = connections + plan.threads * (plan.size + plan.client_options.body.len() as u64) * (plan.pipeline + 1);
     if need <= available {
         return Ok(());
     }

@@ -1,10 +1,14 @@
 //! Whether the numbers of a run say something about the target. Each reason says what happened, why it matters, and
 //! what to do.
 
+use loadgen_core::protocol::{self, Shape};
 use loadgen_core::result::{Reason, Report, Verdict, VerdictState};
 
 /// A client thread busier than this was the limit itself, or close to it.
 const CLIENT_CPU_MAX_PERCENT: u64 = 95;
+
+/// The kernel repeats an unanswered SYN after 1 s (RFC 6298, 2.1), a little less by its clock's grain.
+const RETRY_NS: u64 = 900_000_000;
 
 /// Judges a report that is complete but for its verdict.
 pub fn judge(report: &Report) -> Verdict {
@@ -42,7 +46,9 @@ fn client_saturated(report: &Report) -> Option<Reason> {
 
 fn listen_overflow(report: &Report) -> Option<Reason> {
     let dropped = report.kernel.get("TcpExt.ListenDrops").copied().unwrap_or(0);
-    (dropped > 0).then(|| Reason {
+    // The counter is the whole machine's. Of ours, one that was dropped shows as a connect time of a retry or more.
+    let retried = report.latency.connect.as_ref().is_some_and(|connect| connect.max_ns >= RETRY_NS);
+    (dropped > 0 && retried).then(|| Reason {
         code: "listen_overflow".to_owned(),
         detail: format!(
             "this machine's accept queues dropped {dropped} handshakes during the run: connect times contain the \
@@ -53,12 +59,14 @@ fn listen_overflow(report: &Report) -> Option<Reason> {
 }
 
 fn nothing(report: &Report) -> Option<Reason> {
-    let bytes = report.throughput.sent_bytes_per_s + report.throughput.received_bytes_per_s;
-    (report.throughput.window_ns == 0 || bytes == 0).then(|| Reason {
+    let rates = &report.throughput;
+    let stream = protocol::by_name(&report.scenario.protocol).is_some_and(|p| p.shape != Shape::Exchange);
+    let carried = if stream { rates.sent_bytes_per_s + rates.received_bytes_per_s } else { rates.replies };
+    (rates.window_ns == 0 || carried == 0).then(|| Reason {
         code: "nothing_measured".to_owned(),
         detail:
-            "nothing was carried within the measured window, so there is nothing to report. See the errors, or run \
-                 for longer"
+            "no reply (of a stream: no byte) came within the window, so there is nothing to report. See the errors, \
+             or run for longer"
                 .to_owned(),
     })
 }

@@ -187,8 +187,8 @@ fn more_connections_than_local_ports_are_refused_with_the_numbers() {
     let run = ["--requests", "100", "--output", "report.json", "--target", "127.0.0.1:9"];
     let ended = within(&[&["--conns", "100"], &run[..]].concat()).unwrap();
     assert_eq!(ended.expect_refusal(7).lines().count(), 2);
-    // Two sources have ports for twice as many.
-    let two = ["--conns", "20", "--source", "127.0.0.1,127.0.0.2", "--requests", "100", "--output", "report.json"];
+    // Two sources have ports for nearly twice as many: the server's own port is of the same range.
+    let two = ["--conns", "18", "--source", "127.0.0.1,127.0.0.2", "--requests", "100", "--output", "report.json"];
     let fits = within(&two).unwrap();
     assert_eq!((fits.code, whole(fits.report()).ok), (0, 100), "{}\n{}", fits.stderr, brief(fits.report()));
 }
@@ -200,8 +200,9 @@ fn a_source_is_used_and_a_wrong_one_is_told() {
     assert_eq!(whole(ended.expect(0)).ok, 20);
     // TEST-NET-1: not an address of this machine.
     let ended = loadgen_at(&server.target(), &["--source", "192.0.2.1", "--requests", "20", "--conns", "4"]);
-    assert_eq!(ended.code, 3, "{}", ended.stderr);
-    assert!(ended.stderr.contains("assign requested address"), "{}", ended.stderr);
+    for word in ["192.0.2.1", "--source"] {
+        assert!(ended.expect_refusal(7).contains(word), "{}", ended.stderr);
+    }
 }
 
 /// Stops a run that would last long by a signal, and holds what it leaves behind.

@@ -52,13 +52,13 @@ fn what_was_run(report: &Report, page: &mut Page) {
 /// Reasons come before the figures: nobody reads on to the last line.
 fn verdict(report: &Report, page: &mut Page) {
     if report.partial {
-        page.line("PARTIAL", "the run was interrupted; what follows is true, but not all that was asked for");
+        page.line("PARTIAL", "the run ended before its time; what follows is true, but not all that was asked for");
     }
     match report.verdict.state {
         VerdictState::Valid => {}
         VerdictState::Overloaded => page.line("OVERLOADED", "the target could not keep up; the figures are true"),
         VerdictState::Invalid => {
-            page.line("INVALID", "the generator or this machine was the limit; do not use these figures");
+            page.line("INVALID", "these figures do not say what was asked; the reasons:");
         }
     }
     for reason in &report.verdict.reasons {

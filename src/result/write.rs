@@ -3,7 +3,7 @@
 use super::schema::Report;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use tempfile::NamedTempFile;
@@ -48,6 +48,8 @@ pub fn write_atomically(path: &Path, report: &Report) -> io::Result<()> {
 /// If [`write_atomically`] would fail now; a disk that fills up later is not foreseen.
 pub fn probe(path: &Path) -> io::Result<()> {
     match Place::of(path) {
+        // Opening a pipe and closing it again would be the end of the file for whoever reads it.
+        Ok(Place::Stream) if is_pipe(path) => Ok(()),
         Ok(Place::Stream) => open_stream(path).map(drop),
         Ok(Place::File { folder, .. }) => temporary_in(&folder).map(drop),
         Err(cause) => Err(cause),
@@ -87,6 +89,10 @@ impl Place {
         }
         Ok(Self::File { file, folder })
     }
+}
+
+fn is_pipe(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.file_type().is_fifo())
 }
 
 fn open_stream(path: &Path) -> io::Result<File> {

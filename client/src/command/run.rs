@@ -95,7 +95,7 @@ fn deliver(plan: &Plan, report: &Report, path: Option<&Path>) -> Result<(), Fail
     let text = (plan.format.render)(report);
     let Some(path) = path else {
         // The report itself has standard output; the summary goes beside it.
-        print(&loadgen_core::report::json::render(report))?;
+        write_out(&loadgen_core::report::json::render(report)).map_err(|error| not_written(Path::new("-"), &error))?;
         if !plan.quiet {
             tell(text.trim_end());
         }
@@ -112,8 +112,7 @@ fn deliver(plan: &Plan, report: &Report, path: Option<&Path>) -> Result<(), Fail
 
 /// Prints on standard output. A reader who has gone away (`| head`) is no error.
 pub fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout().lock();
-    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+    match write_out(text) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::new(Exit::NotWritten, format!("cannot write to standard output: {error}")))
         }
@@ -121,10 +120,17 @@ pub fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+fn write_out(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
 fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
     let connections = &report.connections;
     let whole = report.ledger.whole_run.as_ref();
-    let failed_requests = whole.is_some_and(|whole| !whole.errors.is_empty());
+    // Nobody cut the run short, so that requests without an answer at its very end were not answered in time.
+    let failed_requests = whole.is_some_and(|whole| !whole.errors.is_empty() || whole.in_flight_at_end > 0);
     let failed_connections = !connections.failed.is_empty() || connections.lost > 0;
     let short = connections.served < connections.requested;
     match run.interrupted {

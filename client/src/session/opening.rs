@@ -72,7 +72,9 @@ impl Session {
 
     fn open_connection(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         let sources = &self.config.sources;
-        let source = (!sources.is_empty()).then(|| &sources[slot as usize % sources.len()]);
+        // After a failure from the next one: an address may be out of ports while another has some.
+        let turn = slot as usize + usize::from(self.conns[slot as usize].failures);
+        let source = (!sources.is_empty()).then(|| &sources[turn % sources.len()]);
         self.tally.connections.attempts += 1;
         self.gate.started(now);
         let depth = self.config.depth;
