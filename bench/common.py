@@ -5,6 +5,7 @@ at two moments in the middle of each run, in the same way for every tool.
 """
 
 import datetime
+import http.client
 import os
 import pathlib
 import platform
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SERVER_CPU, CLIENT_CPU = "0", "1"
@@ -22,7 +22,9 @@ SERVER_CPU, CLIENT_CPU = "0", "1"
 
 def build():
     subprocess.run(["cargo", "build", "--release", "--workspace", "--examples"], cwd=ROOT, check=True)
-    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
+    # From here on paths are relative: commands stand in the reports, and should not say where somebody's clone is.
+    os.chdir(ROOT)
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", "target")) / "release"
     return target / "loadgen", target / "loadgen-server", target / "examples" / "yardstick"
 
 
@@ -34,7 +36,7 @@ def machine_name():
 
 def results_folder(what):
     """A new folder; an earlier run of the same day is never overwritten."""
-    stem = ROOT / "results" / f"{datetime.datetime.now(datetime.UTC).date()}-{machine_name()}"
+    stem = pathlib.Path("results") / f"{datetime.datetime.now(datetime.UTC).date()}-{machine_name()}"
     for n in range(1, 100):
         folder = stem / (what if n == 1 else f"{what}-{n}")
         if not folder.exists():
@@ -55,7 +57,7 @@ class Nginx:
         place = pathlib.Path(self.folder.name)
         (place / "nginx.conf").write_text(f"""
             daemon off; worker_processes 1; worker_rlimit_nofile 19900; pid {place}/pid; error_log {place}/error;
-            events {{ worker_connections 19800; }}
+            events {{ worker_connections 19800; multi_accept on; }}
             http {{
                 access_log off; keepalive_requests 1000000000; keepalive_timeout 1h; gzip off;
                 client_body_temp_path {place}/body; proxy_temp_path {place}/proxy; fastcgi_temp_path {place}/fcgi;
@@ -68,24 +70,35 @@ class Nginx:
             }}""")
         self.process = subprocess.Popen(pinned(SERVER_CPU, ["nginx", "-e", place / "error", "-c", place / "nginx.conf"]))
         self.address = "127.0.0.1:18080"
+        # One connection for all questions: a new one would wait in the accept queue behind those of a tool.
+        self.asking = http.client.HTTPConnection(self.address, timeout=10)
         for _ in range(100):
             try:
                 self.requests()
                 return self
             except OSError:
+                self.asking.close()
                 time.sleep(0.05)
         sys.exit("nginx did not start")
 
     def requests(self):
         """nginx's own count of requests (its third figure); the question itself is one of them."""
-        with urllib.request.urlopen(f"http://{self.address}/status", timeout=10) as reply:
-            return int(reply.read().split()[9])
+        return int(self.status()[9])
 
     def connections(self):
-        with urllib.request.urlopen(f"http://{self.address}/status", timeout=10) as reply:
-            return int(reply.read().split()[2])
+        return int(self.status()[2])
+
+    def status(self):
+        self.asking.request("GET", "/status")
+        return self.asking.getresponse().read().split()
+
+    def cpu_ns(self):
+        """CPU time of the worker."""
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return cpu_ns(children[0])
 
     def __exit__(self, *_):
+        self.asking.close()
         self.process.terminate()
         self.process.wait()
         self.folder.cleanup()

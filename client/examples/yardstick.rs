@@ -1,6 +1,6 @@
-//! The yardstick: the least that a load generator can do. It connects, sends one request on each connection, and for
-//! each reply sends the next: no clock a request, no histogram, no ledger, no check of what came back. How far loadgen
-//! is from it is the price of everything else that loadgen does (bench/rivals).
+//! The yardstick: the least that a load generator can do. It connects, sends one request on each connection, and, once
+//! all have been answered, sends the next for each reply: no clock a request, no histogram, no ledger, no check of what
+//! came back. How far loadgen is from it is the price of everything else that loadgen does (bench/rivals).
 //!
 //! `yardstick ADDRESS CONNECTIONS SECONDS [PATH]`: HTTP GET; all replies must have the length of the first.
 
@@ -33,6 +33,7 @@ fn main() -> Result<(), Error> {
     let (mut events, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
     let (mut reply_len, mut received, mut proven) = (0, 0u64, 0);
     let mut answered = vec![false; connections];
+    let mut going = false;
     let began = Instant::now();
     while began.elapsed() < length {
         while sockets.len() < connections && sockets.len() - proven < UNPROVEN_MAX {
@@ -58,7 +59,15 @@ fn main() -> Result<(), Error> {
                 reply_len = reply_len.max(n);
             }
             received += n as u64;
-            socket::send(socket, &request)?;
+            if going {
+                socket::send(socket, &request)?;
+            }
+        }
+        if !going && proven == connections {
+            going = true;
+            for socket in &sockets {
+                socket::send(socket.as_fd(), &request)?;
+            }
         }
     }
     println!("{} replies of {reply_len} bytes on {proven} connections", received / reply_len.max(1) as u64);
