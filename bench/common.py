@@ -21,7 +21,7 @@ SERVER_CPU, CLIENT_CPU = "0", "1"
 
 
 def build():
-    subprocess.run(["cargo", "build", "--release", "--workspace", "--examples"], cwd=ROOT, check=True)
+    subprocess.run(["cargo", "build", "--release", "--workspace", "--bins", "--examples"], cwd=ROOT, check=True)
     # From here on paths are relative: commands stand in the reports, and should not say where somebody's clone is.
     os.chdir(ROOT)
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", "target")) / "release"
