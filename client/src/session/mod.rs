@@ -106,8 +106,6 @@ mod flag {
     pub(super) const DUE: u8 = 16;
     /// Bytes of an incomplete reply are kept for it.
     pub(super) const KEPT: u8 = 32;
-    /// Waits in the queue of those to be opened, or in the back-off's.
-    pub(super) const QUEUED: u8 = 64;
     /// One request of a run with a given number of them is set aside to prove this connection.
     pub(super) const RESERVED: u8 = 128;
 }
@@ -161,9 +159,9 @@ impl Session {
         let request_len = client.request().len();
         let wire = client.request().repeat(depth);
         let (budget, owed, flags) = match config.stop_rule {
-            StopRule::After(_) => (u64::MAX, 0, flag::QUEUED),
+            StopRule::After(_) => (u64::MAX, 0, 0),
             StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _) => {
-                (n.saturating_sub(capacity as u64), capacity as u64, flag::QUEUED | flag::RESERVED)
+                (n.saturating_sub(capacity as u64), capacity as u64, flag::RESERVED)
             }
         };
         let mut session = Self {

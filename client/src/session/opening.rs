@@ -167,8 +167,6 @@ impl Session {
         if !self.has_use_for(slot) {
             return;
         }
-        let conn = &mut self.conns[slot as usize];
-        conn.flags |= flag::QUEUED;
         self.to_open.push_back(slot);
     }
 
@@ -187,7 +185,6 @@ impl Session {
         }
         let conn = &mut self.conns[slot as usize];
         conn.failures = conn.failures.saturating_add(1);
-        conn.flags |= flag::QUEUED;
         let longest = BACKOFF_MAX_NS.min(BACKOFF_FIRST_NS << (conn.failures - 1).min(16));
         let wait_ns = longest - self.rng.below(longest / 2);
         self.backoffs.push(now.after(wait_ns), slot);

@@ -110,10 +110,7 @@ impl Set {
         events.clear();
         self.calls.wait += 1;
         // epoll_pwait2(2), Linux 5.11: nanoseconds, where epoll_wait would round to milliseconds.
-        let timespec = timeout.map(|t| libc::timespec {
-            tv_sec: t.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-            tv_nsec: t.subsec_nanos().into(),
-        });
+        let timespec = timeout.map(super::timespec);
         let timespec = timespec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         // SAFETY: `ready` has room for BATCH events, the timespec (or null, for ever) is live for the length of the
         // call, and a null signal mask with its size leaves the mask as it is.

@@ -71,6 +71,14 @@ pub struct Event {
     pub closing: bool,
 }
 
+/// A time-out in the kernel's form.
+fn timespec(timeout: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    }
+}
+
 /// System calls of a poller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PollerCalls {

@@ -62,10 +62,7 @@ impl Poller for Poll {
     fn wait(&mut self, events: &mut Vec<Event>, timeout: Option<Duration>) -> io::Result<()> {
         events.clear();
         self.calls.wait += 1;
-        let timespec = timeout.map(|t| libc::timespec {
-            tv_sec: t.as_secs().try_into().unwrap_or(libc::time_t::MAX),
-            tv_nsec: t.subsec_nanos().into(),
-        });
+        let timespec = timeout.map(super::timespec);
         let timespec = timespec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
         let count = self.watched.len() as libc::nfds_t;
         // SAFETY: the array is live, writable and `count` long, the timespec (or null, for ever) is live for the
