@@ -4,6 +4,7 @@ Nothing here asks a load generator how fast it was. The server's own counter, CP
 at two moments in the middle of each run, in the same way for every tool.
 """
 
+import contextlib
 import datetime
 import http.client
 import os
@@ -47,6 +48,54 @@ def results_folder(what):
 
 def pinned(cpu, command):
     return ["taskset", "-c", cpu, *map(str, command)]
+
+
+@contextlib.contextmanager
+def started(command):
+    """A running program, which is never left behind. It hears Ctrl-C itself where it is of the same terminal, but not
+    where the signal was for this script alone, so it is told in any case."""
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait()
+
+
+def refuse_unknown_engines(loadgen, pairs):
+    """One request with each pair of engines: what loadgen refuses (it says why) should not stop a run half-way."""
+    with tempfile.TemporaryDirectory() as folder:
+        for client, server in pairs:
+            command = [loadgen, "--conns", "1", "--requests", "1", "--engine", client, "--server-engine", server,
+                       "--quiet", "--output", pathlib.Path(folder) / "report.json"]
+            with started(command) as process:
+                if process.wait() != 0:
+                    sys.exit(f"loadgen does not run --engine {client} with --server-engine {server}")
+
+
+def quantity(text, units):
+    """A number and its unit, as loadgen takes them (`250ms`, `64KiB`)."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([A-Za-z]*)", text)
+    if not found or found[2] not in units:
+        sys.exit(f"{text} is no quantity; units: {', '.join(filter(None, units))}")
+    return float(found[1]) * units[found[2]]
+
+
+def seconds(text):
+    return quantity(text, {"ms": 0.001, "s": 1, "m": 60})
+
+
+def size_bytes(text):
+    return int(quantity(text, {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}))
+
+
+def size_text(count):
+    """The largest binary unit that leaves a whole number."""
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= size and count % size == 0:
+            return f"{count // size} {unit}"
+    return f"{count} B"
 
 
 class Nginx:
@@ -115,6 +164,16 @@ def cpu_ns(pid):
 def peak_memory_bytes(pid):
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
+def meminfo_bytes(key):
+    return int(re.search(rf"^{key}:\s+(\d+) kB", pathlib.Path("/proc/meminfo").read_text(), re.M)[1]) * 1024
+
+
+def open_descriptors(pid):
+    """Since Linux 6.2 the folder's size is their number; before, they have to be listed."""
+    folder = f"/proc/{pid}/fd"
+    return os.stat(folder).st_size or len(os.listdir(folder))
 
 
 def spread(values):
