@@ -2,6 +2,11 @@
 
 use std::io;
 
+/// The number of a system error, or of the system error of that kind; `otherwise` where there is none.
+pub fn number(error: &io::Error, otherwise: i32) -> i32 {
+    error.raw_os_error().unwrap_or(otherwise)
+}
+
 /// The name of a system error (`EMFILE`); `other` where it is none of those that a socket call is known to give.
 pub fn name(error: &io::Error) -> &'static str {
     match error.raw_os_error() {

@@ -5,13 +5,13 @@ use std::io;
 
 /// The soft and the hard limit of open descriptors (RLIMIT_NOFILE).
 pub fn descriptors() -> io::Result<(u64, u64)> {
-    let limit = get()?;
+    let limit = get(libc::RLIMIT_NOFILE)?;
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
 /// Raises the soft limit of open descriptors to the hard limit, and says what it is now.
 pub fn raise_descriptors() -> io::Result<u64> {
-    let mut limit = get()?;
+    let mut limit = get(libc::RLIMIT_NOFILE)?;
     if limit.rlim_cur < limit.rlim_max {
         limit.rlim_cur = limit.rlim_max;
         // SAFETY: `limit` is a live rlimit for the length of the call.
@@ -20,9 +20,14 @@ pub fn raise_descriptors() -> io::Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-fn get() -> io::Result<libc::rlimit> {
+/// The limit of locked memory, in bytes (RLIMIT_MEMLOCK).
+pub fn locked_bytes() -> io::Result<u64> {
+    Ok(get(libc::RLIMIT_MEMLOCK)?.rlim_cur)
+}
+
+fn get(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is live and writable for the length of the call.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) })?;
+    check(unsafe { libc::getrlimit(resource, &mut limit) })?;
     Ok(limit)
 }

@@ -4,11 +4,13 @@
 #![allow(unsafe_code)]
 
 pub mod affinity;
+pub mod bell;
 pub mod clock;
 pub mod errno;
 pub mod limits;
 pub mod poller;
 pub mod process;
+pub mod ring;
 pub mod socket;
 
 use std::io;

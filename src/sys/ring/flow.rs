@@ -1,0 +1,471 @@
+//! What a completion means for its socket. Pure: a [`Driver`] asks the kernel, or is a script.
+//!
+//! The rules, each of which somebody learned the hard way (`io_uring_multishot(7)`, `io_uring_cancelation(7)`):
+//!
+//! - A multishot request is over when a completion says that no more follow, whatever its result; it is armed anew only
+//!   then.
+//! - After `ENOBUFS` it is armed anew when buffers have been given back, not before: it would fail again at once.
+//! - One send is in flight on a socket, so that bytes keep their order; what it does not take is sent by the next.
+//! - A cancellation is only a wish. The completion of the request that was to be cancelled is the truth.
+//! - A completion for a socket that is gone must not touch the one that has its slot now.
+
+use super::buffers::Filled;
+use super::token::{Op, Token};
+use std::collections::VecDeque;
+
+/// What is asked of the kernel. Everything is only noted here, and leaves with the next wait.
+pub trait Driver {
+    fn receive(&mut self, token: Token);
+    fn look(&mut self, token: Token);
+    /// Sends bytes `from..to` of a lease, which is part of the token.
+    fn send(&mut self, token: Token, from: u32, to: u32);
+    fn end_stream(&mut self, token: Token);
+    fn cancel(&mut self, target: Token);
+    fn close(&mut self, slot: u32);
+    /// See [`super::Leases::release`].
+    fn release(&mut self, lease: u32);
+}
+
+/// A completion, as the kernel told it.
+#[derive(Debug)]
+pub struct Completion {
+    pub token: Token,
+    /// A count, or a negated errno.
+    pub result: i32,
+    /// More completions of this request will follow.
+    pub more: bool,
+    /// The kernel has let go of the bytes of a zero-copy send; its result was told before.
+    pub notice: bool,
+    /// What was received: there is some exactly when `result` is a count of received bytes.
+    pub filled: Option<Filled>,
+}
+
+/// What it means. Errors are errno numbers; 0 is none.
+#[derive(Debug)]
+pub enum Event {
+    Nothing,
+    /// `last`: no more is accepted until asked for again.
+    Accepted {
+        slot: u32,
+        last: bool,
+    },
+    /// No more is accepted until asked for again.
+    AcceptEnded {
+        error: i32,
+    },
+    Connected {
+        slot: u32,
+        error: i32,
+    },
+    Received {
+        slot: u32,
+        filled: Filled,
+    },
+    /// The peer ended its stream (0), or the connection broke.
+    Ended {
+        slot: u32,
+        error: i32,
+    },
+    /// Nothing more has arrived (after [`Flows::look`]).
+    Empty {
+        slot: u32,
+    },
+    /// All of it was taken.
+    Sent {
+        slot: u32,
+        bytes: u32,
+    },
+    /// A part was taken; the rest is on its way.
+    PartlySent {
+        bytes: u32,
+    },
+    /// The connection broke: this much was never taken.
+    SendFailed {
+        slot: u32,
+        unsent: u32,
+        error: i32,
+    },
+    StreamEnded {
+        slot: u32,
+        error: i32,
+    },
+    /// Of a socket that is gone: what had been received, and what had been taken of its last send.
+    Stale {
+        filled: Option<Filled>,
+        taken: u32,
+    },
+}
+
+/// What happened, beside the events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowCounters {
+    /// Receives that found no buffer.
+    pub buffer_shortages: u64,
+    /// Multishot receives armed again after they had ended by themselves.
+    pub rearms: u64,
+    pub short_sends: u64,
+    /// Completions of sockets that were gone.
+    pub stale: u64,
+    pub cancels: u64,
+}
+
+mod flag {
+    pub(super) const OPEN: u16 = 1;
+    pub(super) const CONNECTING: u16 = 2;
+    /// A multishot receive is armed.
+    pub(super) const RECEIVING: u16 = 4;
+    /// Whatever arrives is welcome.
+    pub(super) const WANTED: u16 = 8;
+    /// Waits for buffers.
+    pub(super) const STARVED: u16 = 16;
+    /// The armed receive has been told to end.
+    pub(super) const CANCELLED: u16 = 32;
+    /// A look is wanted once no receive is armed; a look is under way.
+    pub(super) const LOOK: u16 = 64;
+    pub(super) const LOOKING: u16 = 128;
+    pub(super) const SENDING: u16 = 256;
+    /// The lease of the send belongs to this connection, and is released with it.
+    pub(super) const OWNED: u16 = 512;
+    /// The peer's stream has ended: nothing more is received.
+    pub(super) const ENDED: u16 = 1024;
+}
+
+/// One socket.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flow {
+    generation: u16,
+    flags: u16,
+    /// What is being sent: bytes `from..to` of a lease.
+    lease: u32,
+    from: u32,
+    to: u32,
+}
+
+const _: () = assert!(size_of::<Flow>() == 16);
+
+impl Flow {
+    fn is(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    fn set(&mut self, flag: u16, on: bool) {
+        self.flags = if on { self.flags | flag } else { self.flags & !flag };
+    }
+}
+
+/// All sockets of one ring, by slot.
+#[derive(Debug, Default)]
+pub struct Flows {
+    flows: Vec<Flow>,
+    starved: VecDeque<(u32, u16)>,
+    open: u32,
+    pub counters: FlowCounters,
+}
+
+const ECANCELED: i32 = 125;
+const ENOBUFS: i32 = 105;
+const EAGAIN: i32 = 11;
+const EINTR: i32 = 4;
+const EPIPE: i32 = 32;
+
+impl Flows {
+    /// Sockets that are open.
+    pub fn open(&self) -> u32 {
+        self.open
+    }
+
+    #[inline]
+    fn token(&self, op: Op, slot: u32) -> Token {
+        Token::new(op, self.flows[slot as usize].generation, slot)
+    }
+
+    /// The slot has a socket from here on; `connecting`: once its connection attempt succeeds.
+    pub fn admit(&mut self, slot: u32, connecting: bool) -> u16 {
+        let needed = slot as usize + 1;
+        if self.flows.len() < needed {
+            self.flows.resize(needed, Flow::default());
+        }
+        self.open += 1;
+        let flow = &mut self.flows[slot as usize];
+        debug_assert!(!flow.is(flag::OPEN), "a slot has one socket");
+        flow.flags = if connecting { flag::OPEN | flag::CONNECTING } else { flag::OPEN };
+        flow.generation
+    }
+
+    pub fn is_open(&self, slot: u32) -> bool {
+        self.flows.get(slot as usize).is_some_and(|flow| flow.is(flag::OPEN))
+    }
+
+    #[inline]
+    pub fn is_sending(&self, slot: u32) -> bool {
+        self.flows[slot as usize].is(flag::SENDING)
+    }
+
+    /// Which socket of this slot it is, so that one that is gone is known.
+    #[inline]
+    pub fn generation(&self, slot: u32) -> u16 {
+        self.flows[slot as usize].generation
+    }
+
+    /// Receives from here on.
+    pub fn receive(&mut self, driver: &mut impl Driver, slot: u32) {
+        let token = self.token(Op::Receive, slot);
+        let flow = &mut self.flows[slot as usize];
+        flow.set(flag::WANTED, true);
+        if !flow.is(flag::RECEIVING | flag::STARVED | flag::ENDED | flag::LOOKING) {
+            flow.set(flag::RECEIVING, true);
+            driver.receive(token);
+        }
+    }
+
+    /// Receives no more for now. What the kernel has taken from the socket already will still be told.
+    pub fn pause(&mut self, driver: &mut impl Driver, slot: u32) {
+        let target = self.token(Op::Receive, slot);
+        let flow = &mut self.flows[slot as usize];
+        flow.set(flag::WANTED, false);
+        if flow.is(flag::RECEIVING) && !flow.is(flag::CANCELLED) {
+            flow.set(flag::CANCELLED, true);
+            self.counters.cancels += 1;
+            driver.cancel(target);
+        }
+    }
+
+    /// Pauses, and takes what has arrived until now: [`Event::Received`], then [`Event::Empty`] when that was all
+    /// (or [`Event::Ended`]). Another call is needed after each `Received`.
+    pub fn look(&mut self, driver: &mut impl Driver, slot: u32) {
+        self.pause(driver, slot);
+        let token = self.token(Op::Look, slot);
+        let flow = &mut self.flows[slot as usize];
+        if flow.is(flag::RECEIVING | flag::LOOKING) {
+            flow.set(flag::LOOK, true);
+        } else {
+            flow.set(flag::LOOK, false);
+            flow.set(flag::LOOKING, true);
+            driver.look(token);
+        }
+    }
+
+    /// Sends bytes of a lease that several connections use.
+    #[inline]
+    pub fn send_shared(&mut self, driver: &mut impl Driver, slot: u32, lease: u32, from: u32, to: u32) {
+        self.send(driver, slot, lease, from, to, false);
+    }
+
+    /// Sends all of a lease, and releases it when that is done or the socket closed.
+    #[inline]
+    pub fn send_owned(&mut self, driver: &mut impl Driver, slot: u32, lease: u32, len: u32) {
+        self.send(driver, slot, lease, 0, len, true);
+    }
+
+    fn send(&mut self, driver: &mut impl Driver, slot: u32, lease: u32, from: u32, to: u32, owned: bool) {
+        let token = self.token(Op::Send, slot).with_lease(lease);
+        let flow = &mut self.flows[slot as usize];
+        debug_assert!(flow.is(flag::OPEN) && !flow.is(flag::SENDING), "one send at a time");
+        (flow.lease, flow.from, flow.to) = (lease, from, to);
+        flow.set(flag::SENDING, true);
+        flow.set(flag::OWNED, owned);
+        driver.send(token, from, to);
+    }
+
+    /// Ends our stream; [`Event::StreamEnded`] tells when.
+    pub fn end_stream(&mut self, driver: &mut impl Driver, slot: u32) {
+        driver.end_stream(self.token(Op::EndStream, slot));
+    }
+
+    /// Closes; nothing but [`Event::Stale`] comes of this socket any more. Says how much of its send has not been
+    /// seen to be taken.
+    pub fn close(&mut self, driver: &mut impl Driver, slot: u32) -> u32 {
+        let flow = self.flows[slot as usize];
+        debug_assert!(flow.is(flag::OPEN));
+        // Closing does not end what is under way: it would keep the socket alive, and the peer would never see its end.
+        for (under_way, op) in [(flag::RECEIVING, Op::Receive), (flag::CONNECTING, Op::Connect)] {
+            if flow.is(under_way) && !flow.is(flag::CANCELLED) {
+                self.counters.cancels += 1;
+                driver.cancel(self.token(op, slot));
+            }
+        }
+        let mut unsent = 0;
+        if flow.is(flag::SENDING) {
+            self.counters.cancels += 1;
+            driver.cancel(self.token(Op::Send, slot).with_lease(flow.lease));
+            unsent = flow.to - flow.from;
+            if flow.is(flag::OWNED) {
+                driver.release(flow.lease);
+            }
+        }
+        driver.close(slot);
+        self.open -= 1;
+        self.flows[slot as usize] = Flow { generation: flow.generation.wrapping_add(1), ..Flow::default() };
+        unsent
+    }
+
+    /// Sockets that wait for buffers go on. To be called when buffers have been given back.
+    pub fn feed(&mut self, driver: &mut impl Driver) {
+        for _ in 0..self.starved.len() {
+            let Some((slot, generation)) = self.starved.pop_front() else { return };
+            let flow = &mut self.flows[slot as usize];
+            if flow.generation != generation || !flow.is(flag::STARVED) {
+                continue;
+            }
+            flow.set(flag::STARVED, false);
+            if flow.is(flag::LOOK) {
+                self.look(driver, slot);
+            } else if flow.is(flag::WANTED) {
+                self.counters.rearms += 1;
+                self.receive(driver, slot);
+            }
+        }
+    }
+
+    /// Sockets that wait for buffers.
+    pub fn is_anybody_starved(&self) -> bool {
+        !self.starved.is_empty()
+    }
+
+    /// What a completion means. Unless it is `AcceptEnded`, an accept goes on.
+    #[inline]
+    pub fn complete(&mut self, driver: &mut impl Driver, completion: Completion) -> Event {
+        let Completion { token, result, more, notice, filled } = completion;
+        let Some(op) = token.op() else { return Event::Nothing };
+        if op == Op::Accept {
+            return accepted(result, more);
+        }
+        let slot = token.slot();
+        let current = self
+            .flows
+            .get(slot as usize)
+            .is_some_and(|flow| flow.is(flag::OPEN) && flow.generation == token.generation());
+        if notice {
+            return Event::Nothing;
+        }
+        if !current {
+            if matches!(op, Op::Cancel | Op::Close) {
+                return Event::Nothing;
+            }
+            self.counters.stale += 1;
+            let taken = if op == Op::Send { result.max(0) as u32 } else { 0 };
+            return Event::Stale { filled, taken };
+        }
+        match op {
+            Op::Receive => self.received(driver, slot, result, more, filled),
+            Op::Send => self.sent(driver, slot, result),
+            Op::Look => self.looked(slot, result, filled),
+            Op::Connect => {
+                self.flows[slot as usize].set(flag::CONNECTING, false);
+                Event::Connected { slot, error: errno(result) }
+            }
+            Op::EndStream => Event::StreamEnded { slot, error: errno(result) },
+            Op::Accept | Op::Verify | Op::Close | Op::Cancel => Event::Nothing,
+        }
+    }
+
+    #[inline]
+    fn received(
+        &mut self,
+        driver: &mut impl Driver,
+        slot: u32,
+        result: i32,
+        more: bool,
+        filled: Option<Filled>,
+    ) -> Event {
+        if !more {
+            self.receive_ended(driver, slot, result);
+        }
+        match (result, filled) {
+            (1.., Some(filled)) => Event::Received { slot, filled },
+            (1.., None) => Event::Nothing,
+            (0, _) => Event::Ended { slot, error: 0 },
+            _ if matches!(-result, ENOBUFS | ECANCELED | EAGAIN | EINTR) => Event::Nothing,
+            _ => Event::Ended { slot, error: -result },
+        }
+    }
+
+    /// A multishot receive is over; where that was not the end of the stream, it is armed anew.
+    fn receive_ended(&mut self, driver: &mut impl Driver, slot: u32, result: i32) {
+        let flow = &mut self.flows[slot as usize];
+        let (generation, cancelled) = (flow.generation, flow.is(flag::CANCELLED));
+        flow.set(flag::RECEIVING | flag::CANCELLED, false);
+        let transient = result > 0 || matches!(-result, ENOBUFS | ECANCELED | EAGAIN | EINTR);
+        flow.set(flag::ENDED, !transient);
+        if !transient {
+            return;
+        }
+        if result == -ENOBUFS {
+            self.counters.buffer_shortages += 1;
+            flow.set(flag::STARVED, true);
+            self.starved.push_back((slot, generation));
+        } else if flow.is(flag::LOOK) {
+            self.look(driver, slot);
+        } else if flow.is(flag::WANTED) {
+            self.counters.rearms += u64::from(!cancelled);
+            self.receive(driver, slot);
+        }
+    }
+
+    fn looked(&mut self, slot: u32, result: i32, filled: Option<Filled>) -> Event {
+        let flow = &mut self.flows[slot as usize];
+        flow.set(flag::LOOKING, false);
+        match (result, filled) {
+            (1.., Some(filled)) => Event::Received { slot, filled },
+            _ if result == -ENOBUFS => {
+                self.counters.buffer_shortages += 1;
+                flow.set(flag::STARVED | flag::LOOK, true);
+                self.starved.push_back((slot, flow.generation));
+                Event::Nothing
+            }
+            _ if result == -EAGAIN => Event::Empty { slot },
+            _ => {
+                flow.set(flag::ENDED, true);
+                Event::Ended { slot, error: errno(result) }
+            }
+        }
+    }
+
+    #[inline]
+    fn sent(&mut self, driver: &mut impl Driver, slot: u32, result: i32) -> Event {
+        let token = self.token(Op::Send, slot);
+        let flow = &mut self.flows[slot as usize];
+        if !flow.is(flag::SENDING) {
+            return Event::Nothing;
+        }
+        let left = flow.to - flow.from;
+        let taken = (result.max(0) as u32).min(left);
+        flow.from += taken;
+        if taken == left {
+            self.send_done(driver, slot);
+            return Event::Sent { slot, bytes: taken };
+        }
+        if taken > 0 || matches!(-result, EINTR | EAGAIN) {
+            self.counters.short_sends += 1;
+            driver.send(token.with_lease(flow.lease), flow.from, flow.to);
+            return Event::PartlySent { bytes: taken };
+        }
+        self.send_done(driver, slot);
+        // A send of something that takes nothing will never take anything.
+        let error = if result == 0 { EPIPE } else { -result };
+        Event::SendFailed { slot, unsent: left, error }
+    }
+
+    #[inline]
+    fn send_done(&mut self, driver: &mut impl Driver, slot: u32) {
+        let flow = &mut self.flows[slot as usize];
+        let (owned, lease) = (flow.is(flag::OWNED), flow.lease);
+        flow.set(flag::SENDING | flag::OWNED, false);
+        if owned {
+            driver.release(lease);
+        }
+    }
+}
+
+fn accepted(result: i32, more: bool) -> Event {
+    // An error of one connection does not end the request; it is armed anew only when it says that it is over.
+    match (u32::try_from(result), more) {
+        (Ok(slot), more) => Event::Accepted { slot, last: !more },
+        (Err(_), true) => Event::Nothing,
+        (Err(_), false) => Event::AcceptEnded { error: -result },
+    }
+}
+
+fn errno(result: i32) -> i32 {
+    if result < 0 { -result } else { 0 }
+}

@@ -1,0 +1,1 @@
+//! Completions by script: what a kernel may tell, in every order that it may.

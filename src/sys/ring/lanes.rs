@@ -1,0 +1,123 @@
+//! Several rings of one thread, with one wait.
+//!
+//! The table of a ring holds at most as many sockets as a process may have descriptors, but a process may have many
+//! rings: so connections are bounded by memory and ports, and not by `ulimit -n`.
+//!
+//! A single ring is waited for by entering it. Several share a bell (eventfd(2)) that the kernel rings when one of them
+//! has work: before sleeping on it, each ring is looked at, so that no ring of the bell is missed. (`epoll` on a ring
+//! does not wake up for deferred completions; Linux 6.18.)
+
+use super::buffers::Buffers;
+use super::flow::{Completion, Flows};
+use super::options::Options;
+use super::queues::{Ring, Wait};
+use super::refusal::Refusal;
+use crate::sys::bell::Bell;
+use std::io;
+use std::time::Duration;
+
+/// A ring and the sockets in its table.
+#[derive(Debug)]
+pub struct Lane {
+    pub ring: Ring,
+    pub flows: Flows,
+}
+
+/// The rings of one thread. Their buffers are apart, so that received bytes can be read while something is sent.
+#[derive(Debug, Default)]
+pub struct Lanes {
+    lanes: Vec<Lane>,
+    bell: Option<Bell>,
+}
+
+impl Lanes {
+    /// Adds a ring for so many sockets.
+    pub fn add(&mut self, sockets: u32, options: &Options) -> Result<Buffers, Refusal> {
+        let (ring, buffers) = Ring::new(sockets, options)?;
+        let mut lane = Lane { ring, flows: Flows::default() };
+        if self.lanes.is_empty() {
+            self.lanes.push(lane);
+            return Ok(buffers);
+        }
+        let watched = match &self.bell {
+            Some(bell) => lane.ring.watch(bell),
+            None => Bell::new().and_then(|bell| {
+                self.lanes.iter_mut().chain([&mut lane]).try_for_each(|lane| lane.ring.watch(&bell))?;
+                self.bell = Some(bell);
+                Ok(())
+            }),
+        };
+        watched.map_err(|error| Refusal::of("eventfd", &error))?;
+        self.lanes.push(lane);
+        Ok(buffers)
+    }
+
+    pub fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    #[inline]
+    pub fn lane(&mut self, index: usize) -> &mut Lane {
+        &mut self.lanes[index]
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.iter()
+    }
+
+    /// Submits what was asked for, waits until there are completions or the time is over, and takes them all.
+    /// `completed` is emptied first; each has the number of its ring.
+    pub fn turn(
+        &mut self,
+        buffers: &mut [Buffers],
+        timeout: Duration,
+        completed: &mut Vec<(usize, Completion)>,
+    ) -> io::Result<()> {
+        completed.clear();
+        for (lane, buffers) in self.lanes.iter_mut().zip(&mut *buffers) {
+            buffers.publish();
+            lane.flows.feed(&mut lane.ring);
+        }
+        if self.lanes.len() == 1 {
+            return Self::visit(0, &mut self.lanes[0], &mut buffers[0], Some(timeout), completed);
+        }
+        self.visit_all(buffers, completed)?;
+        match &self.bell {
+            Some(bell) if completed.is_empty() && !timeout.is_zero() => {
+                bell.wait(timeout)?;
+                self.visit_all(buffers, completed)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn visit_all(&mut self, buffers: &mut [Buffers], completed: &mut Vec<(usize, Completion)>) -> io::Result<()> {
+        for (index, (lane, buffers)) in self.lanes.iter_mut().zip(buffers).enumerate() {
+            if lane.ring.has_work() {
+                Self::visit(index, lane, buffers, None, completed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters a ring and takes its completions; waits for the first if there is a time for it.
+    fn visit(
+        index: usize,
+        lane: &mut Lane,
+        buffers: &mut Buffers,
+        timeout: Option<Duration>,
+        completed: &mut Vec<(usize, Completion)>,
+    ) -> io::Result<()> {
+        let want = u32::from(timeout.is_some_and(|time| !time.is_zero()));
+        let mut wait = lane.ring.enter(want, timeout.filter(|_| want > 0))?;
+        // What had not fitted into the completion queue comes with another enter.
+        while lane.ring.reap(buffers, |completion| completed.push((index, completion))) || wait == Wait::Backpressure {
+            wait = lane.ring.enter(0, None)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,371 @@
+//! One ring: its two queues, and all memory that the kernel may touch on its behalf.
+//!
+//! The ring owns that memory: [`Leases`] for what is sent, a [`Region`] for what is received, addresses to connect to.
+//! It ends only when the kernel has let go of it: dropping a ring cancels what is under way and waits for the last
+//! completion; should one not come, the memory is leaked rather than freed.
+
+use super::buffers::{Buffers, Filled, Region};
+use super::flow::Completion;
+use super::leases::Leases;
+use super::options::Options;
+use super::token::{Op, Token};
+use crate::sys::bell::Bell;
+use crate::sys::{errno, socket};
+use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How long a ring that is dropped waits for its last completions.
+const LAST_COMPLETIONS: Duration = Duration::from_secs(2);
+
+/// What a ring did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RingCounters {
+    /// Calls of io_uring_enter(2).
+    pub enters: u64,
+    pub completions: u64,
+    /// Times that the completion queue was found to have overflowed. The kernel keeps what did not fit, at a cost.
+    pub overflows: u64,
+    /// Other system calls, made for what a direct descriptor cannot have done to it.
+    pub shutdowns: u64,
+    pub inline_sends: u64,
+}
+
+/// How a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    Done,
+    TimedOut,
+    /// A signal came.
+    Interrupted,
+    /// The kernel wants completions to be taken before it does more (EBUSY, EAGAIN).
+    Backpressure,
+}
+
+/// A ring. It belongs to the thread that made it (SINGLE_ISSUER), and is therefore not `Send`.
+#[derive(Debug)]
+pub struct Ring {
+    pub(super) uring: Held,
+    pub(super) region: Rc<Region>,
+    pub(super) leases: Leases,
+    pub(super) addresses: HashMap<SocketAddr, Box<socket::RawAddress>>,
+    /// Entries that found the submission queue full, in groups that must leave together.
+    pub(super) backlog: VecDeque<Vec<squeue::Entry>>,
+    /// Completions of what was done without the kernel's queue.
+    pub(super) done: Vec<Completion>,
+    /// Requests whose last completion has not been seen.
+    pub(super) in_flight: u64,
+    /// Where connections go.
+    pub(super) remote: Option<SocketAddr>,
+    /// Some of them could meet themselves.
+    pub(super) verify: bool,
+    pub(super) ports: (u16, u16),
+    pub(super) options: Options,
+    pub(super) table: u32,
+    pub(super) no_iowait: bool,
+    pub(super) setup: Vec<String>,
+    pub counters: RingCounters,
+}
+
+/// The queues, which are closed before anything that the kernel knows through them is freed.
+pub(super) struct Held(pub(super) Option<IoUring>);
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("IoUring")
+    }
+}
+
+impl Ring {
+    pub(super) fn uring(&mut self) -> &mut IoUring {
+        // It is taken out only when the ring is dropped.
+        self.uring.0.as_mut().expect("the ring is open")
+    }
+
+    /// Sockets that its table can hold.
+    pub fn table(&self) -> u32 {
+        self.table
+    }
+
+    /// Completions that fit in its queue.
+    pub fn completions_max(&self) -> u32 {
+        self.uring.0.as_ref().map_or(0, |uring| uring.params().cq_entries())
+    }
+
+    /// The kernel's flags and the options, in words.
+    pub fn setup(&self) -> &[String] {
+        &self.setup
+    }
+
+    /// Takes bytes in, to be sent from.
+    pub fn lend(&mut self, bytes: Vec<u8>) -> io::Result<u32> {
+        self.leases.lend(bytes).ok_or_else(|| io::Error::other("too many sends at once"))
+    }
+
+    /// An empty buffer for [`Ring::lend`].
+    pub fn spare(&mut self) -> Vec<u8> {
+        self.leases.spare()
+    }
+
+    /// Has the bell rung whenever there is work to do for this ring.
+    pub(super) fn watch(&mut self, bell: &Bell) -> io::Result<()> {
+        self.uring().submitter().register_eventfd(bell.as_fd().as_raw_fd())
+    }
+
+    /// Requests whose last completion has not been seen.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// Whether an enter would do anything.
+    pub fn has_work(&mut self) -> bool {
+        if !self.backlog.is_empty() || !self.done.is_empty() {
+            return true;
+        }
+        let queue = self.uring().submission();
+        if !queue.is_empty() || queue.taskrun() || queue.cq_overflow() {
+            return true;
+        }
+        drop(queue);
+        !self.uring().completion().is_empty()
+    }
+
+    /// Puts entries that must leave together into the submission queue. `counted`: their last one has a completion
+    /// that must be waited for.
+    ///
+    /// The entries must point only to memory that this ring holds until that completion: private to this module's
+    /// siblings for that reason.
+    pub(super) fn push(&mut self, entries: &[squeue::Entry], counted: bool) {
+        self.in_flight += u64::from(counted);
+        if self.backlog.is_empty() && self.try_push(entries) {
+            return;
+        }
+        self.backlog.push_back(entries.to_vec());
+        // Submitting makes room. What goes wrong here goes wrong again at the next wait, which tells.
+        let _ = self.submit();
+        self.push_backlog();
+    }
+
+    fn try_push(&mut self, entries: &[squeue::Entry]) -> bool {
+        let mut queue = self.uring().submission();
+        if queue.capacity() - queue.len() < entries.len() {
+            return false;
+        }
+        for entry in entries {
+            // SAFETY: the callers of `push` put only pointers to memory into entries that this ring holds until the
+            // completion of the request has been seen, or that is static.
+            unsafe { queue.push(entry) }.expect("there is room");
+        }
+        true
+    }
+
+    fn push_backlog(&mut self) {
+        while let Some(group) = self.backlog.front() {
+            let group = group.clone();
+            if !self.try_push(&group) {
+                return;
+            }
+            self.backlog.pop_front();
+        }
+    }
+
+    fn submit(&mut self) -> io::Result<usize> {
+        self.counters.enters += 1;
+        let waits_for_thread = self.options.sqpoll_idle_ms.is_some();
+        let uring = self.uring();
+        if waits_for_thread {
+            return uring.submit().and_then(|_| uring.submitter().squeue_wait());
+        }
+        let len = uring.submission().len() as u32;
+        // SAFETY: no argument is passed, and what the entries point to is held (see `push`).
+        unsafe { uring.submitter().enter::<libc::sigset_t>(len, 0, 0, None) }
+    }
+
+    /// Submits what was asked for, and waits until there are `want` completions or the time is over.
+    pub fn enter(&mut self, want: u32, timeout: Option<Duration>) -> io::Result<Wait> {
+        self.push_backlog();
+        let want = if self.done.is_empty() && self.backlog.is_empty() { want } else { 0 };
+        let time = timeout.map(|t| Timespec::new().sec(t.as_secs()).nsec(t.subsec_nanos()));
+        let mut args = SubmitArgs::new();
+        if let Some(time) = &time {
+            args = args.timespec(time);
+        }
+        let min_wait_us = self.options.min_wait_us;
+        let want = if min_wait_us > 0 && want > 0 {
+            args = args.min_wait_usec(min_wait_us);
+            self.options.submissions
+        } else {
+            want
+        };
+        self.counters.enters += 1;
+        let polled = self.options.sqpoll_idle_ms.is_some();
+        let mut flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
+        if self.no_iowait {
+            flags |= EnterFlags::NO_IOWAIT;
+        }
+        let uring = self.uring();
+        let outcome = if polled {
+            uring.submitter().submit_with_args(want as usize, &args)
+        } else {
+            let len = uring.submission().len() as u32;
+            // SAFETY: EXT_ARG says that the argument is an io_uring_getevents_arg, which SubmitArgs is (transparently);
+            // it and the time it points to live until the call returns.
+            unsafe { uring.submitter().enter(len, want, flags.bits(), Some(&args)) }
+        };
+        match outcome {
+            Ok(_) => Ok(Wait::Done),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::ETIME) => Ok(Wait::TimedOut),
+                Some(libc::EINTR) => Ok(Wait::Interrupted),
+                Some(libc::EBUSY | libc::EAGAIN) => Ok(Wait::Backpressure),
+                Some(libc::EBADR) => {
+                    Err(io::Error::other("io_uring: completions were lost for want of memory (EBADR)"))
+                }
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Takes all completions that are here. Says whether more are waiting behind a queue that had overflowed.
+    pub fn reap(&mut self, buffers: &mut Buffers, mut tell: impl FnMut(Completion)) -> bool {
+        debug_assert!(Rc::ptr_eq(&self.region, buffers.region()), "a ring has its own buffers");
+        self.done.drain(..).for_each(&mut tell);
+        let overflowed = self.uring().submission().cq_overflow();
+        self.counters.overflows += u64::from(overflowed);
+        // In portions, since what a completion asks for (`second_step`) goes into the other queue.
+        let mut portion = [const { MaybeUninit::uninit() }; 64];
+        loop {
+            let entries = self.uring().completion().fill(&mut portion);
+            self.counters.completions += entries.len() as u64;
+            for entry in &*entries {
+                if let Some(completion) = self.understand(entry, buffers) {
+                    tell(completion);
+                }
+            }
+            if entries.len() < 64 {
+                return overflowed;
+            }
+        }
+    }
+
+    /// Books a completion; `None`: it is not for others.
+    fn understand(&mut self, entry: &cqueue::Entry, buffers: &mut Buffers) -> Option<Completion> {
+        let (token, result, flags) = (Token(entry.user_data()), entry.result(), entry.flags());
+        let (more, notice) = (cqueue::more(flags), cqueue::notif(flags));
+        let op = token.op()?;
+        if matches!(op, Op::Cancel | Op::Close) {
+            // Told only when it fails: what was to be cancelled had ended by itself, or the table was empty there.
+            return None;
+        }
+        self.in_flight -= u64::from(!more);
+        if op == Op::Send && !more {
+            self.leases.end(token.lease());
+        }
+        let filled = self.filled(result, flags, buffers);
+        let completion = Completion { token, result, more, notice, filled };
+        match op {
+            Op::Connect if result >= 0 && self.verify => {
+                self.second_step(Token::new(Op::Verify, token.generation(), token.slot()));
+                None
+            }
+            Op::Verify => Some(self.verified(completion)),
+            Op::EndStream => Some(self.stream_ended(completion)),
+            _ => Some(completion),
+        }
+    }
+
+    fn filled(&mut self, result: i32, flags: u32, buffers: &mut Buffers) -> Option<Filled> {
+        let buffer = cqueue::buffer_select(flags)?;
+        // With an error the flag is not to be believed (liburing issue 1530): the buffer stays where it is.
+        let len = u32::try_from(result).ok().filter(|len| *len > 0)?;
+        let filled = buffers.take(buffer, len, cqueue::buffer_more(flags));
+        debug_assert!(filled.is_some(), "the kernel filled a buffer that it does not have");
+        filled
+    }
+
+    /// Has a direct descriptor made an ordinary one for a moment, so that it can be asked what only those can.
+    pub(super) fn second_step(&mut self, token: Token) {
+        let entry = opcode::FixedFdInstall::new(io_uring::types::Fixed(token.slot()), 0).build();
+        self.push(&[entry.user_data(token.0)], true);
+    }
+
+    /// The descriptor that an install completed with; it is closed when dropped.
+    fn installed(result: i32) -> io::Result<OwnedFd> {
+        if result < 0 {
+            return Err(io::Error::from_raw_os_error(-result));
+        }
+        // SAFETY: the kernel made this descriptor for us just now, and nobody else has it.
+        Ok(unsafe { OwnedFd::from_raw_fd(result) })
+    }
+
+    /// A connection that might be one with itself has been made an ordinary descriptor: is it?
+    fn verified(&mut self, completion: Completion) -> Completion {
+        let Completion { token, result, .. } = completion;
+        let outcome = Self::installed(result).and_then(|fd| match &self.remote {
+            Some(remote) => socket::connect_outcome(fd.as_fd(), remote),
+            None => Ok(()),
+        });
+        let token = Token::new(Op::Connect, token.generation(), token.slot());
+        let result = outcome.map_or_else(|error| -errno::number(&error, libc::ECONNREFUSED), |()| 0);
+        Completion { token, result, ..completion }
+    }
+
+    fn stream_ended(&mut self, completion: Completion) -> Completion {
+        self.counters.shutdowns += 1;
+        let outcome = Self::installed(completion.result).and_then(|fd| socket::end_stream(fd.as_fd()));
+        let result = outcome.map_or_else(|error| -errno::number(&error, libc::EIO), |()| 0);
+        Completion { result, ..completion }
+    }
+
+    /// Cancels everything and waits for the last completions. Says whether all came.
+    fn wind_up(&mut self) -> bool {
+        let all = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+        self.push(&[all.user_data(Token::new(Op::Cancel, 0, 0).0)], false);
+        let until = Instant::now() + LAST_COMPLETIONS;
+        while self.in_flight > 0 || !self.backlog.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.enter(1, Some(left.min(Duration::from_millis(10)))).is_err() {
+                return false;
+            }
+            let entries: Vec<cqueue::Entry> = self.uring().completion().collect();
+            for entry in entries {
+                self.let_go(&entry);
+            }
+        }
+        true
+    }
+
+    /// A completion that nobody hears of any more.
+    fn let_go(&mut self, entry: &cqueue::Entry) {
+        let token = Token(entry.user_data());
+        match token.op() {
+            None | Some(Op::Cancel | Op::Close) => return,
+            Some(Op::Verify | Op::EndStream) => drop(Self::installed(entry.result())),
+            // An ordinary descriptor that was accepted and that nobody has.
+            Some(Op::Accept) if self.options.inline_send => drop(Self::installed(entry.result())),
+            Some(_) => {}
+        }
+        if !cqueue::more(entry.flags()) {
+            self.in_flight -= 1;
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let quiet = self.wind_up();
+        drop(self.uring.0.take());
+        if !quiet {
+            // The kernel may still read from the one and write to the other: better lost than freed.
+            std::mem::forget(std::mem::take(&mut self.leases));
+            std::mem::forget(Rc::clone(&self.region));
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What is asked of the kernel, as submission queue entries. Nothing leaves before the next wait.
+
+use super::flow::{Completion, Driver};
+use super::queues::Ring;
+use super::token::{Op, Token};
+use crate::sys::socket::{self, RawAddress};
+use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed};
+use io_uring::{opcode, squeue};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// The one group of buffers of a ring.
+pub(super) const BUFFER_GROUP: u16 = 0;
+
+/// The value of a boolean socket option; the kernel reads it when the request runs.
+static ON: libc::c_int = 1;
+
+/// An entry for an operation on the socket in a slot: of the ring's own table, or an ordinary descriptor.
+macro_rules! on_socket {
+    ($ring:expr, $slot:expr, |$target:ident| $entry:expr) => {
+        if $ring.options.inline_send {
+            let $target = Fd($slot as i32);
+            $entry
+        } else {
+            let $target = Fixed($slot);
+            $entry
+        }
+    };
+}
+
+impl Ring {
+    /// Accepts from a listener until told otherwise. The listener must stay open until then.
+    pub fn accept(&mut self, listener: BorrowedFd<'_>) {
+        let plain = self.options.inline_send;
+        let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(!plain);
+        // Close-on-exec is for ordinary descriptors; direct ones refuse it. Non-blocking would only bring EAGAIN.
+        let accept = accept.flags(if plain { libc::SOCK_CLOEXEC } else { 0 });
+        self.push(&[accept.build().user_data(accept_token().0)], true);
+    }
+
+    /// Accepts no more; the accept's last completion tells when.
+    pub fn stop_accepting(&mut self) {
+        self.cancel(accept_token());
+    }
+
+    /// Makes a connection in the slot of the token: one chain of requests with one completion.
+    ///
+    /// From `source`, it is bound without a port first (IP_BIND_ADDRESS_NO_PORT), as [`socket::connect`] does.
+    pub fn connect(&mut self, token: Token, remote: &SocketAddr, source: Option<&SocketAddr>) -> io::Result<()> {
+        let slot = token.slot();
+        let target = Fixed(slot);
+        let place = DestinationSlot::try_from_slot_target(slot).map_err(|_| io::Error::other("no such slot"))?;
+        let linked = squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS;
+        let option = |level: i32, name: i32| {
+            let value = (&raw const ON).cast();
+            opcode::SetSockOpt::new(target, level as u32, name as u32, value, size_of_val(&ON) as u32).build()
+        };
+        self.verify |= self.may_meet_itself(remote, source);
+        self.remote = Some(*remote);
+        let family = if remote.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let mut chain = Vec::with_capacity(5);
+        chain.push(opcode::Socket::new(family, libc::SOCK_STREAM, 0).file_index(Some(place)).build());
+        chain.push(option(libc::IPPROTO_TCP, libc::TCP_NODELAY));
+        if let Some(source) = source {
+            chain.push(option(libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT));
+            let (address, len) = self.address(source);
+            chain.push(opcode::Bind::new(target, address, len).build());
+        }
+        for entry in &mut chain {
+            // A failure posts the one completion, and what is behind it in the chain is skipped without a word.
+            *entry = entry.clone().flags(linked).user_data(token.0);
+        }
+        let (address, len) = self.address(remote);
+        chain.push(opcode::Connect::new(target, address, len).build().user_data(token.0));
+        self.push(&chain, true);
+        Ok(())
+    }
+
+    /// The kernel's form of an address, which this ring keeps.
+    fn address(&mut self, address: &SocketAddr) -> (*const libc::sockaddr, libc::socklen_t) {
+        let raw = self.addresses.entry(*address).or_insert_with(|| Box::new(RawAddress::new(address)));
+        (raw.as_ptr(), raw.len())
+    }
+
+    /// Whether the kernel could choose the remote's own address and port as the local one (see
+    /// [`socket::connect_outcome`]). It never does where somebody listens, or where the addresses differ.
+    fn may_meet_itself(&self, remote: &SocketAddr, source: Option<&SocketAddr>) -> bool {
+        let same_address = source.is_none_or(|source| source.ip() == remote.ip());
+        let bound = source.map_or(0, SocketAddr::port);
+        let (low, high) = self.ports;
+        same_address && if bound == 0 { (low..=high).contains(&remote.port()) } else { bound == remote.port() }
+    }
+
+    fn push_one(&mut self, entry: squeue::Entry, token: Token) {
+        self.push(&[entry.user_data(token.0)], true);
+    }
+
+    /// Something was done at once; the next reaping tells.
+    fn done(&mut self, token: Token, result: i32) {
+        self.done.push(Completion { token, result, more: false, notice: false, filled: None });
+    }
+
+    /// Tries send(2) first. `None`: the ring has to do it.
+    fn send_inline(&mut self, token: Token, from: u32, to: u32) -> Option<i32> {
+        self.counters.inline_sends += 1;
+        let bytes = &self.leases.bytes(token.lease())[from as usize..to as usize];
+        // SAFETY: in this mode a slot is an ordinary descriptor, which stays open until `close` of this slot.
+        let fd = unsafe { BorrowedFd::borrow_raw(token.slot() as i32) };
+        match socket::send_now(fd, bytes) {
+            Ok(0) => None,
+            Ok(taken) => Some(taken as i32),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => Some(-error.raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+}
+
+fn accept_token() -> Token {
+    Token::new(Op::Accept, 0, 0)
+}
+
+impl Driver for Ring {
+    #[inline]
+    fn receive(&mut self, token: Token) {
+        let entry = on_socket!(self, token.slot(), |target| if self.options.bundles {
+            opcode::RecvMultiBundle::new(target, BUFFER_GROUP).build()
+        } else {
+            opcode::RecvMulti::new(target, BUFFER_GROUP).build()
+        });
+        self.push_one(entry, token);
+    }
+
+    fn look(&mut self, token: Token) {
+        let entry = on_socket!(self, token.slot(), |target| {
+            opcode::Recv::new(target, std::ptr::null_mut(), 0).buf_group(BUFFER_GROUP).flags(libc::MSG_DONTWAIT).build()
+        });
+        self.push_one(entry.flags(squeue::Flags::BUFFER_SELECT), token);
+    }
+
+    #[inline]
+    fn send(&mut self, token: Token, from: u32, to: u32) {
+        if self.options.inline_send
+            && let Some(result) = self.send_inline(token, from, to)
+        {
+            return self.done(token, result);
+        }
+        let bytes = &self.leases.bytes(token.lease())[from as usize..to as usize];
+        let (start, len) = (bytes.as_ptr(), bytes.len() as u32);
+        self.leases.begin(token.lease());
+        // WAITALL: the kernel goes on by itself after a short send, and tells one only when it must.
+        let flags = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let zero_copy = self.options.zero_copy.is_some_and(|least| len >= least);
+        let entry = on_socket!(self, token.slot(), |target| if zero_copy {
+            opcode::SendZc::new(target, start, len).flags(flags).build()
+        } else {
+            opcode::Send::new(target, start, len).flags(flags).build()
+        });
+        self.push_one(entry, token);
+    }
+
+    fn end_stream(&mut self, token: Token) {
+        if !self.options.inline_send {
+            // There is no shutdown(2) of a direct descriptor but by a kernel worker thread, which costs far more.
+            return self.second_step(token);
+        }
+        self.counters.shutdowns += 1;
+        // SAFETY: as in `send_inline`.
+        let fd = unsafe { BorrowedFd::borrow_raw(token.slot() as i32) };
+        let result = socket::end_stream(fd).map_or_else(|e| -e.raw_os_error().unwrap_or(libc::EIO), |()| 0);
+        self.done(token, result);
+    }
+
+    fn cancel(&mut self, target: Token) {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(target.0)).build();
+        let token = Token::new(Op::Cancel, target.generation(), target.slot());
+        self.push(&[entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(token.0)], false);
+    }
+
+    fn close(&mut self, slot: u32) {
+        let entry = on_socket!(self, slot, |target| opcode::Close::new(target).build());
+        let token = Token::new(Op::Close, 0, slot);
+        self.push(&[entry.flags(squeue::Flags::SKIP_SUCCESS).user_data(token.0)], false);
+    }
+
+    #[inline]
+    fn release(&mut self, lease: u32) {
+        self.leases.release(lease);
+    }
+}
