@@ -31,14 +31,18 @@ impl Filled {
     }
 }
 
+/// No buffer: there are 2^15 at most.
+const NONE: u16 = u16::MAX;
+
 /// Where each buffer is. Pure, so that it can be put to the test without a kernel.
 #[derive(Debug)]
 pub struct Ledger {
     size: u32,
-    /// By position in the ring: the buffer that was given away there last.
-    order: Vec<u16>,
-    /// By buffer: where it was given away last.
-    position: Vec<u16>,
+    /// By buffer: the one that was given away behind it, where a bundle goes on. It holds for as long as we have the
+    /// first, in whatever order others are given back; the entries of the shared ring do not.
+    next: Vec<u16>,
+    /// The one that was given away last.
+    last: Option<u16>,
     /// By buffer: bytes of it that have been used, where the kernel goes on with it.
     used: Vec<u32>,
     /// By buffer: whether we have it.
@@ -53,7 +57,8 @@ impl Ledger {
         assert!(count.is_power_of_two() && count <= 1 << 15 && size > 0);
         let n = usize::from(count);
         let held = u32::from(count);
-        Self { size, order: vec![0; n], position: vec![0; n], used: vec![0; n], ours: vec![true; n], held, tail: 0 }
+        let next = vec![NONE; n];
+        Self { size, next, last: None, used: vec![0; n], ours: vec![true; n], held, tail: 0 }
     }
 
     /// Buffers that we have.
@@ -64,9 +69,11 @@ impl Ledger {
     /// Gives a buffer to the kernel, and says at which index of the ring.
     fn give(&mut self, buffer: u16) -> u16 {
         assert!(std::mem::replace(&mut self.ours[usize::from(buffer)], false), "a buffer is given away once");
-        let index = self.tail & (self.order.len() - 1) as u16;
-        self.order[usize::from(index)] = buffer;
-        self.position[usize::from(buffer)] = index;
+        let index = self.tail & (self.ours.len() - 1) as u16;
+        if let Some(last) = self.last.replace(buffer) {
+            self.next[usize::from(last)] = buffer;
+        }
+        self.next[usize::from(buffer)] = NONE;
         self.used[usize::from(buffer)] = 0;
         self.tail = self.tail.wrapping_add(1);
         self.held -= 1;
@@ -87,7 +94,7 @@ impl Ledger {
             return Some(filled);
         }
         let buffers: Vec<(u16, u32)> = self.pieces(&filled).map(|(buffer, _, to)| (buffer, to)).collect();
-        if buffers.iter().any(|(buffer, _)| self.ours[usize::from(*buffer)]) {
+        if buffers.iter().any(|(buffer, _)| *self.ours.get(usize::from(*buffer)).unwrap_or(&true)) {
             return None;
         }
         let last = buffers.len() - 1;
@@ -108,16 +115,17 @@ impl Ledger {
 
     /// The parts of received bytes: buffer, and from where to where in it.
     fn pieces<'a>(&'a self, filled: &Filled) -> impl Iterator<Item = (u16, u32, u32)> + use<'a> {
-        let mask = self.order.len() - 1;
         let (size, mut left, mut offset) = (self.size, filled.len, filled.offset);
-        let mut index = usize::from(self.position[usize::from(filled.first)]);
+        let mut buffer = filled.first;
         std::iter::from_fn(move || {
             if left == 0 {
                 return None;
             }
             let len = left.min(size - offset);
-            let piece = (self.order[index & mask], offset, offset + len);
-            (left, offset, index) = (left - len, 0, index + 1);
+            let piece = (buffer, offset, offset + len);
+            // Behind the last there is none, and behind none there is none either.
+            let next = self.next.get(usize::from(buffer)).copied().unwrap_or(NONE);
+            (left, offset, buffer) = (left - len, 0, next);
             Some(piece)
         })
     }
@@ -318,6 +326,28 @@ mod tests {
         assert_eq!(ledger.pieces(&filled).collect::<Vec<_>>(), [(0, 0, 10), (3, 0, 10), (1, 0, 5)]);
         assert_eq!(ledger.held(), 3);
         assert!(ledger.take(2, 15, false).is_none(), "the one behind it is not the kernel's");
+    }
+
+    #[test]
+    fn what_is_held_stays_where_it_is_when_later_buffers_are_given_back() {
+        let mut ledger = Ledger::new(4, 10);
+        for buffer in 0..4 {
+            ledger.give(buffer);
+        }
+        let (held, later) = (ledger.take(0, 15, false).unwrap(), ledger.take(2, 10, false).unwrap());
+        let pieces = ledger.pieces(&held).collect::<Vec<_>>();
+        assert_eq!(pieces, [(0, 0, 10), (1, 0, 5)]);
+        // Its place in the shared ring is the one where buffer 0 was.
+        assert_eq!(ledger.give(later.first), 0);
+        assert_eq!(ledger.pieces(&held).collect::<Vec<_>>(), pieces);
+    }
+
+    #[test]
+    fn a_bundle_ends_with_the_last_buffer_that_was_given() {
+        let mut ledger = Ledger::new(4, 10);
+        ledger.give(1);
+        assert!(ledger.take(1, 11, false).is_none() && ledger.take(1, 31, false).is_none());
+        assert_eq!(ledger.held(), 3);
     }
 
     #[test]
