@@ -17,8 +17,6 @@ pub struct Filled {
     first: u16,
     offset: u32,
     len: u32,
-    /// The kernel goes on with the last buffer, so it is not ours to give back yet (IOU_PBUF_RING_INC).
-    more: bool,
 }
 
 impl Filled {
@@ -47,6 +45,9 @@ pub struct Ledger {
     used: Vec<u32>,
     /// By buffer: whether we have it.
     ours: Vec<bool>,
+    /// By buffer: how many [`Filled`] there are of it. More than one only where the kernel goes on with a buffer
+    /// (IOU_PBUF_RING_INC); it goes back with the last of them.
+    parts: Vec<u32>,
     held: u32,
     tail: u16,
 }
@@ -58,7 +59,8 @@ impl Ledger {
         let n = usize::from(count);
         let held = u32::from(count);
         let next = vec![NONE; n];
-        Self { size, next, last: None, used: vec![0; n], ours: vec![true; n], held, tail: 0 }
+        let (used, parts) = (vec![0; n], vec![0; n]);
+        Self { size, next, last: None, used, ours: vec![true; n], parts, held, tail: 0 }
     }
 
     /// Buffers that we have.
@@ -87,7 +89,7 @@ impl Ledger {
             return None;
         }
         let offset = self.used[usize::from(first)];
-        let filled = Filled { first, offset, len, more };
+        let filled = Filled { first, offset, len };
         // One buffer is by far the most frequent case, and needs no list.
         if offset + len <= self.size {
             self.take_one(first, offset + len, more);
@@ -105,6 +107,7 @@ impl Ledger {
     }
 
     fn take_one(&mut self, buffer: u16, end: u32, more: bool) {
+        self.parts[usize::from(buffer)] += 1;
         if more {
             self.used[usize::from(buffer)] = end;
         } else {
@@ -113,7 +116,14 @@ impl Ledger {
         }
     }
 
-    /// The parts of received bytes: buffer, and from where to where in it.
+    /// One of the [`Filled`] of a buffer is done with. Says whether the buffer is to be given to the kernel.
+    fn part_done(&mut self, buffer: u16) -> bool {
+        let parts = &mut self.parts[usize::from(buffer)];
+        *parts -= 1;
+        *parts == 0 && self.ours[usize::from(buffer)]
+    }
+
+    /// The pieces of received bytes: buffer, and from where to where in it.
     fn pieces<'a>(&'a self, filled: &Filled) -> impl Iterator<Item = (u16, u32, u32)> + use<'a> {
         let (size, mut left, mut offset) = (self.size, filled.len, filled.offset);
         let mut buffer = filled.first;
@@ -170,16 +180,17 @@ impl Buffers {
     #[inline]
     pub fn give_back(&mut self, filled: Filled) {
         if filled.offset + filled.len <= self.ledger.size {
-            if !filled.more {
-                self.give(filled.first);
-            }
-            return;
+            return self.part_done(filled.first);
         }
-        let mut buffers: Vec<u16> = self.ledger.pieces(&filled).map(|(buffer, ..)| buffer).collect();
-        if filled.more {
-            buffers.pop();
-        }
+        let buffers: Vec<u16> = self.ledger.pieces(&filled).map(|(buffer, ..)| buffer).collect();
         for buffer in buffers {
+            self.part_done(buffer);
+        }
+    }
+
+    #[inline]
+    fn part_done(&mut self, buffer: u16) {
+        if self.ledger.part_done(buffer) {
             self.give(buffer);
         }
     }
@@ -360,7 +371,10 @@ mod tests {
         assert_eq!(ledger.pieces(&second).collect::<Vec<_>>(), [(0, 30, 50)]);
         let last = ledger.take(0, 50, false).unwrap();
         assert_eq!(ledger.pieces(&last).collect::<Vec<_>>(), [(0, 50, 100)]);
-        assert_eq!((ledger.held(), first.more, last.more), (1, true, false));
+        assert_eq!((ledger.held(), first.len()), (1, 30));
+        // Whoever comes last gives the buffer back: bytes of the first would change under its holder otherwise.
+        assert!(!ledger.part_done(last.first) && !ledger.part_done(second.first));
+        assert!(ledger.part_done(first.first));
     }
 
     #[test]
