@@ -69,7 +69,7 @@ impl Ledger {
     }
 
     /// Gives a buffer to the kernel, and says at which index of the ring.
-    fn give(&mut self, buffer: u16) -> u16 {
+    pub(super) fn give(&mut self, buffer: u16) -> u16 {
         assert!(std::mem::replace(&mut self.ours[usize::from(buffer)], false), "a buffer is given away once");
         let index = self.tail & (self.ours.len() - 1) as u16;
         if let Some(last) = self.last.replace(buffer) {
@@ -84,7 +84,7 @@ impl Ledger {
 
     /// The kernel says that it has put `len` bytes into `first` (and, in a bundle, those behind it). `None`: that
     /// cannot be.
-    fn take(&mut self, first: u16, len: u32, more: bool) -> Option<Filled> {
+    pub(super) fn take(&mut self, first: u16, len: u32, more: bool) -> Option<Filled> {
         if *self.ours.get(usize::from(first))? || len == 0 {
             return None;
         }
@@ -117,14 +117,14 @@ impl Ledger {
     }
 
     /// One of the [`Filled`] of a buffer is done with. Says whether the buffer is to be given to the kernel.
-    fn part_done(&mut self, buffer: u16) -> bool {
+    pub(super) fn part_done(&mut self, buffer: u16) -> bool {
         let parts = &mut self.parts[usize::from(buffer)];
         *parts -= 1;
         *parts == 0 && self.ours[usize::from(buffer)]
     }
 
     /// The pieces of received bytes: buffer, and from where to where in it.
-    fn pieces<'a>(&'a self, filled: &Filled) -> impl Iterator<Item = (u16, u32, u32)> + use<'a> {
+    pub(super) fn pieces<'a>(&'a self, filled: &Filled) -> impl Iterator<Item = (u16, u32, u32)> + use<'a> {
         let (size, mut left, mut offset) = (self.size, filled.len, filled.offset);
         let mut buffer = filled.first;
         std::iter::from_fn(move || {
