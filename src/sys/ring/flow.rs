@@ -120,7 +120,7 @@ mod flag {
     pub(super) const STARVED: u16 = 16;
     /// The armed receive has been told to end.
     pub(super) const CANCELLED: u16 = 32;
-    /// A look is wanted once no receive is armed; a look is under way.
+    /// A look is wanted once nothing is under way; a look is under way.
     pub(super) const LOOK: u16 = 64;
     pub(super) const LOOKING: u16 = 128;
     pub(super) const SENDING: u16 = 256;
@@ -209,12 +209,23 @@ impl Flows {
 
     /// Receives from here on.
     pub fn receive(&mut self, driver: &mut impl Driver, slot: u32) {
-        let token = self.token(Op::Receive, slot);
+        self.flows[slot as usize].set(flag::WANTED, true);
+        self.go_on(driver, slot);
+    }
+
+    /// Asks for what is wanted, unless something is under way or buffers are waited for: first a look, then receives.
+    fn go_on(&mut self, driver: &mut impl Driver, slot: u32) {
         let flow = &mut self.flows[slot as usize];
-        flow.set(flag::WANTED, true);
-        if !flow.is(flag::RECEIVING | flag::STARVED | flag::ENDED | flag::LOOKING) {
+        if flow.is(flag::RECEIVING | flag::LOOKING | flag::STARVED) {
+            return;
+        }
+        if flow.is(flag::LOOK) {
+            flow.set(flag::LOOK, false);
+            flow.set(flag::LOOKING, true);
+            driver.look(self.token(Op::Look, slot));
+        } else if flow.is(flag::WANTED) && !flow.is(flag::ENDED) {
             flow.set(flag::RECEIVING, true);
-            driver.receive(token);
+            driver.receive(self.token(Op::Receive, slot));
         }
     }
 
@@ -234,15 +245,8 @@ impl Flows {
     /// (or [`Event::Ended`]). Another call is needed after each `Received`.
     pub fn look(&mut self, driver: &mut impl Driver, slot: u32) {
         self.pause(driver, slot);
-        let token = self.token(Op::Look, slot);
-        let flow = &mut self.flows[slot as usize];
-        if flow.is(flag::RECEIVING | flag::LOOKING) {
-            flow.set(flag::LOOK, true);
-        } else {
-            flow.set(flag::LOOK, false);
-            flow.set(flag::LOOKING, true);
-            driver.look(token);
-        }
+        self.flows[slot as usize].set(flag::LOOK, true);
+        self.go_on(driver, slot);
     }
 
     /// Sends bytes of a lease that several connections use.
@@ -308,12 +312,8 @@ impl Flows {
                 continue;
             }
             flow.set(flag::STARVED, false);
-            if flow.is(flag::LOOK) {
-                self.look(driver, slot);
-            } else if flow.is(flag::WANTED) {
-                self.counters.rearms += 1;
-                self.receive(driver, slot);
-            }
+            self.counters.rearms += u64::from(flow.is(flag::WANTED) && !flow.is(flag::LOOK));
+            self.go_on(driver, slot);
         }
     }
 
@@ -349,7 +349,7 @@ impl Flows {
         match op {
             Op::Receive => self.received(driver, slot, result, more, filled),
             Op::Send => self.sent(driver, slot, result),
-            Op::Look => self.looked(slot, result, filled),
+            Op::Look => self.looked(driver, slot, result, filled),
             Op::Connect => {
                 self.flows[slot as usize].set(flag::CONNECTING, false);
                 Event::Connected { slot, error: errno(result) }
@@ -386,27 +386,29 @@ impl Flows {
         let (generation, cancelled) = (flow.generation, flow.is(flag::CANCELLED));
         flow.set(flag::RECEIVING | flag::CANCELLED, false);
         let transient = result > 0 || matches!(-result, ENOBUFS | ECANCELED | EAGAIN | EINTR);
-        flow.set(flag::ENDED, !transient);
         if !transient {
-            return;
-        }
-        if result == -ENOBUFS {
+            flow.set(flag::ENDED, true);
+            flow.set(flag::LOOK, false);
+        } else if result == -ENOBUFS {
             self.counters.buffer_shortages += 1;
             flow.set(flag::STARVED, true);
             self.starved.push_back((slot, generation));
-        } else if flow.is(flag::LOOK) {
-            self.look(driver, slot);
-        } else if flow.is(flag::WANTED) {
-            self.counters.rearms += u64::from(!cancelled);
-            self.receive(driver, slot);
+        } else {
+            self.counters.rearms += u64::from(flow.is(flag::WANTED) && !cancelled && !flow.is(flag::LOOK));
+            self.go_on(driver, slot);
         }
     }
 
-    fn looked(&mut self, slot: u32, result: i32, filled: Option<Filled>) -> Event {
+    /// A look is over. One that was asked for meanwhile follows it, unless there is an answer that another call
+    /// follows anyway; then come receives, if they are wanted again.
+    fn looked(&mut self, driver: &mut impl Driver, slot: u32, result: i32, filled: Option<Filled>) -> Event {
         let flow = &mut self.flows[slot as usize];
+        let again = result == -EAGAIN && flow.is(flag::LOOK);
         flow.set(flag::LOOKING, false);
-        match (result, filled) {
+        flow.set(flag::LOOK, again);
+        let event = match (result, filled) {
             (1.., Some(filled)) => Event::Received { slot, filled },
+            _ if again => Event::Nothing,
             _ if result == -ENOBUFS => {
                 self.counters.buffer_shortages += 1;
                 flow.set(flag::STARVED | flag::LOOK, true);
@@ -418,7 +420,9 @@ impl Flows {
                 flow.set(flag::ENDED, true);
                 Event::Ended { slot, error: errno(result) }
             }
-        }
+        };
+        self.go_on(driver, slot);
+        event
     }
 
     #[inline]

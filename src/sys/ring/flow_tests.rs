@@ -286,6 +286,41 @@ fn a_look_waits_until_no_receive_is_armed() {
     assert_eq!(desk.asked(), NOTHING);
 }
 
+#[test]
+fn a_receive_that_is_wanted_during_a_look_is_armed_behind_it() {
+    for (result, words) in [(20, "Received 20"), (EAGAIN, EMPTY)] {
+        let mut desk = Desk::receiving();
+        desk.look();
+        desk.receive();
+        desk.tell(Op::Receive, ECANCELED, LAST);
+        desk.receive();
+        assert_eq!(desk.asked(), ["cancel Receive", "look"]);
+        assert_eq!((desk.tell(Op::Look, result, LAST).as_str(), desk.asked()), (words, vec!["receive".to_owned()]));
+    }
+}
+
+#[test]
+fn a_look_during_a_look_is_another_one() {
+    let mut desk = Desk::new();
+    desk.look();
+    desk.look();
+    assert_eq!((desk.asked(), desk.tell(Op::Look, EAGAIN, LAST)), (vec!["look".to_owned()], "Nothing".to_owned()));
+    assert_eq!((desk.asked(), desk.tell(Op::Look, 20, LAST)), (vec!["look".to_owned()], "Received 20".to_owned()));
+    desk.receive();
+    desk.tell(Op::Receive, 30, LAST);
+    assert_eq!(desk.asked(), ["receive", "receive"]);
+}
+
+#[test]
+fn a_starved_socket_looks_when_it_is_fed() {
+    let mut desk = Desk::receiving();
+    desk.tell(Op::Receive, ENOBUFS, LAST);
+    desk.look();
+    assert_eq!(desk.asked(), NOTHING);
+    desk.feed();
+    assert_eq!(desk.asked(), ["look"]);
+}
+
 // A completion for a socket that is gone must not touch the one that has its slot now.
 
 #[test]
