@@ -30,6 +30,8 @@ pub(super) struct Socket {
     pub(super) takes: Vec<u8>,
     /// It takes no more.
     broken: bool,
+    /// It never answers: connecting to it and sending to it takes until they are cancelled.
+    pub(super) silent: bool,
 }
 
 /// Something asked for that has not left yet.
@@ -156,7 +158,8 @@ impl Script {
         let len = self.below(120);
         let gives = (0..len).map(|_| self.rng.next_u64() as u8).collect();
         let ends = [None, Some(0), Some(0), Some(libc::ECONNRESET)][self.below(4)];
-        self.sockets.push(Socket { gives, ends, ..Socket::default() });
+        let silent = self.below(8) == 0;
+        self.sockets.push(Socket { gives, ends, silent, ..Socket::default() });
         self.sockets.len() - 1
     }
 
@@ -276,7 +279,10 @@ impl Script {
         }
         if !self.requests.is_empty() {
             let index = self.below(self.requests.len());
-            self.get_on(index);
+            let Request { token, socket, doomed, .. } = self.requests[index];
+            if doomed || !self.sockets[socket].silent || token.op() == Some(Op::Receive) {
+                self.get_on(index);
+            }
         }
     }
 
