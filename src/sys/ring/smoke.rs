@@ -112,8 +112,17 @@ mod tests {
         if !available() {
             return;
         }
-        for words in ["", "bundles", "incremental", "zero-copy=1", "min-wait=50us", "sqpoll=20ms", "cq=16,buffers=1x16"]
-        {
+        for words in [
+            "",
+            "sq=8",
+            "cq=8",
+            "bundles",
+            "incremental",
+            "zero-copy=1",
+            "min-wait=50us",
+            "sqpoll=20ms",
+            "cq=16,buffers=1x16",
+        ] {
             let options = Options::parse(words).unwrap();
             assert_eq!(check(&options), Ok(()), "{words}");
         }
