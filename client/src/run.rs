@@ -106,6 +106,7 @@ impl Supervisor {
                 config: config(plan, remote, index, origin),
                 client: plan.client()?,
                 cpu: pick(&plan.client_cpus, index),
+                ring: plan.ring.clone(),
                 control: Arc::clone(&supervisor.control),
                 published: Arc::clone(&published),
             };
