@@ -71,7 +71,7 @@ impl Uring {
         let first = index as u32 * self.io.a_lane;
         let Lane { ring, flows } = self.io.lanes.lane(index);
         match flows.complete(ring, completion) {
-            Event::Received { slot, filled } => {
+            Event::Received { slot, filled, .. } => {
                 let generation = flows.generation(slot);
                 for piece in self.buffers[index].pieces(&filled) {
                     handler.received(&mut self.io, first + slot, piece);

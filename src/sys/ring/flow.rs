@@ -4,14 +4,14 @@
 //!
 //! - A multishot request is over when a completion says that no more follow, whatever its result; it is armed anew only
 //!   then.
-//! - After `ENOBUFS` it is armed anew when buffers have been given back, not before: it would fail again at once.
+//! - It is armed anew not at once but with the next [`Flows::feed`]: what it brought may be a reason to pause, and after
+//!   `ENOBUFS` it would fail again until buffers have been given back.
 //! - One send is in flight on a socket, so that bytes keep their order; what it does not take is sent by the next.
 //! - A cancellation is only a wish. The completion of the request that was to be cancelled is the truth.
 //! - A completion for a socket that is gone must not touch the one that has its slot now.
 
 use super::buffers::Filled;
 use super::token::{Op, Token};
-use std::collections::VecDeque;
 
 /// What is asked of the kernel. Everything is only noted here, and leaves with the next wait.
 pub trait Driver {
@@ -57,9 +57,11 @@ pub enum Event {
         slot: u32,
         error: i32,
     },
+    /// `look`: by a look, and not by a receive that goes on.
     Received {
         slot: u32,
         filled: Filled,
+        look: bool,
     },
     /// The peer ended its stream (0), or the connection broke.
     Ended {
@@ -116,8 +118,8 @@ mod flag {
     pub(super) const RECEIVING: u16 = 4;
     /// Whatever arrives is welcome.
     pub(super) const WANTED: u16 = 8;
-    /// Waits for buffers.
-    pub(super) const STARVED: u16 = 16;
+    /// A receive is over, and the next [`Flows::feed`] goes on with it.
+    pub(super) const OVER: u16 = 16;
     /// The armed receive has been told to end.
     pub(super) const CANCELLED: u16 = 32;
     /// A look is wanted once no receive is armed; a look is under way.
@@ -157,7 +159,8 @@ impl Flow {
 #[derive(Debug, Default)]
 pub struct Flows {
     flows: Vec<Flow>,
-    starved: VecDeque<(u32, u16)>,
+    /// Slot and generation of those with the flag OVER.
+    over: Vec<(u32, u16)>,
     open: u32,
     pub counters: FlowCounters,
 }
@@ -212,7 +215,7 @@ impl Flows {
         let token = self.token(Op::Receive, slot);
         let flow = &mut self.flows[slot as usize];
         flow.set(flag::WANTED, true);
-        if !flow.is(flag::RECEIVING | flag::STARVED | flag::ENDED | flag::LOOKING) {
+        if !flow.is(flag::RECEIVING | flag::OVER | flag::ENDED | flag::LOOKING) {
             flow.set(flag::RECEIVING, true);
             driver.receive(token);
         }
@@ -299,15 +302,16 @@ impl Flows {
         unsent
     }
 
-    /// Sockets that wait for buffers go on. To be called when buffers have been given back.
+    /// Receives that are over are armed anew where they are still wanted. To be called when buffers have been given
+    /// back, before the next wait.
     pub fn feed(&mut self, driver: &mut impl Driver) {
-        for _ in 0..self.starved.len() {
-            let Some((slot, generation)) = self.starved.pop_front() else { return };
+        let mut over = std::mem::take(&mut self.over);
+        for (slot, generation) in over.drain(..) {
             let flow = &mut self.flows[slot as usize];
-            if flow.generation != generation || !flow.is(flag::STARVED) {
+            if flow.generation != generation || !flow.is(flag::OVER) {
                 continue;
             }
-            flow.set(flag::STARVED, false);
+            flow.set(flag::OVER, false);
             if flow.is(flag::LOOK) {
                 self.look(driver, slot);
             } else if flow.is(flag::WANTED) {
@@ -315,11 +319,7 @@ impl Flows {
                 self.receive(driver, slot);
             }
         }
-    }
-
-    /// Sockets that wait for buffers.
-    pub fn is_anybody_starved(&self) -> bool {
-        !self.starved.is_empty()
+        self.over = over;
     }
 
     /// What a completion means. Unless it is `AcceptEnded`, an accept goes on.
@@ -347,7 +347,7 @@ impl Flows {
             return Event::Stale { filled, taken };
         }
         match op {
-            Op::Receive => self.received(driver, slot, result, more, filled),
+            Op::Receive => self.received(slot, result, more, filled),
             Op::Send => self.sent(driver, slot, result),
             Op::Look => self.looked(slot, result, filled),
             Op::Connect => {
@@ -360,19 +360,12 @@ impl Flows {
     }
 
     #[inline]
-    fn received(
-        &mut self,
-        driver: &mut impl Driver,
-        slot: u32,
-        result: i32,
-        more: bool,
-        filled: Option<Filled>,
-    ) -> Event {
+    fn received(&mut self, slot: u32, result: i32, more: bool, filled: Option<Filled>) -> Event {
         if !more {
-            self.receive_ended(driver, slot, result);
+            self.receive_ended(slot, result);
         }
         match (result, filled) {
-            (1.., Some(filled)) => Event::Received { slot, filled },
+            (1.., Some(filled)) => Event::Received { slot, filled, look: false },
             (1.., None) => Event::Nothing,
             (0, _) => Event::Ended { slot, error: 0 },
             _ if matches!(-result, ENOBUFS | ECANCELED | EAGAIN | EINTR) => Event::Nothing,
@@ -380,37 +373,32 @@ impl Flows {
         }
     }
 
-    /// A multishot receive is over; where that was not the end of the stream, it is armed anew.
-    fn receive_ended(&mut self, driver: &mut impl Driver, slot: u32, result: i32) {
+    /// A multishot receive is over; where that was not the end of the stream, it may go on.
+    fn receive_ended(&mut self, slot: u32, result: i32) {
         let flow = &mut self.flows[slot as usize];
-        let (generation, cancelled) = (flow.generation, flow.is(flag::CANCELLED));
         flow.set(flag::RECEIVING | flag::CANCELLED, false);
         let transient = result > 0 || matches!(-result, ENOBUFS | ECANCELED | EAGAIN | EINTR);
-        flow.set(flag::ENDED, !transient);
-        if !transient {
-            return;
+        flow.set(if transient { flag::OVER } else { flag::ENDED }, true);
+        if transient {
+            self.over.push((slot, flow.generation));
         }
-        if result == -ENOBUFS {
-            self.counters.buffer_shortages += 1;
-            flow.set(flag::STARVED, true);
-            self.starved.push_back((slot, generation));
-        } else if flow.is(flag::LOOK) {
-            self.look(driver, slot);
-        } else if flow.is(flag::WANTED) {
-            self.counters.rearms += u64::from(!cancelled);
-            self.receive(driver, slot);
-        }
+        self.counters.buffer_shortages += u64::from(result == -ENOBUFS);
     }
 
     fn looked(&mut self, slot: u32, result: i32, filled: Option<Filled>) -> Event {
         let flow = &mut self.flows[slot as usize];
         flow.set(flag::LOOKING, false);
+        if flow.is(flag::WANTED) {
+            flow.set(flag::OVER, true);
+            self.over.push((slot, flow.generation));
+        }
+        let flow = &mut self.flows[slot as usize];
         match (result, filled) {
-            (1.., Some(filled)) => Event::Received { slot, filled },
+            (1.., Some(filled)) => Event::Received { slot, filled, look: true },
             _ if result == -ENOBUFS => {
                 self.counters.buffer_shortages += 1;
-                flow.set(flag::STARVED | flag::LOOK, true);
-                self.starved.push_back((slot, flow.generation));
+                flow.set(flag::OVER | flag::LOOK, true);
+                self.over.push((slot, flow.generation));
                 Event::Nothing
             }
             _ if result == -EAGAIN => Event::Empty { slot },
