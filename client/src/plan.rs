@@ -146,6 +146,14 @@ impl Plan {
         (self.protocol.client)(&self.client_options).map_err(Failure::usage)
     }
 
+    /// Whether the embedded server has an engine whose connections are no descriptors.
+    pub fn server_needs_ring(&self) -> bool {
+        match loadgen_server::engine::by_name(&self.server_engine) {
+            Some(engine) => engine.needs_ring,
+            None => ring::check(&ring::Options::default()).is_ok(),
+        }
+    }
+
     /// All connections, active and idle.
     pub fn total_connections(&self) -> u64 {
         self.connections + self.idle
@@ -165,7 +173,9 @@ impl Plan {
             return Vec::new();
         }
         let source = |n: u64| Ipv4Addr::new(127, 0, (n / 250) as u8, (n % 250 + 1) as u8);
-        (0..count.min(60_000)).map(|n| SocketAddr::new(source(n).into(), 0)).collect()
+        // Not the target's own: only from there could a socket be connected to itself.
+        let own = u64::from(remote.ip() == IpAddr::V4(source(0)));
+        (own..own + count.min(60_000)).map(|n| SocketAddr::new(source(n).into(), 0)).collect()
     }
 
     /// The window asked for; `None` where requests are counted.

@@ -4,6 +4,7 @@ mod common;
 
 use common::peer::{ECHO, Peer, Talk};
 use common::{Ended, SHORT, brief, error_kinds, error_rows, errors, eventually, loadgen_at, whole};
+use loadgen_core::result::Report;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -28,6 +29,12 @@ fn all_failed(ended: &Ended, kind: &str, peer: &Peer) {
     assert!(ended.took < Duration::from_secs(3) + SLACK, "{:?}", ended.took);
 }
 
+/// The last attempts may have ended in the peer's kernel before the run, and not yet here.
+fn accepted_what_we_opened(report: &Report, peer: &Peer) {
+    let (opened, unfinished) = (report.connections.opened, report.connections.unfinished);
+    assert!((opened..=opened + unfinished).contains(&peer.accepted()), "{}", brief(report));
+}
+
 /// Each connection gets two good replies, and then the fault.
 fn good_then_failed(ended: &Ended, kind: &str, peer: &Peer) {
     let report = ended.expect(4);
@@ -35,7 +42,8 @@ fn good_then_failed(ended: &Ended, kind: &str, peer: &Peer) {
     assert_eq!(whole(report).in_flight_at_end, 0, "{}", brief(report));
     assert_eq!((errors(report, kind), whole(report).ok), (peer.faults(), peer.good()), "{}", brief(report));
     assert!(peer.faults() > 3, "{}", brief(report));
-    assert!(report.connections.lost == peer.faults() && report.connections.opened == peer.accepted());
+    assert_eq!(report.connections.lost, peer.faults(), "{}", brief(report));
+    accepted_what_we_opened(report, peer);
 }
 
 /// Both, with a fault in place of a reply of echo.

@@ -83,7 +83,7 @@ impl Counters {
         if let Some(ring) = &self.ring {
             total.ring.get_or_insert_default().merge(ring);
         }
-        total.waits += self.poller.wait;
+        total.waits += self.events_per_wait.iter().sum::<u64>();
         total.events += self.events;
         total.events_per_wait.resize(CLASSES, 0);
         for (sum, count) in total.events_per_wait.iter_mut().zip(self.events_per_wait) {

@@ -325,7 +325,7 @@ impl<I: Io> Handler<I> for Session {
         let conn = &self.conns[slot as usize];
         if self.shape == Shape::Upload && conn.state == State::Open {
             self.upload(io, slot);
-        } else if conn.unsent > 0 {
+        } else if self.shape == Shape::Exchange && conn.unsent > 0 {
             self.flush(io, slot);
         }
     }
