@@ -125,6 +125,8 @@ fn scenario() -> Scenario {
         warmup_ns: 1_000_000_000,
         duration_ns: Some(2_000_000_000),
         requests: None,
+        engine_options: vec!["cq=4096".to_owned()],
+        server_engine_options: vec!["bundles".to_owned()],
     }
 }
 
@@ -195,7 +197,12 @@ fn engine() -> EngineStats {
         syscalls_per_1000_requests: Some(2_010),
         events: 30_090,
         waits: 301,
+        ring: Some(ring()),
     }
+}
+
+fn ring() -> RingStats {
+    RingStats { rings: 1, enters: 301, completions: 60_180, setup: vec!["CQSIZE".to_owned()], ..RingStats::default() }
 }
 
 fn server() -> ServerStats {
@@ -217,6 +224,8 @@ fn server() -> ServerStats {
         cpu_user_ns: 12_000_000,
         cpu_system_ns: 174_000_000,
         memory_peak_bytes: 3_145_728,
+        instead_of: Some("io_uring (no such thing)".to_owned()),
+        ring: Some(ring()),
         ..ServerStats::default()
     }
 }

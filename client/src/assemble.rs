@@ -8,6 +8,7 @@ use loadgen_core::histogram::Recorder;
 use loadgen_core::machine;
 use loadgen_core::protocol::Shape;
 use loadgen_core::result::*;
+use loadgen_core::sys::ring;
 use loadgen_core::time::{Instant, NS_PER_S};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -32,7 +33,7 @@ pub fn report(plan: &Plan, run: &Run, around: Circumstances) -> Report {
         command: around.command,
         started_at: around.started_at,
         partial: run.interrupted.is_some() || run.gave_up.is_some(),
-        scenario: scenario(plan, around.remote),
+        scenario: scenario(plan, around.remote, around.server.as_ref()),
         environment: Environment { server: embedded.then(|| around.machine.clone()), client: around.machine },
         phases: phases(plan, run),
         throughput: throughput(tally),
@@ -58,7 +59,7 @@ pub fn report(plan: &Plan, run: &Run, around: Circumstances) -> Report {
     report
 }
 
-fn scenario(plan: &Plan, remote: SocketAddr) -> Scenario {
+fn scenario(plan: &Plan, remote: SocketAddr, server: Option<&ServerStats>) -> Scenario {
     let target = plan.target.as_ref().map_or_else(|| remote.to_string(), |target| target.typed.clone());
     let mut scenario = Scenario {
         hash: String::new(),
@@ -66,7 +67,8 @@ fn scenario(plan: &Plan, remote: SocketAddr) -> Scenario {
         target,
         resolved: plan.resolved.iter().map(SocketAddr::to_string).collect(),
         engine: plan.engine.name.to_owned(),
-        server_engine: plan.target.is_none().then(|| plan.server_engine.clone()),
+        // `auto` was an order; what it came to is what ran.
+        server_engine: plan.target.is_none().then(|| server.map_or(&plan.server_engine, |s| &s.engine).clone()),
         connections: plan.connections,
         idle_connections: plan.idle,
         threads: plan.threads,
@@ -82,6 +84,8 @@ fn scenario(plan: &Plan, remote: SocketAddr) -> Scenario {
         warmup_ns: if plan.requests().is_some() { 0 } else { plan.warmup_ns },
         duration_ns: plan.duration_ns(),
         requests: plan.requests(),
+        engine_options: if plan.engine.needs_ring { plan.ring.describe() } else { Vec::new() },
+        server_engine_options: plan.server_ring.as_ref().map_or_else(Vec::new, ring::Options::describe),
     };
     scenario.hash = scenario.digest();
     scenario
@@ -216,10 +220,11 @@ fn engine(plan: &Plan, tally: &Tally) -> EngineStats {
     let replies = if plan.protocol.shape == Shape::Exchange { tally.whole.ok } else { 0 };
     EngineStats {
         name: plan.engine.name.to_owned(),
-        instead_of: None,
+        instead_of: plan.instead_of.clone(),
         syscalls: owned(&counters.syscalls),
         syscalls_per_1000_requests: (calls * 1000).checked_div(replies),
         events: counters.events,
         waits: counters.waits,
+        ring: counters.ring.clone(),
     }
 }

@@ -91,12 +91,18 @@ pub struct RunArgs {
     /// Connect from these local addresses in turn [default for a loopback target: one for 8,000 connections]
     #[arg(long, value_name = "IP", value_delimiter = ',', hide_short_help = true)]
     pub source: Vec<std::net::IpAddr>,
-    /// Engine of the client
+    /// Engine of the client: epoll, io_uring, or auto (io_uring where it works)
     #[arg(long, value_name = "NAME", default_value = "epoll")]
     pub engine: String,
-    /// Engine of the embedded server: epoll, epoll-et, poll, select
+    /// Engine of the embedded server: epoll, epoll-et, poll, select, io_uring, or auto
     #[arg(long, value_name = "NAME", default_value = "epoll")]
     pub server_engine: String,
+    /// Options of the client's engine io_uring, e.g. cq=4096,buffers=64x64KiB (docs/io_uring.md)
+    #[arg(long, value_name = "WORDS", default_value = "", hide_short_help = true)]
+    pub ring: String,
+    /// Options of the embedded server's engine io_uring
+    #[arg(long, value_name = "WORDS", default_value = "", hide_short_help = true)]
+    pub server_ring: String,
     /// Threads of the embedded server
     #[arg(long, value_name = "N", default_value = "1", value_parser = units::parse_count, hide_short_help = true)]
     pub server_threads: u64,

@@ -96,6 +96,9 @@ fn command(plan: &Plan, program: std::path::PathBuf) -> Command {
     command.args(["server", "--listen", "127.0.0.1:0", "--stats", "-"]);
     command.args(["--protocol", plan.protocol.name, "--engine", &plan.server_engine]);
     command.args(["--size", &plan.size.to_string(), "--threads", &plan.server_threads.to_string()]);
+    if !plan.server_ring_words.is_empty() {
+        command.args(["--ring", &plan.server_ring_words]);
+    }
     command.args(["--parent", &std::process::id().to_string()]);
     if !plan.server_cpus.is_empty() {
         let list: Vec<String> = plan.server_cpus.iter().map(usize::to_string).collect();

@@ -1,13 +1,13 @@
 //! What a command line means: every default filled in, every name looked up, everything that cannot work refused.
 
 use crate::cli::RunArgs;
-use crate::engine::{self, ENGINES};
+use crate::engine::{self, ENGINES, epoll, io_uring};
 use crate::failure::{Exit, Failure};
 use crate::session::StopRule;
 use crate::target::Target;
 use loadgen_core::protocol::{self, Client, ClientOptions, Protocol, Shape};
 use loadgen_core::report::{self, FORMATS};
-use loadgen_core::sys::affinity;
+use loadgen_core::sys::{affinity, ring};
 use loadgen_core::time::{NS_PER_MS, NS_PER_S};
 use loadgen_core::units::format_duration;
 use std::collections::BTreeMap;
@@ -38,6 +38,12 @@ pub struct Plan {
     pub resolved: Vec<SocketAddr>,
     pub sources: Vec<SocketAddr>,
     pub engine: &'static engine::Entry,
+    /// The engine that was asked for and why it does not run.
+    pub instead_of: Option<String>,
+    /// Options of engine `io_uring`: of the client, and of the embedded server if that has it.
+    pub ring: ring::Options,
+    pub server_ring: Option<ring::Options>,
+    pub server_ring_words: String,
     pub server_engine: String,
     pub server_threads: u64,
     pub server_cpus: Vec<usize>,
@@ -85,14 +91,28 @@ impl Plan {
         }
         let client_options = client_options(args, target.as_ref(), size)?;
         let (server_cpus, client_cpus) = place(args, target.is_none(), threads)?;
+        let target_is_ours = target.is_none();
+        let ring = ring_options("--ring", &args.ring)?;
+        if ring.inline_send {
+            return Err(Failure::usage(
+                "--ring inline-send is for servers: a client has no ordinary descriptors there",
+            ));
+        }
+        let (engine, instead_of) = choose_engine(&args.engine, &ring)?;
+        let server_engine = choose_server_engine(&args.server_engine)?;
+        let server_ring = ring_options("--server-ring", &args.server_ring)?;
         let plan = Self {
             protocol,
             client_options,
             resolved: target.as_ref().map_or(Ok(Vec::new()), |target| resolve(target, protocol))?,
             sources: args.source.iter().map(|ip| SocketAddr::new(*ip, 0)).collect(),
             target,
-            engine: choose_engine(&args.engine)?,
-            server_engine: choose_server_engine(&args.server_engine)?,
+            engine,
+            instead_of,
+            ring,
+            server_ring: (target_is_ours && server_engine == "io_uring").then_some(server_ring),
+            server_ring_words: args.server_ring.clone(),
+            server_engine,
             server_threads: whole("--server-threads", args.server_threads, 1, 1024)?,
             server_cpus,
             client_cpus,
@@ -126,6 +146,14 @@ impl Plan {
         (self.protocol.client)(&self.client_options).map_err(Failure::usage)
     }
 
+    /// Whether the embedded server has an engine whose connections are no descriptors.
+    pub fn server_needs_ring(&self) -> bool {
+        match loadgen_server::engine::by_name(&self.server_engine) {
+            Some(engine) => engine.needs_ring,
+            None => ring::check(&ring::Options::default()).is_ok(),
+        }
+    }
+
     /// All connections, active and idle.
     pub fn total_connections(&self) -> u64 {
         self.connections + self.idle
@@ -145,7 +173,9 @@ impl Plan {
             return Vec::new();
         }
         let source = |n: u64| Ipv4Addr::new(127, 0, (n / 250) as u8, (n % 250 + 1) as u8);
-        (0..count.min(60_000)).map(|n| SocketAddr::new(source(n).into(), 0)).collect()
+        // Not the target's own: only from there could a socket be connected to itself.
+        let own = u64::from(remote.ip() == IpAddr::V4(source(0)));
+        (own..own + count.min(60_000)).map(|n| SocketAddr::new(source(n).into(), 0)).collect()
     }
 
     /// The window asked for; `None` where requests are counted.
@@ -179,17 +209,35 @@ fn choose_protocol(args: &RunArgs, target: Option<&Target>) -> Result<&'static P
 }
 
 fn choose_server_engine(name: &str) -> Result<String, Failure> {
+    if name == engine::AUTO {
+        return Ok(name.to_owned());
+    }
     match loadgen_server::engine::by_name(name) {
         Some(engine) => Ok(engine.name.to_owned()),
         None => Err(unknown("server engine", name, loadgen_server::engine::ENGINES.iter().map(|e| e.name))),
     }
 }
 
-fn choose_engine(name: &str) -> Result<&'static engine::Entry, Failure> {
-    ENGINES.iter().find(|e| e.name == name).ok_or_else(|| {
+/// The engine that is called so; for `auto`, the best that works here, and why it is not the one before it.
+fn choose_engine(name: &str, options: &ring::Options) -> Result<(&'static engine::Entry, Option<String>), Failure> {
+    if name == engine::AUTO {
+        return Ok(match ring::check(options) {
+            Ok(()) => (&io_uring::ENTRY, None),
+            Err(refusal) => (&epoll::ENTRY, Some(format!("io_uring ({})", refusal.cause))),
+        });
+    }
+    let Some(entry) = engine::by_name(name) else {
         let known: Vec<String> = ENGINES.iter().map(|e| format!("{} ({})", e.name, e.about)).collect();
-        Failure::usage(format!("engine '{name}' is not known; there are {}", known.join(", ")))
-    })
+        return Err(Failure::usage(format!("engine '{name}' is not known; there are {}, auto", known.join(", "))));
+    };
+    if entry.needs_ring {
+        ring::check(options).map_err(|refusal| Failure::new(Exit::Machine, refusal.cause).help(refusal.remedy))?;
+    }
+    Ok((entry, None))
+}
+
+fn ring_options(flag: &str, words: &str) -> Result<ring::Options, Failure> {
+    ring::Options::parse(words).map_err(|error| Failure::usage(format!("{flag}: {error}")))
 }
 
 /// The output format that is called `name`.

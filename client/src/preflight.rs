@@ -3,16 +3,16 @@
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use loadgen_core::machine;
-use loadgen_core::sys::limits;
+use loadgen_core::sys::{limits, ring};
 use loadgen_core::units::format_size;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 /// Descriptors beside the connections': standard streams, epoll, files of a moment.
 const DESCRIPTORS_BESIDE: u64 = 64;
 
-/// Kernel memory of one end of an idle TCP connection watched by epoll, measured on Linux 6.18 (slab sizes of
-/// the socket, its inode, dentry, file and epoll item).
-const KERNEL_BYTES_AN_END: u64 = 4_150;
+/// Kernel memory of one end of an idle TCP connection, measured on Linux 6.18 (slab sizes of the socket, its inode,
+/// dentry, file and epoll item; with io_uring the armed receive is larger than that item).
+const KERNEL_BYTES_AN_END: u64 = 4_700;
 
 /// User memory of a connection on either side (client 64 bytes, server at most 128), rounded up.
 const USER_BYTES_A_CONNECTION: u64 = 256;
@@ -33,13 +33,19 @@ fn descriptors(plan: &Plan) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::Machine, format!("cannot raise the descriptor limit: {error}")))?;
     let connections = plan.total_connections();
     let need = connections + DESCRIPTORS_BESIDE;
-    if need > limit {
-        let message = format!(
-            "{connections} connections need {need} descriptors, and this process may have {limit} (the hard limit)"
-        );
+    let who = match (plan.engine.needs_ring, plan.target.is_none() && !plan.server_needs_ring()) {
+        (false, _) => Some("this process"),
+        (true, true) => Some("the embedded server"),
+        (true, false) => None,
+    };
+    if let Some(who) = who
+        && need > limit
+    {
+        let message =
+            format!("{connections} connections need {need} descriptors, and {who} may have {limit} (the hard limit)");
         let fit = limit.saturating_sub(DESCRIPTORS_BESIDE);
         let fewer = if fit > 0 { format!(", or use --conns {fit} or fewer") } else { String::new() };
-        let help = format!("raise the limit (`ulimit -Hn {need}` as root, then run again){fewer}");
+        let help = format!("{}raise the limit (`ulimit -Hn {need}` as root, then run again){fewer}", without(plan));
         return Err(Failure::new(Exit::Machine, message).help(help));
     }
     if plan.target.is_none() && plan.server_engine == "select" && connections > SELECT_CONNECTIONS_MAX {
@@ -48,6 +54,15 @@ fn descriptors(plan: &Plan) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Machine, message).help(help));
     }
     Ok(())
+}
+
+/// The way that needs no descriptors, where this machine has it.
+fn without(plan: &Plan) -> &'static str {
+    match (ring::check(&plan.ring).is_ok(), plan.target.is_none()) {
+        (false, _) => "",
+        (true, false) => "use --engine io_uring, whose connections are no descriptors; or ",
+        (true, true) => "use --engine io_uring --server-engine io_uring, whose connections are no descriptors; or ",
+    }
 }
 
 /// An address to connect from must be one of ours, and of the target's family.

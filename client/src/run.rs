@@ -27,6 +27,8 @@ const REFUSED_GRACE_NS: u64 = NS_PER_S / 2;
 
 /// Opening the connections may take this long, and twice as long as `--connect-rate` asks for.
 const RAMP_MAX_NS: u64 = 120 * NS_PER_S;
+/// Or this long for each connection, with very many of them.
+const RAMP_A_CONNECTION_NS: u64 = 400_000;
 
 /// What a run yields.
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl Supervisor {
                 config: config(plan, remote, index, origin),
                 client: plan.client()?,
                 cpu: pick(&plan.client_cpus, index),
+                ring: plan.ring.clone(),
                 control: Arc::clone(&supervisor.control),
                 published: Arc::clone(&published),
             };
@@ -282,7 +285,9 @@ impl Watch {
             origin,
             total: plan.total_connections(),
             timeout_ns: plan.timeout_ns,
-            ramp_max_ns: RAMP_MAX_NS.max(asked_ramp_ns.saturating_mul(2)),
+            ramp_max_ns: RAMP_MAX_NS
+                .max(asked_ramp_ns.saturating_mul(2))
+                .max(plan.total_connections().saturating_mul(RAMP_A_CONNECTION_NS)),
             connect_interval_ns,
             counts_requests: plan.requests().is_some(),
             first_failure: None,

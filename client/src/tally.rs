@@ -94,6 +94,9 @@ impl Tally {
         }
         self.engine.waits += other.engine.waits;
         self.engine.events += other.engine.events;
+        if let Some(ring) = &other.engine.ring {
+            self.engine.ring.get_or_insert_default().merge(ring);
+        }
     }
 
     fn merge_error(&mut self, other: &ErrorExample) {

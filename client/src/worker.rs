@@ -3,7 +3,7 @@
 use crate::engine::Engine;
 use crate::session::{Config, Session};
 use loadgen_core::protocol::Client;
-use loadgen_core::sys::{affinity, clock};
+use loadgen_core::sys::{affinity, clock, ring};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use std::io;
 use std::sync::Arc;
@@ -24,6 +24,8 @@ pub struct Task {
     pub config: Config,
     pub client: Box<dyn Client>,
     pub cpu: Option<usize>,
+    /// Options of engine `io_uring`.
+    pub ring: ring::Options,
     pub control: Arc<Control>,
     pub published: Arc<Published>,
 }
@@ -32,6 +34,11 @@ impl Task {
     /// Connections that the engine must make room for.
     pub fn capacity(&self) -> usize {
         self.config.active + self.config.idle
+    }
+
+    /// As many requests back to back as may be in flight on one connection, so that several leave at once.
+    pub fn wire(&self) -> Vec<u8> {
+        self.client.request().repeat(self.config.depth.max(1))
     }
 }
 
@@ -105,6 +112,7 @@ pub fn run<E: Engine>(mut engine: E, task: Task) -> io::Result<Tally> {
         let wait_ns = session.next_deadline().since(now).min(longest);
         engine.turn(Duration::new(wait_ns / NS_PER_S, (wait_ns % NS_PER_S) as u32), &mut session)?;
     }
+    engine.finish(&mut session)?;
     let mut tally = session.into_tally();
     tally.engine = engine.counters();
     Ok(tally)

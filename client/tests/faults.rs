@@ -4,6 +4,7 @@ mod common;
 
 use common::peer::{ECHO, Peer, Talk};
 use common::{Ended, SHORT, brief, error_kinds, error_rows, errors, eventually, loadgen_at, whole};
+use loadgen_core::result::Report;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -21,11 +22,18 @@ fn all_failed(ended: &Ended, kind: &str, peer: &Peer) {
     let whole = whole(report);
     assert_eq!(error_kinds(report), [kind], "{}", brief(report));
     assert_eq!((whole.ok, whole.sent, errors(report, kind)), (0, 12, 12), "{}", brief(report));
-    assert_eq!((peer.faults(), peer.accepted()), (12, report.connections.opened), "{}", brief(report));
+    assert_eq!(peer.faults(), 12, "{}", brief(report));
+    accepted_what_we_opened(report, peer);
     assert_eq!(report.connections.lost, 12, "{}", brief(report));
     assert_eq!((error_rows(report, kind), report.throughput.replies), (12, 0));
     assert!(report.errors.iter().all(|row| !row.first.is_empty()));
     assert!(ended.took < Duration::from_secs(3) + SLACK, "{:?}", ended.took);
+}
+
+/// The last attempts may have ended in the peer's kernel before the run, and not yet here.
+fn accepted_what_we_opened(report: &Report, peer: &Peer) {
+    let (opened, unfinished) = (report.connections.opened, report.connections.unfinished);
+    assert!((opened..=opened + unfinished).contains(&peer.accepted()), "{}", brief(report));
 }
 
 /// Each connection gets two good replies, and then the fault.
@@ -35,7 +43,8 @@ fn good_then_failed(ended: &Ended, kind: &str, peer: &Peer) {
     assert_eq!(whole(report).in_flight_at_end, 0, "{}", brief(report));
     assert_eq!((errors(report, kind), whole(report).ok), (peer.faults(), peer.good()), "{}", brief(report));
     assert!(peer.faults() > 3, "{}", brief(report));
-    assert!(report.connections.lost == peer.faults() && report.connections.opened == peer.accepted());
+    assert_eq!(report.connections.lost, peer.faults(), "{}", brief(report));
+    accepted_what_we_opened(report, peer);
 }
 
 /// Both, with a fault in place of a reply of echo.
@@ -242,7 +251,8 @@ fn bytes_behind_a_reply_are_unexpected_and_credited_to_nobody() {
         let report = ended.expect(4);
         assert_eq!((whole(report).ok, whole(report).errors.len()), (12, 0), "{}", brief(report));
         assert_eq!((error_rows(report, "unexpected"), report.connections.lost), (12, 12), "{}", brief(report));
-        assert_eq!((peer.faults(), peer.accepted()), (12, 12));
+        assert_eq!(peer.faults(), 12);
+        accepted_what_we_opened(report, peer);
     }
 }
 

@@ -56,12 +56,25 @@ impl Acceptor {
             return Accepted::Empty;
         }
         *counters.accept_errors.entry(name).or_default() += 1;
-        match name {
-            // accept(2): errors of the one connection, or of the network, that are told here.
-            "EINTR" | "ECONNABORTED" | "EPROTO" | "EPERM" | "ENETDOWN" | "ENOPROTOOPT" | "EHOSTDOWN" | "ENONET"
-            | "EHOSTUNREACH" | "EOPNOTSUPP" | "ENETUNREACH" => Accepted::Failed,
-            _ => Accepted::Exhausted(error),
-        }
+        if Self::is_of_one_connection(name) { Accepted::Failed } else { Accepted::Exhausted(error) }
+    }
+
+    /// accept(2): errors of the one connection, or of the network, that are told here.
+    pub(crate) fn is_of_one_connection(name: &str) -> bool {
+        const THEIRS: &[&str] = &[
+            "EINTR",
+            "ECONNABORTED",
+            "EPROTO",
+            "EPERM",
+            "ENETDOWN",
+            "ENOPROTOOPT",
+            "EHOSTDOWN",
+            "ENONET",
+            "EHOSTUNREACH",
+            "EOPNOTSUPP",
+            "ENETUNREACH",
+        ];
+        THEIRS.contains(&name)
     }
 
     /// Closes a burst of waiting connections with the help of the reserve descriptor.

@@ -1,9 +1,10 @@
 //! The command line.
 
-use crate::engine::{self, ENGINES, Engine};
+use crate::engine::{self, Choice, ENGINES};
 use clap::Parser;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use loadgen_core::protocol::{self, PROTOCOLS, Protocol};
+use loadgen_core::sys::ring;
 use loadgen_core::units;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
@@ -18,7 +19,11 @@ pub struct Options {
 
     /// How the kernel is asked which sockets are ready.
     #[arg(long, value_name = "ENGINE", default_value = "epoll", value_parser = engines())]
-    pub engine: &'static Engine,
+    pub engine: Choice,
+
+    /// Options of engine io_uring, e.g. cq=4096,buffers=64x64KiB (docs/io_uring.md).
+    #[arg(long, value_name = "WORDS", default_value = "", value_parser = ring::Options::parse)]
+    pub ring: ring::Options,
 
     /// What is spoken.
     #[arg(long, value_name = "PROTOCOL", default_value = "echo", value_parser = protocols())]
@@ -48,6 +53,10 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 65535, value_parser = clap::value_parser!(i32).range(1..))]
     pub backlog: i32,
 
+    /// Bytes of the kernel's send buffer of a connection (SO_SNDBUF); for trying what short sends do.
+    #[arg(long, value_name = "BYTES", value_parser = size, hide_short_help = true)]
+    pub send_buffer: Option<usize>,
+
     /// End when this process, our parent, does.
     #[arg(long, value_name = "PID", hide = true)]
     pub parent: Option<u32>,
@@ -57,9 +66,14 @@ pub struct Options {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuList(pub Vec<usize>);
 
-fn engines() -> impl TypedValueParser<Value = &'static Engine> {
-    PossibleValuesParser::new(ENGINES.iter().map(|e| PossibleValue::new(e.name).help(e.about)))
-        .try_map(|name| engine::by_name(&name).ok_or("no such engine"))
+fn engines() -> impl TypedValueParser<Value = Choice> {
+    let known = ENGINES.iter().map(|e| PossibleValue::new(e.name).help(e.about));
+    let auto = PossibleValue::new(engine::AUTO).help("io_uring where it works, else epoll");
+    PossibleValuesParser::new(known.chain([auto])).try_map(|name| match engine::by_name(&name) {
+        Some(engine) => Ok(Choice::This(engine)),
+        None if name == engine::AUTO => Ok(Choice::Auto),
+        None => Err("no such engine"),
+    })
 }
 
 fn protocols() -> impl TypedValueParser<Value = &'static Protocol> {
@@ -96,10 +110,11 @@ mod tests {
         Options::command().debug_assert();
         let options = Options::try_parse_from(["loadgen-server"]).unwrap();
         assert_eq!(options.listen, "127.0.0.1:12345".parse().unwrap());
-        assert_eq!((options.engine.name, options.size, options.threads), ("epoll", 64, 1));
+        assert_eq!((options.size, options.threads), (64, 1));
+        assert!(matches!(options.engine, Choice::This(engine) if engine.name == "epoll"));
         for engine in ENGINES {
             let options = Options::try_parse_from(["loadgen-server", "--engine", engine.name]).unwrap();
-            assert_eq!(options.engine.name, engine.name);
+            assert!(matches!(options.engine, Choice::This(chosen) if chosen.name == engine.name));
         }
     }
 

@@ -20,7 +20,7 @@ const STEPS_PER_TURN: usize = 16;
 const BYTES_PER_TURN: u64 = 256 << 10;
 /// Input that is read and thrown away after our stream has ended: closing with unread input would send a reset, and
 /// that can destroy the reply on its way.
-const DISCARDED_AT_CLOSE: u32 = 256 << 10;
+pub(crate) const DISCARDED_AT_CLOSE: u32 = 256 << 10;
 
 /// What the connections of a thread share.
 #[derive(Debug)]
@@ -120,7 +120,7 @@ impl Cause {
         }
     }
 
-    fn of(error: &io::Error) -> Self {
+    pub(crate) fn of(error: &io::Error) -> Self {
         match errno::name(error) {
             "ECONNRESET" | "EPIPE" | "ECONNABORTED" | "ENOTCONN" | "ETIMEDOUT" => Self::Reset,
             _ => Self::Error,

@@ -4,6 +4,7 @@
 //! - [`serve`]: from options to threads and back: listeners, signals, the statistics at the end
 //! - [`engine`]: the `ENGINES` table, and the loop behind it
 //! - `connection`: what one connection does when it may, whatever the engine
+//! - `peer`: the same for io_uring, where the kernel moves the bytes and tells afterwards
 //! - `slab`, `pool`, `acceptor`: connections by token, buffers, and taking connections in
 //! - `stats`: counters
 
@@ -13,6 +14,7 @@ mod acceptor;
 pub mod cli;
 mod connection;
 pub mod engine;
+mod peer;
 mod pool;
 pub mod serve;
 mod slab;

@@ -1,7 +1,7 @@
 //! From options to threads and back: listeners, signals, the statistics at the end.
 
 use crate::cli::Options;
-use crate::engine::Worker;
+use crate::engine::{Engine, Worker};
 use crate::stats::{self, Counters};
 use loadgen_core::protocol::ServerOptions;
 use loadgen_core::result::schema::ServerStats;
@@ -54,9 +54,20 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     if let Some(parent) = options.parent {
         process::die_with_parent(parent).map_err(|e| Failure::new(USAGE, format!("--parent {parent}: {e}")))?;
     }
+    let (engine, instead_of) = options
+        .engine
+        .settle(&options.ring)
+        .map_err(|refusal| Failure::new(MACHINE, format!("{}\n  help: {}", refusal.cause, refusal.remedy)))?;
+    if let Some(why) = &instead_of {
+        tell(format_args!("engine {} instead of {why}", engine.name));
+    }
     limits::raise_descriptors().map_err(|e| Failure::machine("cannot raise the descriptor limit", &e))?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| Failure::machine("cannot watch for signals", &e))?;
     let (address, listeners) = listen(options)?;
+    if let Some(bytes) = options.send_buffer {
+        let bound = listeners.iter().try_for_each(|listener| socket::bound_send_buffer(listener.as_fd(), bytes));
+        bound.map_err(|e| Failure::machine("cannot bound the send buffer", &e))?;
+    }
     warn_of_exposure(address);
 
     let received = Arc::new(AtomicUsize::new(0));
@@ -64,7 +75,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     let workers = listeners
         .into_iter()
         .enumerate()
-        .map(|(index, listener)| start(options, index, listener, &received, ready.clone()))
+        .map(|(index, listener)| start(options, engine, index, listener, &received, ready.clone()))
         .collect::<Result<Vec<_>, _>>()?;
     drop(ready);
 
@@ -76,7 +87,8 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
         received.store(LEAVE, Ordering::Relaxed);
     }
     let watch = thread::spawn(move || signals.forever().for_each(|_| _ = received.fetch_add(1, Ordering::Relaxed)));
-    let stats = join(options, workers)?;
+    let mut stats = join(options, engine, workers)?;
+    stats.instead_of = instead_of;
     handle.close();
     let _ = watch.join();
     options.stats.as_deref().map_or(Ok(()), |path| write_stats(&stats, path))
@@ -117,6 +129,7 @@ type Handle = JoinHandle<io::Result<Counters>>;
 
 fn start(
     options: &Options,
+    engine: &'static Engine,
     index: usize,
     listener: OwnedFd,
     signals: &Arc<AtomicUsize>,
@@ -132,8 +145,9 @@ fn start(
         drain: options.drain,
         signals: Arc::clone(signals),
         ready,
+        ring: options.ring.clone(),
     };
-    let run = options.engine.run;
+    let run = engine.run;
     let body = move || {
         if let Some(cpu) = cpu {
             let explain = |e: io::Error| io::Error::new(e.kind(), format!("cannot pin a thread to CPU {cpu}: {e}"));
@@ -141,7 +155,7 @@ fn start(
         }
         run(worker)
     };
-    let thread = thread::Builder::new().name(format!("{}-{index}", options.engine.name));
+    let thread = thread::Builder::new().name(format!("{}-{index}", engine.name));
     thread.spawn(body).map_err(|e| Failure::machine("cannot start a thread", &e))
 }
 
@@ -152,18 +166,18 @@ fn announce(address: SocketAddr) {
     let _ = writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush());
 }
 
-fn join(options: &Options, workers: Vec<Handle>) -> Result<ServerStats, Failure> {
+fn join(options: &Options, engine: &Engine, workers: Vec<Handle>) -> Result<ServerStats, Failure> {
     let mut total = ServerStats {
         schema: "loadgen.server/1".into(),
-        engine: options.engine.name.into(),
+        engine: engine.name.into(),
         protocol: options.protocol.name.into(),
         threads: options.threads,
         ..ServerStats::default()
     };
     for worker in workers {
         let outcome = worker.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
-        let counters = outcome.map_err(|e| Failure::machine(options.engine.name, &e))?;
-        counters.add_to(&mut total, options.engine.wait_call);
+        let counters = outcome.map_err(|e| Failure::machine(engine.name, &e))?;
+        counters.add_to(&mut total, engine.wait_call);
     }
     stats::add_process(&mut total);
     Ok(total)

@@ -1,7 +1,7 @@
 //! Counters: plain numbers of one thread, added up when the threads have ended.
 
 use crate::connection::Cause;
-use loadgen_core::result::schema::ServerStats;
+use loadgen_core::result::schema::{RingStats, ServerStats};
 use loadgen_core::sys::clock;
 use loadgen_core::sys::poller::PollerCalls;
 use std::collections::BTreeMap;
@@ -27,6 +27,7 @@ pub(crate) struct Counters {
     events_per_wait: [u64; CLASSES],
     pub(crate) poller: PollerCalls,
     pub(crate) calls: Calls,
+    pub(crate) ring: Option<RingStats>,
 }
 
 /// System calls by kind, counted where they are made; the poller counts its own.
@@ -37,6 +38,8 @@ pub(crate) struct Calls {
     pub(crate) send: u64,
     pub(crate) shutdown: u64,
     pub(crate) close: u64,
+    /// Waits on several rings.
+    pub(crate) ppoll: u64,
 }
 
 impl Counters {
@@ -69,6 +72,7 @@ impl Counters {
                 ("send", calls.send),
                 ("shutdown", calls.shutdown),
                 ("close", calls.close),
+                ("ppoll", calls.ppoll),
                 (wait_call, self.poller.wait),
                 ("epoll_ctl", self.poller.control),
             ],
@@ -76,7 +80,10 @@ impl Counters {
         total.short_sends += self.short_sends;
         total.empty_receives += self.empty_receives;
         total.stale_events += self.stale_events;
-        total.waits += self.poller.wait;
+        if let Some(ring) = &self.ring {
+            total.ring.get_or_insert_default().merge(ring);
+        }
+        total.waits += self.events_per_wait.iter().sum::<u64>();
         total.events += self.events;
         total.events_per_wait.resize(CLASSES, 0);
         for (sum, count) in total.events_per_wait.iter_mut().zip(self.events_per_wait) {

@@ -253,4 +253,10 @@ impl Output {
     pub fn clear(&mut self) {
         self.bytes.clear();
     }
+
+    /// Takes the bytes out, and goes on with another buffer, which is emptied.
+    pub fn take(&mut self, mut other: Vec<u8>) -> Vec<u8> {
+        other.clear();
+        std::mem::replace(&mut self.bytes, other)
+    }
 }

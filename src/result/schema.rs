@@ -95,6 +95,11 @@ pub struct Scenario {
     pub duration_ns: Option<u64>,
     /// Stop after this many requests; null: after `duration_ns`.
     pub requests: Option<u64>,
+    /// Options of engine `io_uring` that differ from the defaults, of the client and of the embedded server.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub engine_options: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_engine_options: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -298,6 +303,48 @@ pub struct EngineStats {
     pub syscalls_per_1000_requests: Option<u64>,
     pub events: u64,
     pub waits: u64,
+    /// Engine `io_uring` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<RingStats>,
+}
+
+/// What the io_uring rings of a program did, all together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RingStats {
+    pub rings: u64,
+    /// Calls of io_uring_enter(2).
+    pub enters: u64,
+    pub completions: u64,
+    /// Times that a completion queue had overflowed: the run is no measure of io_uring then.
+    pub overflows: u64,
+    /// Receives that found no buffer.
+    pub buffer_shortages: u64,
+    /// Receives that had ended by themselves and were armed again.
+    pub rearms: u64,
+    pub short_sends: u64,
+    /// Completions for connections that were gone.
+    pub stale: u64,
+    pub cancels: u64,
+    /// Flags that the kernel granted, and options that differ from the defaults.
+    pub setup: Vec<String>,
+}
+
+impl RingStats {
+    /// Adds those of another thread.
+    pub fn merge(&mut self, other: &Self) {
+        self.rings += other.rings;
+        self.enters += other.enters;
+        self.completions += other.completions;
+        self.overflows += other.overflows;
+        self.buffer_shortages += other.buffer_shortages;
+        self.rearms += other.rearms;
+        self.short_sends += other.short_sends;
+        self.stale += other.stale;
+        self.cancels += other.cancels;
+        if self.setup.is_empty() {
+            self.setup.clone_from(&other.setup);
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -374,6 +421,12 @@ pub struct ServerStats {
     pub cpu_user_ns: u64,
     pub cpu_system_ns: u64,
     pub memory_peak_bytes: u64,
+    /// Why this engine and not the one asked for (`--engine auto`); null: as asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
+    /// Engine `io_uring` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<RingStats>,
 }
 
 /// The JSON Schema of [`Report`], as committed in `schema/loadgen.result-1.json`.

@@ -15,6 +15,7 @@ pub fn name(error: &io::Error) -> &'static str {
         Some(libc::EADDRNOTAVAIL) => "EADDRNOTAVAIL",
         Some(libc::EAGAIN) => "EAGAIN",
         Some(libc::EBADF) => "EBADF",
+        Some(libc::ECANCELED) => "ECANCELED",
         Some(libc::ECONNABORTED) => "ECONNABORTED",
         Some(libc::ECONNREFUSED) => "ECONNREFUSED",
         Some(libc::ECONNRESET) => "ECONNRESET",

@@ -89,6 +89,12 @@ pub fn end_stream(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Bounds the kernel's send buffer (SO_SNDBUF; it takes twice as much, for its own bookkeeping, and at least some KiB).
+/// Sockets accepted from a listener inherit it.
+pub fn bound_send_buffer(socket: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_SNDBUF, bytes.try_into().unwrap_or(i32::MAX))
+}
+
 /// Makes the coming close a reset (RST) in place of an orderly end: no TIME_WAIT stays behind.
 pub fn reset_on_close(socket: BorrowedFd<'_>) -> io::Result<()> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };

@@ -1,6 +1,6 @@
 //! The reference engine: edge-triggered epoll, one registration a connection, one receive and one send a request.
 
-use super::{Counters, Engine, Handler, Io};
+use super::{Counters, Engine, Entry, Handler, Io};
 use crate::worker::{self, Tally, Task};
 use loadgen_core::sys::poller::epoll::EpollEdge;
 use loadgen_core::sys::poller::{Event, Interest, Poller};
@@ -8,6 +8,7 @@ use loadgen_core::sys::socket;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -18,9 +19,12 @@ const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 /// Receives for one connection in one turn; more wait for the next, so that a flood on one does not starve the others.
 const RECEIVES_A_TURN: usize = 16;
 
+pub static ENTRY: Entry =
+    Entry { name: "epoll", about: "edge-triggered epoll(7), the default", run, needs_ring: false };
+
 /// Runs a worker's task on this engine.
 pub fn run(task: Task) -> io::Result<Tally> {
-    let engine = Epoll::new(task.capacity())?;
+    let engine = Epoll::new(task.capacity(), task.wire())?;
     worker::run(engine, task)
 }
 
@@ -36,6 +40,7 @@ struct Epoll {
 #[derive(Debug)]
 struct EpollIo {
     poller: EpollEdge,
+    wire: Vec<u8>,
     /// By slot: 4 bytes each.
     sockets: Vec<Option<OwnedFd>>,
     /// By slot: how many sockets it has had, so that an event of an earlier one is known. The top bit: connecting.
@@ -59,9 +64,10 @@ struct Calls {
 }
 
 impl Epoll {
-    fn new(capacity: usize) -> io::Result<Self> {
+    fn new(capacity: usize, wire: Vec<u8>) -> io::Result<Self> {
         let io = EpollIo {
             poller: EpollEdge::new()?,
+            wire,
             sockets: (0..capacity).map(|_| None).collect(),
             generations: vec![0; capacity],
             remote: None,
@@ -159,7 +165,7 @@ impl Engine for Epoll {
             ("epoll_wait", poller.wait),
             ("epoll_ctl", poller.control),
         ]);
-        Counters { syscalls, waits: poller.wait, events: calls.events }
+        Counters { syscalls, waits: poller.wait, events: calls.events, ring: None }
     }
 }
 
@@ -194,11 +200,11 @@ impl Io for EpollIo {
         Ok(())
     }
 
-    fn send(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize> {
+    fn send(&mut self, slot: u32, wire: Range<usize>) -> io::Result<usize> {
         let Some(socket) = &self.sockets[slot as usize] else { return Ok(0) };
         loop {
             self.calls.send += 1;
-            match socket::send(socket.as_fd(), bytes) {
+            match socket::send(socket.as_fd(), &self.wire[wire.clone()]) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => return result,

@@ -5,16 +5,21 @@
 //! [`Io`].
 
 pub mod epoll;
+pub mod io_uring;
 
 use crate::worker::{Tally, Task};
+use loadgen_core::result::RingStats;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 /// The table of `--engine`.
-pub static ENGINES: &[Entry] =
-    &[Entry { name: "epoll", about: "edge-triggered epoll(7), the default", run: epoll::run }];
+pub static ENGINES: &[&Entry] = &[&epoll::ENTRY, &io_uring::ENTRY];
+
+/// The word of `--engine` for: io_uring where it works, else epoll.
+pub const AUTO: &str = "auto";
 
 /// One line of the table.
 #[derive(Debug)]
@@ -23,6 +28,13 @@ pub struct Entry {
     pub about: &'static str,
     /// Runs one worker thread's task on this engine, to its end.
     pub run: fn(Task) -> io::Result<Tally>,
+    /// It works only where the kernel offers io_uring, and its connections are no descriptors.
+    pub needs_ring: bool,
+}
+
+/// The engine that is called `name`.
+pub fn by_name(name: &str) -> Option<&'static Entry> {
+    ENGINES.iter().copied().find(|entry| entry.name == name)
 }
 
 /// An engine: it waits, and tells a handler what happened.
@@ -35,6 +47,11 @@ pub trait Engine {
     /// Waits until something happened or `timeout` has passed, and tells `handler` all of it.
     fn turn(&mut self, timeout: Duration, handler: &mut impl Handler<Self::Io>) -> io::Result<()>;
 
+    /// All connections have been closed: tells what there is still to be told of them.
+    fn finish(&mut self, _handler: &mut impl Handler<Self::Io>) -> io::Result<()> {
+        Ok(())
+    }
+
     fn counters(&self) -> Counters;
 }
 
@@ -43,9 +60,10 @@ pub trait Io {
     /// Starts a connection; [`Handler::connected`] tells its outcome unless this fails at once.
     fn connect(&mut self, slot: u32, remote: &SocketAddr, source: Option<&SocketAddr>) -> io::Result<()>;
 
-    /// Hands bytes to the kernel and says how many it took. After less than all, [`Handler::writable`] says when to go
-    /// on.
-    fn send(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize>;
+    /// Hands over bytes of the requests that all connections share ([`Task::wire`]), and says how many were taken:
+    /// by the kernel, or by the engine, which answers for the rest. After less than all, [`Handler::writable`] says
+    /// when to go on.
+    fn send(&mut self, slot: u32, wire: Range<usize>) -> io::Result<usize>;
 
     /// Ends our stream; the peer's goes on until [`Handler::ended`].
     fn end_stream(&mut self, slot: u32);
@@ -68,6 +86,10 @@ pub trait Handler<I: Io> {
     /// The kernel has room for more of ours.
     fn writable(&mut self, io: &mut I, slot: u32);
 
+    /// So many bytes that were said to be taken were not, because their connection is no more; negative: were after
+    /// all.
+    fn not_taken(&mut self, bytes: i64);
+
     /// The peer ended its stream, or the connection broke. Everything that had arrived before was told before.
     fn ended(&mut self, io: &mut I, slot: u32, cause: Option<io::Error>);
 }
@@ -78,4 +100,5 @@ pub struct Counters {
     pub syscalls: BTreeMap<&'static str, u64>,
     pub waits: u64,
     pub events: u64,
+    pub ring: Option<RingStats>,
 }

@@ -123,8 +123,6 @@ pub struct Session {
     config: Config,
     client: Box<dyn Client>,
     shape: Shape,
-    /// `depth` requests back to back, so that several leave with one system call.
-    wire: Vec<u8>,
     request_len: usize,
     conns: Vec<Conn>,
     /// A ring of `depth` stamps for each connection.
@@ -157,7 +155,6 @@ impl Session {
         let capacity = config.active + config.idle;
         let (shape, depth) = (config.shape, config.depth.max(1));
         let request_len = client.request().len();
-        let wire = client.request().repeat(depth);
         let (budget, owed, flags) = match config.stop_rule {
             StopRule::After(_) => (u64::MAX, 0, 0),
             StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _) => {
@@ -166,7 +163,6 @@ impl Session {
         };
         let mut session = Self {
             shape,
-            wire,
             request_len,
             conns: vec![Conn { flags, ..Conn::default() }; capacity],
             stamps: vec![Stamp::default(); capacity * depth],
@@ -329,9 +325,14 @@ impl<I: Io> Handler<I> for Session {
         let conn = &self.conns[slot as usize];
         if self.shape == Shape::Upload && conn.state == State::Open {
             self.upload(io, slot);
-        } else if conn.unsent > 0 {
+        } else if self.shape == Shape::Exchange && conn.unsent > 0 {
             self.flush(io, slot);
         }
+    }
+
+    fn not_taken(&mut self, bytes: i64) {
+        let sent = &mut self.tally.bytes.sent;
+        *sent = sent.saturating_add_signed(-bytes);
     }
 
     fn ended(&mut self, io: &mut I, slot: u32, cause: Option<io::Error>) {

@@ -88,7 +88,7 @@ impl Session {
         let requests = unsent.div_ceil(self.request_len);
         let end = requests * self.request_len;
         let now = clock::now();
-        let Ok(taken) = io.send(slot, &self.wire[end - unsent..end]) else { return };
+        let Ok(taken) = io.send(slot, end - unsent..end) else { return };
         self.tally.bytes.sent += taken as u64;
         let conn = &mut self.conns[slot as usize];
         conn.unsent -= taken as u32;
@@ -422,7 +422,7 @@ impl Session {
                 conn.unsent = self.request_len as u32;
             }
             let start = self.request_len - conn.unsent as usize;
-            let Ok(taken) = io.send(slot, &self.wire[start..self.request_len]) else { return };
+            let Ok(taken) = io.send(slot, start..self.request_len) else { return };
             conn.unsent -= taken as u32;
             self.tally.bytes.sent += taken as u64;
             if conn.unsent > 0 {

@@ -3,13 +3,14 @@
 #![allow(dead_code)] // each test file uses its own part
 
 use loadgen_core::result::{Histogram, Ledger, Report, ServerStats};
-use loadgen_core::sys::process;
+use loadgen_core::sys::{process, ring};
 use loadgen_server::engine::ENGINES;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -22,6 +23,23 @@ pub(crate) const LOADGEN: &str = env!("CARGO_BIN_EXE_loadgen");
 
 /// A window and a warm-up as short as they can be.
 pub(crate) const SHORT: [&str; 4] = ["--duration", "300ms", "--warmup", "100ms"];
+
+/// The client's engine: the suites run once with each (see `with_io_uring.rs`).
+pub(crate) fn engine() -> &'static str {
+    static ENGINE: LazyLock<&str> = LazyLock::new(|| {
+        if env!("CARGO_CRATE_NAME") != "with_io_uring" {
+            return "epoll";
+        }
+        match ring::check(&ring::Options::default()) {
+            Ok(()) => "io_uring",
+            Err(refusal) => {
+                eprintln!("skipped: engine io_uring: {refusal}");
+                "epoll"
+            }
+        }
+    });
+    *ENGINE
+}
 
 /// A `loadgen` at work, in a folder of its own; killed when dropped.
 pub(crate) struct Running {
@@ -62,7 +80,8 @@ impl Running {
     pub(crate) fn start(args: &[&str]) -> Self {
         let folder = scratch();
         let mut command = Command::new(LOADGEN);
-        command.args(args).arg("--output").arg(folder.path().join("report.json"));
+        // First, so that a test that names one has it.
+        command.args(["run", "--engine", engine()]).args(args).arg("--output").arg(folder.path().join("report.json"));
         Self::launch(command, folder)
     }
 

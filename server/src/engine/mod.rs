@@ -1,10 +1,12 @@
 //! The engines: ways of learning which connections can go on.
 
+mod io_uring;
 mod readiness;
 
 use crate::stats::Counters;
 use loadgen_core::protocol::{Server, Shape};
 use loadgen_core::sys::poller::{epoll, poll, select};
+use loadgen_core::sys::ring::{self, Options, Refusal};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -19,24 +21,35 @@ pub static ENGINES: &[Engine] = &[
         about: "epoll(7), level-triggered: the reference",
         wait_call: "epoll_wait",
         run: readiness::run::<epoll::Epoll>,
+        needs_ring: false,
     },
     Engine {
         name: "epoll-et",
         about: "epoll(7), edge-triggered: one registration a connection",
         wait_call: "epoll_wait",
         run: readiness::run::<epoll::EpollEdge>,
+        needs_ring: false,
     },
     Engine {
         name: "poll",
         about: "poll(2): an array that is scanned on each call",
         wait_call: "poll",
         run: readiness::run::<poll::Poll>,
+        needs_ring: false,
     },
     Engine {
         name: "select",
         about: "select(2): bit sets that end at 1024 descriptors",
         wait_call: "select",
         run: readiness::run::<select::Select>,
+        needs_ring: false,
+    },
+    Engine {
+        name: "io_uring",
+        about: "io_uring(7): completions; connections beyond the descriptor limit",
+        wait_call: "io_uring_enter",
+        run: io_uring::run,
+        needs_ring: true,
     },
 ];
 
@@ -51,6 +64,33 @@ pub struct Engine {
     pub(crate) wait_call: &'static str,
     /// Serves until told to stop, on the calling thread.
     pub(crate) run: fn(Worker) -> io::Result<Counters>,
+    /// It works only where the kernel offers io_uring, and its connections are no descriptors.
+    pub needs_ring: bool,
+}
+
+/// The word of `--engine` for: io_uring where it works, else epoll.
+pub const AUTO: &str = "auto";
+
+/// What was asked for with `--engine`.
+#[derive(Clone, Copy, Debug)]
+pub enum Choice {
+    Auto,
+    This(&'static Engine),
+}
+
+impl Choice {
+    /// The engine to run, and for `auto` why it is not the best one; or why the one that was asked for cannot run.
+    pub(crate) fn settle(self, options: &Options) -> Result<(&'static Engine, Option<String>), Refusal> {
+        match self {
+            Self::This(engine) if engine.needs_ring => ring::check(options).map(|()| (engine, None)),
+            Self::This(engine) => Ok((engine, None)),
+            Self::Auto => Ok(match (ring::check(options), by_name("io_uring")) {
+                (Ok(()), Some(best)) => (best, None),
+                (Err(refusal), _) => (&ENGINES[0], Some(format!("io_uring ({})", refusal.cause))),
+                (Ok(()), None) => (&ENGINES[0], None),
+            }),
+        }
+    }
 }
 
 /// The engine that is called `name`.
@@ -70,6 +110,8 @@ pub(crate) struct Worker {
     pub(crate) signals: Arc<AtomicUsize>,
     /// Told once, when the first connection can be accepted.
     pub(crate) ready: Sender<()>,
+    /// Options of engine `io_uring`.
+    pub(crate) ring: Options,
 }
 
 /// The token of the listener, which no connection has.

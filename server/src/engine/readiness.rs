@@ -25,7 +25,7 @@ const LINGER_NS: u64 = 2 * NS_PER_S;
 
 /// Serves until told to stop and every connection has ended.
 pub(super) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> {
-    let Worker { listener, protocol, shape, drain, signals, ready } = worker;
+    let Worker { listener, protocol, shape, drain, signals, ready, .. } = worker;
     let mut poller = P::new()?;
     let acceptor = Acceptor::new(listener);
     poller.add(acceptor.fd(), LISTENER, Interest::READ)?;

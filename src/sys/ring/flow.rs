@@ -4,14 +4,14 @@
 //!
 //! - A multishot request is over when a completion says that no more follow, whatever its result; it is armed anew only
 //!   then.
-//! - After `ENOBUFS` it is armed anew when buffers have been given back, not before: it would fail again at once.
+//! - It is armed anew not at once but with the next [`Flows::feed`]: what it brought may be a reason to pause, and after
+//!   `ENOBUFS` it would fail again until buffers have been given back.
 //! - One send is in flight on a socket, so that bytes keep their order; what it does not take is sent by the next.
 //! - A cancellation is only a wish. The completion of the request that was to be cancelled is the truth.
 //! - A completion for a socket that is gone must not touch the one that has its slot now.
 
 use super::buffers::Filled;
 use super::token::{Op, Token};
-use std::collections::VecDeque;
 
 /// What is asked of the kernel. Everything is only noted here, and leaves with the next wait.
 pub trait Driver {
@@ -57,9 +57,11 @@ pub enum Event {
         slot: u32,
         error: i32,
     },
+    /// `look`: by a look, and not by a receive that goes on.
     Received {
         slot: u32,
         filled: Filled,
+        look: bool,
     },
     /// The peer ended its stream (0), or the connection broke.
     Ended {
@@ -116,8 +118,8 @@ mod flag {
     pub(super) const RECEIVING: u16 = 4;
     /// Whatever arrives is welcome.
     pub(super) const WANTED: u16 = 8;
-    /// Waits for buffers.
-    pub(super) const STARVED: u16 = 16;
+    /// A receive is over, and the next [`Flows::feed`] goes on with it.
+    pub(super) const OVER: u16 = 16;
     /// The armed receive has been told to end.
     pub(super) const CANCELLED: u16 = 32;
     /// A look is wanted once nothing is under way; a look is under way.
@@ -157,7 +159,8 @@ impl Flow {
 #[derive(Debug, Default)]
 pub struct Flows {
     flows: Vec<Flow>,
-    starved: VecDeque<(u32, u16)>,
+    /// Slot and generation of those with the flag OVER.
+    over: Vec<(u32, u16)>,
     open: u32,
     pub counters: FlowCounters,
 }
@@ -213,20 +216,25 @@ impl Flows {
         self.go_on(driver, slot);
     }
 
-    /// Asks for what is wanted, unless something is under way or buffers are waited for: first a look, then receives.
-    fn go_on(&mut self, driver: &mut impl Driver, slot: u32) {
+    /// Asks for what is wanted, unless something is under way or waits to be fed: first a look, then receives. Says
+    /// whether a receive has been armed.
+    fn go_on(&mut self, driver: &mut impl Driver, slot: u32) -> bool {
         let flow = &mut self.flows[slot as usize];
-        if flow.is(flag::RECEIVING | flag::LOOKING | flag::STARVED) {
-            return;
+        if flow.is(flag::RECEIVING | flag::LOOKING | flag::OVER) {
+            return false;
         }
         if flow.is(flag::LOOK) {
             flow.set(flag::LOOK, false);
             flow.set(flag::LOOKING, true);
             driver.look(self.token(Op::Look, slot));
-        } else if flow.is(flag::WANTED) && !flow.is(flag::ENDED) {
+            return false;
+        }
+        let arm = flow.is(flag::WANTED) && !flow.is(flag::ENDED);
+        if arm {
             flow.set(flag::RECEIVING, true);
             driver.receive(self.token(Op::Receive, slot));
         }
+        arm
     }
 
     /// Receives no more for now. What the kernel has taken from the socket already will still be told.
@@ -303,23 +311,19 @@ impl Flows {
         unsent
     }
 
-    /// Sockets that wait for buffers go on. To be called when buffers have been given back.
+    /// Receives that are over are armed anew where they are still wanted. To be called when buffers have been given
+    /// back, before the next wait.
     pub fn feed(&mut self, driver: &mut impl Driver) {
-        for _ in 0..self.starved.len() {
-            let Some((slot, generation)) = self.starved.pop_front() else { return };
+        let mut over = std::mem::take(&mut self.over);
+        for (slot, generation) in over.drain(..) {
             let flow = &mut self.flows[slot as usize];
-            if flow.generation != generation || !flow.is(flag::STARVED) {
+            if flow.generation != generation || !flow.is(flag::OVER) {
                 continue;
             }
-            flow.set(flag::STARVED, false);
-            self.counters.rearms += u64::from(flow.is(flag::WANTED) && !flow.is(flag::LOOK));
-            self.go_on(driver, slot);
+            flow.set(flag::OVER, false);
+            self.counters.rearms += u64::from(self.go_on(driver, slot));
         }
-    }
-
-    /// Sockets that wait for buffers.
-    pub fn is_anybody_starved(&self) -> bool {
-        !self.starved.is_empty()
+        self.over = over;
     }
 
     /// What a completion means. Unless it is `AcceptEnded`, an accept goes on.
@@ -347,9 +351,9 @@ impl Flows {
             return Event::Stale { filled, taken };
         }
         match op {
-            Op::Receive => self.received(driver, slot, result, more, filled),
+            Op::Receive => self.received(slot, result, more, filled),
             Op::Send => self.sent(driver, slot, result),
-            Op::Look => self.looked(driver, slot, result, filled),
+            Op::Look => self.looked(slot, result, filled),
             Op::Connect => {
                 self.flows[slot as usize].set(flag::CONNECTING, false);
                 Event::Connected { slot, error: errno(result) }
@@ -360,19 +364,12 @@ impl Flows {
     }
 
     #[inline]
-    fn received(
-        &mut self,
-        driver: &mut impl Driver,
-        slot: u32,
-        result: i32,
-        more: bool,
-        filled: Option<Filled>,
-    ) -> Event {
+    fn received(&mut self, slot: u32, result: i32, more: bool, filled: Option<Filled>) -> Event {
         if !more {
-            self.receive_ended(driver, slot, result);
+            self.receive_ended(slot, result);
         }
         match (result, filled) {
-            (1.., Some(filled)) => Event::Received { slot, filled },
+            (1.., Some(filled)) => Event::Received { slot, filled, look: false },
             (1.., None) => Event::Nothing,
             (0, _) => Event::Ended { slot, error: 0 },
             _ if matches!(-result, ENOBUFS | ECANCELED | EAGAIN | EINTR) => Event::Nothing,
@@ -380,49 +377,42 @@ impl Flows {
         }
     }
 
-    /// A multishot receive is over; where that was not the end of the stream, it is armed anew.
-    fn receive_ended(&mut self, driver: &mut impl Driver, slot: u32, result: i32) {
+    /// A multishot receive is over; where that was not the end of the stream, it may go on.
+    fn receive_ended(&mut self, slot: u32, result: i32) {
         let flow = &mut self.flows[slot as usize];
-        let (generation, cancelled) = (flow.generation, flow.is(flag::CANCELLED));
         flow.set(flag::RECEIVING | flag::CANCELLED, false);
         let transient = result > 0 || matches!(-result, ENOBUFS | ECANCELED | EAGAIN | EINTR);
-        if !transient {
-            flow.set(flag::ENDED, true);
-            flow.set(flag::LOOK, false);
-        } else if result == -ENOBUFS {
-            self.counters.buffer_shortages += 1;
-            flow.set(flag::STARVED, true);
-            self.starved.push_back((slot, generation));
+        if transient {
+            flow.set(flag::OVER, true);
+            self.over.push((slot, flow.generation));
         } else {
-            self.counters.rearms += u64::from(flow.is(flag::WANTED) && !cancelled && !flow.is(flag::LOOK));
-            self.go_on(driver, slot);
+            flow.set(flag::ENDED, true);
+            flow.set(flag::LOOK, false); // that is its answer too
         }
+        self.counters.buffer_shortages += u64::from(result == -ENOBUFS);
     }
 
     /// A look is over. One that was asked for meanwhile follows it, unless there is an answer that another call
     /// follows anyway; then come receives, if they are wanted again.
-    fn looked(&mut self, driver: &mut impl Driver, slot: u32, result: i32, filled: Option<Filled>) -> Event {
+    fn looked(&mut self, slot: u32, result: i32, filled: Option<Filled>) -> Event {
         let flow = &mut self.flows[slot as usize];
-        let again = result == -EAGAIN && flow.is(flag::LOOK);
+        let again = result == -ENOBUFS || result == -EAGAIN && flow.is(flag::LOOK);
         flow.set(flag::LOOKING, false);
         flow.set(flag::LOOK, again);
-        let event = match (result, filled) {
-            (1.., Some(filled)) => Event::Received { slot, filled },
+        if again || flow.is(flag::WANTED) {
+            flow.set(flag::OVER, true);
+            self.over.push((slot, flow.generation));
+        }
+        self.counters.buffer_shortages += u64::from(result == -ENOBUFS);
+        match (result, filled) {
+            (1.., Some(filled)) => Event::Received { slot, filled, look: true },
             _ if again => Event::Nothing,
-            _ if result == -ENOBUFS => {
-                self.counters.buffer_shortages += 1;
-                flow.set(flag::STARVED | flag::LOOK, true);
-                self.starved.push_back((slot, flow.generation));
-                Event::Nothing
-            }
             _ if result == -EAGAIN => Event::Empty { slot },
             _ => {
                 flow.set(flag::ENDED, true);
                 Event::Ended { slot, error: errno(result) }
             }
-        };
-        self.go_on(driver, slot);
-        event
+        }
     }
 
     #[inline]

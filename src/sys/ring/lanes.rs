@@ -10,8 +10,9 @@
 use super::buffers::Buffers;
 use super::flow::{Completion, Flows};
 use super::options::Options;
-use super::queues::{Ring, Wait};
+use super::queues::{Ring, RingCounters, Wait};
 use super::refusal::Refusal;
+use crate::result::RingStats;
 use crate::sys::bell::Bell;
 use std::io;
 use std::time::Duration;
@@ -67,6 +68,45 @@ impl Lanes {
 
     pub fn iter(&self) -> impl Iterator<Item = &Lane> {
         self.lanes.iter()
+    }
+
+    /// What they did, all together.
+    pub fn stats(&self) -> RingStats {
+        let mut total = RingStats::default();
+        for Lane { ring, flows } in &self.lanes {
+            total.merge(&RingStats {
+                rings: 1,
+                enters: ring.counters.enters,
+                completions: ring.counters.completions,
+                overflows: ring.counters.overflows,
+                buffer_shortages: flows.counters.buffer_shortages,
+                rearms: flows.counters.rearms,
+                short_sends: flows.counters.short_sends,
+                stale: flows.counters.stale,
+                cancels: flows.counters.cancels,
+                setup: ring.setup().to_vec(),
+            });
+        }
+        total
+    }
+
+    /// System calls by name, of all of them.
+    pub fn calls(&self) -> [(&'static str, u64); 5] {
+        let sum = |of: fn(&RingCounters) -> u64| self.lanes.iter().map(|lane| of(&lane.ring.counters)).sum();
+        let shutdowns = sum(|c| c.shutdowns);
+        [
+            ("io_uring_enter", sum(|c| c.enters)),
+            ("shutdown", shutdowns),
+            // The descriptor that a shutdown needs is closed again.
+            ("close", sum(|c| c.closes)),
+            ("send", sum(|c| c.inline_sends)),
+            ("ppoll", self.bell.as_ref().map_or(0, Bell::waits)),
+        ]
+    }
+
+    /// Requests whose last completion has not been seen.
+    pub fn in_flight(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.ring.in_flight()).sum()
     }
 
     /// Submits what was asked for, waits until there are completions or the time is over, and takes them all.

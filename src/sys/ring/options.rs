@@ -13,6 +13,9 @@ pub struct Options {
     /// Buffers to receive into, a power of two, and their size.
     pub buffers: u16,
     pub buffer_bytes: u32,
+    /// Bytes after which a multishot receive ends by itself, where the kernel can count them (Linux 6.17); 0: none.
+    /// Not a word of the command line: it is what bounds the memory of a server's connection.
+    pub receive_limit: u32,
     /// Sends by send(2) at once, and through the ring only what that does not take. Needs ordinary descriptors, so
     /// that connections are bounded by `ulimit -n` again.
     pub inline_send: bool,
@@ -35,6 +38,7 @@ impl Default for Options {
             completions: None,
             buffers: 64,
             buffer_bytes: 64 << 10,
+            receive_limit: 0,
             inline_send: false,
             bundles: false,
             incremental: false,

@@ -35,6 +35,7 @@ pub struct RingCounters {
     pub overflows: u64,
     /// Other system calls, made for what a direct descriptor cannot have done to it.
     pub shutdowns: u64,
+    pub closes: u64,
     pub inline_sends: u64,
 }
 
@@ -297,10 +298,11 @@ impl Ring {
     }
 
     /// The descriptor that an install completed with; it is closed when dropped.
-    fn installed(result: i32) -> io::Result<OwnedFd> {
+    fn installed(&mut self, result: i32) -> io::Result<OwnedFd> {
         if result < 0 {
             return Err(io::Error::from_raw_os_error(-result));
         }
+        self.counters.closes += 1;
         // SAFETY: the kernel made this descriptor for us just now, and nobody else has it.
         Ok(unsafe { OwnedFd::from_raw_fd(result) })
     }
@@ -308,7 +310,7 @@ impl Ring {
     /// A connection that might be one with itself has been made an ordinary descriptor: is it?
     fn verified(&mut self, completion: Completion) -> Completion {
         let Completion { token, result, .. } = completion;
-        let outcome = Self::installed(result).and_then(|fd| match &self.remote {
+        let outcome = self.installed(result).and_then(|fd| match &self.remote {
             Some(remote) => socket::connect_outcome(fd.as_fd(), remote),
             None => Ok(()),
         });
@@ -319,7 +321,7 @@ impl Ring {
 
     fn stream_ended(&mut self, completion: Completion) -> Completion {
         self.counters.shutdowns += 1;
-        let outcome = Self::installed(completion.result).and_then(|fd| socket::end_stream(fd.as_fd()));
+        let outcome = self.installed(completion.result).and_then(|fd| socket::end_stream(fd.as_fd()));
         let result = outcome.map_or_else(|error| -errno::number(&error, libc::EIO), |()| 0);
         Completion { result, ..completion }
     }
@@ -347,9 +349,9 @@ impl Ring {
         let token = Token(entry.user_data());
         match token.op() {
             None | Some(Op::Cancel | Op::Close) => return,
-            Some(Op::Verify | Op::EndStream) => drop(Self::installed(entry.result())),
+            Some(Op::Verify | Op::EndStream) => drop(self.installed(entry.result())),
             // An ordinary descriptor that was accepted and that nobody has.
-            Some(Op::Accept) if self.options.inline_send => drop(Self::installed(entry.result())),
+            Some(Op::Accept) if self.options.inline_send => drop(self.installed(entry.result())),
             Some(_) => {}
         }
         if !cqueue::more(entry.flags()) {

@@ -447,7 +447,10 @@ impl Script {
             self.leases.end(token.lease());
         }
         let over = if token.op() == Some(Op::Send) { !notice } else { !more };
-        if over && self.armed.remove(&token.with_lease(0).0) && result == -libc::ENOBUFS {
+        // A receive is armed anew by feeding only, unless its stream has ended; so is all that found no buffer.
+        let goes_on =
+            token.op() == Some(Op::Receive) && (result > 0 || [-libc::EINTR, -libc::ECANCELED].contains(&result));
+        if over && self.armed.remove(&token.with_lease(0).0) && (goes_on || result == -libc::ENOBUFS) {
             self.starved.insert(Token::new(Op::Receive, token.generation(), token.slot()).0);
         }
         let filled = buffer.map(|buffer| self.ledger.take(buffer, result as u32, false).expect("the kernel had it"));

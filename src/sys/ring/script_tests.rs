@@ -118,8 +118,8 @@ impl Echo {
                     self.take(number, filled);
                 }
             }
-            Event::Received { slot: at, filled } => {
-                assert_eq!(at, slot);
+            Event::Received { slot: at, filled, look } => {
+                assert_eq!((at, look), (slot, token.op() == Some(Op::Look)));
                 self.take(number, filled);
                 self.received(number);
             }

@@ -5,7 +5,7 @@ use super::leases::Leases;
 use super::options::Options;
 use super::queues::{Held, Ring, RingCounters};
 use super::refusal::Refusal;
-use super::submit::BUFFER_GROUP;
+use super::submit::{BUFFER_GROUP, with_total};
 use super::token::SLOTS_MAX;
 use crate::machine;
 use crate::sys::limits;
@@ -40,7 +40,7 @@ const INCREMENTAL: u16 = 2;
 impl Ring {
     /// A ring with room for `sockets` sockets (fewer, where the descriptor limit is lower), and its buffers.
     pub fn new(sockets: u32, options: &Options) -> Result<(Self, Buffers), Refusal> {
-        let (uring, mut setup) = build(options).map_err(|error| Refusal::of("io_uring_setup", &error))?;
+        let (mut uring, mut setup) = build(options).map_err(|error| Refusal::of("io_uring_setup", &error))?;
         setup.extend(options.describe());
         check_features(&uring, options)?;
         let limit = limits::descriptors().map_or(u64::MAX, |(soft, _)| soft);
@@ -60,6 +60,10 @@ impl Ring {
         };
         registered.map_err(|error| Refusal::of("io_uring_register (receive buffers)", &error))?;
         let no_iowait = uring.params().is_feature_no_iowait();
+        let limits_receives = options.receive_limit > 0 && limits_receives(&mut uring);
+        if limits_receives {
+            setup.push(format!("receive-limit={}", options.receive_limit));
+        }
         let ring = Self {
             uring: Held(Some(uring)),
             region,
@@ -71,7 +75,10 @@ impl Ring {
             remote: None,
             verify: false,
             ports: machine::local_port_range(),
-            options: options.clone(),
+            options: Options {
+                receive_limit: if limits_receives { options.receive_limit } else { 0 },
+                ..options.clone()
+            },
             table,
             no_iowait,
             setup,
@@ -112,6 +119,19 @@ fn build(options: &Options) -> io::Result<(IoUring, Vec<String>)> {
         }
     }
     Err(last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into()))
+}
+
+/// Whether receives can be told to end after so many bytes: on a slot without a socket, a kernel that can says that the
+/// socket is missing (EBADF), another that it does not understand (EINVAL).
+fn limits_receives(uring: &mut IoUring) -> bool {
+    let entry = with_total(opcode::RecvMulti::new(io_uring::types::Fixed(0), BUFFER_GROUP).build(), 1);
+    // SAFETY: the entry points to no memory.
+    let pushed = unsafe { uring.submission().push(&entry) };
+    if pushed.is_err() || uring.submit_and_wait(1).is_err() {
+        return false;
+    }
+    let results: Vec<i32> = uring.completion().map(|entry| entry.result()).collect();
+    results == [-libc::EBADF]
 }
 
 fn check_features(uring: &IoUring, options: &Options) -> Result<(), Refusal> {

@@ -78,7 +78,7 @@ impl Smoke {
                 lane.flows.admit(slot, false);
                 lane.flows.receive(&mut lane.ring, slot);
             }
-            Event::Received { slot, filled } => {
+            Event::Received { slot, filled, .. } => {
                 self.done = Some(slot) == self.accepted && more && buffers.pieces(&filled).eq([b"!"]);
                 buffers.give_back(filled);
             }

@@ -116,6 +116,18 @@ impl Ring {
     }
 }
 
+/// Where `optlen` is in `struct io_uring_sqe`; the crate does not know it as a field of receives.
+const OPTLEN: usize = 44;
+const _: () = assert!(size_of::<squeue::Entry>() == 64);
+
+/// A multishot receive that ends after so many bytes (Linux 6.17; older kernels say EINVAL).
+pub(super) fn with_total(mut entry: squeue::Entry, bytes: u32) -> squeue::Entry {
+    // SAFETY: an Entry is one io_uring_sqe of 64 bytes, and `optlen` four aligned bytes in it, of which any value is
+    // valid.
+    unsafe { (&raw mut entry).cast::<u8>().add(OPTLEN).cast::<u32>().write(bytes) };
+    entry
+}
+
 fn accept_token() -> Token {
     Token::new(Op::Accept, 0, 0)
 }
@@ -128,7 +140,8 @@ impl Driver for Ring {
         } else {
             opcode::RecvMulti::new(target, BUFFER_GROUP).build()
         });
-        self.push_one(entry, token);
+        let limit = self.options.receive_limit;
+        self.push_one(if limit > 0 { with_total(entry, limit) } else { entry }, token);
     }
 
     fn look(&mut self, token: Token) {

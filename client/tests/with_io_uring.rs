@@ -1,0 +1,12 @@
+//! The suites of the client once more, on engine io_uring: the same requests, faults and outages, the same ledger.
+
+#![allow(clippy::duplicate_mod)] // each suite brings the common parts along
+
+#[path = "faults.rs"]
+mod faults;
+#[path = "ledger.rs"]
+mod ledger;
+#[path = "nginx.rs"]
+mod nginx;
+#[path = "outages.rs"]
+mod outages;

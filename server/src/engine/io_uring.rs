@@ -1,0 +1,344 @@
+//! The completion loop: ask for what is wanted, wait, take what has been done. The kernel accepts connections into its
+//! own table and receives for all of them at any time; a table that fills up is followed by another ring.
+
+use super::Worker;
+use crate::acceptor::{Acceptor, until};
+use crate::connection::{CAPACITY, Cause};
+use crate::peer::{After, Context, Peer, Turn};
+use crate::pool::Pool;
+use crate::serve::tell;
+use crate::stats::Counters;
+use loadgen_core::protocol::Output;
+use loadgen_core::sys::ring::{Buffers, Completion, Event, Filled, Lane, Lanes, Options};
+use loadgen_core::sys::{clock, errno, limits};
+use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// The longest wait: a signal is noticed by another thread.
+const LONGEST_WAIT_NS: u64 = 100 * NS_PER_MS;
+/// How long a peer may take to end its stream after we ended ours.
+const LINGER_NS: u64 = 2 * NS_PER_S;
+/// Completions that fit in a ring's queue, at most. As many connections may be accepted before we can say stop.
+const COMPLETIONS_MAX: u32 = 4096;
+const ECANCELED: i32 = 125;
+
+/// Serves until told to stop and every connection has ended.
+pub(super) fn run(worker: Worker) -> io::Result<Counters> {
+    let Worker { listener, protocol, shape, drain, signals, ready, ring } = worker;
+    let context =
+        Context { protocol, shape, output: Output::new(CAPACITY), pool: Pool::new(), counters: Counters::default() };
+    let mut server = Uring {
+        lanes: Lanes::default(),
+        buffers: Vec::new(),
+        peers: Vec::new(),
+        context,
+        acceptor: Acceptor::new(listener),
+        accepting: Accepting::No,
+        lingering: VecDeque::new(),
+        table: limits::descriptors()?.0.min(u32::MAX.into()) as u32,
+        options: Options { receive_limit: CAPACITY as u32, ..ring },
+        signals,
+        drain,
+        drain_until: None,
+    };
+    let by_table = (server.table / 4).next_power_of_two().clamp(16, COMPLETIONS_MAX);
+    server.options.completions.get_or_insert(by_table);
+    server.add_lane()?;
+    server.accept_on(0);
+    let _ = ready.send(());
+    drop(ready);
+    server.serve()?;
+    Ok(server.into_counters())
+}
+
+/// A connection: its lane, its slot there, and which socket of that slot it is.
+type Name = (usize, u32, u16);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accepting {
+    /// Into the table of this lane.
+    On(usize),
+    /// That has been told to end: its table is nearly full.
+    Leaving(usize),
+    /// Paused, or over.
+    No,
+}
+
+#[derive(Debug)]
+struct Uring {
+    lanes: Lanes,
+    /// By lane. Apart from it, so that received bytes can be read while something is sent.
+    buffers: Vec<Buffers>,
+    /// By lane and slot.
+    peers: Vec<Vec<Peer>>,
+    context: Context,
+    acceptor: Acceptor,
+    accepting: Accepting,
+    /// Connections that wait for the end of the peer's stream, and until when, in order.
+    lingering: VecDeque<(Instant, Name)>,
+    /// Sockets that one table can hold.
+    table: u32,
+    options: Options,
+    signals: Arc<AtomicUsize>,
+    drain: Duration,
+    drain_until: Option<Instant>,
+}
+
+impl Uring {
+    fn serve(&mut self) -> io::Result<()> {
+        let mut completed = Vec::new();
+        while self.drain_until.is_none() || self.open() > 0 || self.accepting != Accepting::No {
+            let timeout = self.timeout();
+            self.lanes.turn(&mut self.buffers, timeout, &mut completed)?;
+            self.context.counters.waited(completed.len());
+            for (lane, completion) in completed.drain(..) {
+                self.dispatch(lane, completion);
+            }
+            self.look_at_the_clock();
+        }
+        Ok(())
+    }
+
+    fn open(&self) -> u32 {
+        self.lanes.iter().map(|lane| lane.flows.open()).sum()
+    }
+
+    fn timeout(&self) -> Duration {
+        let lingers = self.lingering.front().map(|(then, _)| *then);
+        let next = [self.acceptor.paused_until, lingers, self.drain_until].into_iter().flatten().min();
+        Duration::from_nanos(next.map_or(LONGEST_WAIT_NS, |then| until(then).min(LONGEST_WAIT_NS)))
+    }
+
+    fn dispatch(&mut self, index: usize, completion: Completion) {
+        let Lane { ring, flows } = self.lanes.lane(index);
+        match flows.complete(ring, completion) {
+            Event::Received { slot, filled, look } => self.received(index, slot, filled, look),
+            Event::Sent { slot, bytes } => {
+                self.context.counters.sent_bytes += u64::from(bytes);
+                self.turn(index, slot, |turn| turn.sent());
+            }
+            Event::PartlySent { bytes } => self.context.counters.sent_bytes += u64::from(bytes),
+            Event::Ended { slot, error } => self.turn(index, slot, |turn| turn.ended(error)),
+            Event::SendFailed { slot, error, .. } => self.turn(index, slot, |turn| turn.send_failed(error)),
+            Event::StreamEnded { slot, error } => self.turn(index, slot, |turn| turn.stream_ended(error)),
+            Event::Empty { slot } => self.turn(index, slot, |turn| turn.empty()),
+            Event::Accepted { slot, last } => self.accepted(index, slot, last),
+            Event::AcceptEnded { error } => self.accept_ended(error),
+            Event::Stale { filled, taken } => {
+                self.context.counters.sent_bytes += u64::from(taken);
+                if let Some(filled) = filled {
+                    self.buffers[index].give_back(filled);
+                }
+            }
+            Event::Nothing | Event::Connected { .. } => {}
+        }
+    }
+
+    fn received(&mut self, index: usize, slot: u32, filled: Filled, look: bool) {
+        // A look that did not fill its buffer has emptied the socket.
+        let last = look && filled.len() < self.options.buffer_bytes as usize;
+        let generation = self.lanes.lane(index).flows.generation(slot);
+        let buffers = std::mem::take(&mut self.buffers);
+        for piece in buffers[index].pieces(&filled) {
+            self.turn(index, slot, |turn| turn.received(piece, last));
+            if self.lanes.lane(index).flows.generation(slot) != generation {
+                break;
+            }
+        }
+        self.buffers = buffers;
+        self.buffers[index].give_back(filled);
+    }
+
+    fn turn(&mut self, index: usize, slot: u32, act: impl FnOnce(&mut Turn<'_>) -> After) {
+        let lane = self.lanes.lane(index);
+        let peer = &mut self.peers[index][slot as usize];
+        let generation = lane.flows.generation(slot);
+        match act(&mut Turn { lane, slot, peer, context: &mut self.context }) {
+            After::Nothing => {}
+            After::Closed(cause) => self.close(index, slot, cause),
+            After::Lingers if self.drain_until.is_none() => {
+                self.lingering.push_back((clock::now().after(LINGER_NS), (index, slot, generation)));
+            }
+            After::Lingers => {}
+        }
+    }
+
+    fn close(&mut self, index: usize, slot: u32, cause: Cause) {
+        let Lane { ring, flows } = self.lanes.lane(index);
+        flows.close(ring, slot);
+        self.peers[index][slot as usize].forget(&mut self.context.pool);
+        self.context.counters.closed(cause);
+    }
+
+    fn add_lane(&mut self) -> io::Result<()> {
+        let buffers = self.lanes.add(self.table, &self.options);
+        self.buffers.push(buffers.map_err(|refusal| io::Error::other(refusal.to_string()))?);
+        self.peers.push(Vec::new());
+        Ok(())
+    }
+
+    fn accept_on(&mut self, index: usize) {
+        self.accepting = Accepting::On(index);
+        self.lanes.lane(index).ring.accept(self.acceptor.fd());
+    }
+
+    /// Sockets that a lane takes before connections go to another: its table must have room for all that may be
+    /// accepted before we can say stop, for what does not fit the kernel closes.
+    fn fill(&mut self, index: usize) -> u32 {
+        let ring = &self.lanes.lane(index).ring;
+        ring.table().saturating_sub(ring.completions_max() + 1).max(1)
+    }
+
+    fn accepted(&mut self, index: usize, slot: u32, last: bool) {
+        self.context.counters.accepts += 1;
+        let fill = self.fill(index);
+        let flows = &mut self.lanes.lane(index).flows;
+        flows.admit(slot, false);
+        let full = flows.open() >= fill && !self.options.inline_send;
+        let peers = &mut self.peers[index];
+        while peers.len() <= slot as usize {
+            peers.push(Peer::new());
+        }
+        peers[slot as usize] = Peer::new();
+        self.turn(index, slot, |turn| turn.begin());
+        if self.drain_until.is_some() {
+            self.turn(index, slot, |turn| turn.drain());
+        }
+        if full && self.accepting == Accepting::On(index) {
+            self.accepting = Accepting::Leaving(index);
+            self.lanes.lane(index).ring.stop_accepting();
+        }
+        if last {
+            self.accept_ended(ECANCELED);
+        }
+    }
+
+    /// The multishot accept is over. Unless we are draining, or something is missing, there is another.
+    fn accept_ended(&mut self, error: i32) {
+        let before = std::mem::replace(&mut self.accepting, Accepting::No);
+        if self.drain_until.is_some() {
+            return;
+        }
+        let error = io::Error::from_raw_os_error(error);
+        let name = errno::name(&error);
+        if name != "ECANCELED" {
+            *self.context.counters.accept_errors.entry(name).or_default() += 1;
+        }
+        match before {
+            Accepting::Leaving(_) => self.accept_on_another(),
+            Accepting::On(index) if name == "ECANCELED" || Acceptor::is_of_one_connection(name) => {
+                self.accept_on(index)
+            }
+            _ => self.pause(&error),
+        }
+    }
+
+    fn accept_on_another(&mut self) {
+        let has_room = |server: &mut Self, index: usize| {
+            let fill = server.fill(index);
+            server.lanes.lane(index).flows.open() < fill / 2
+        };
+        let room = (0..self.lanes.len()).find(|index| has_room(self, *index));
+        match room {
+            Some(index) => self.accept_on(index),
+            None => match self.add_lane() {
+                Ok(()) => self.accept_on(self.lanes.len() - 1),
+                Err(error) => self.pause(&error),
+            },
+        }
+    }
+
+    /// The machine lacks what another connection needs.
+    fn pause(&mut self, error: &io::Error) {
+        let now = clock::now();
+        self.acceptor.turn_away(&mut self.context.counters);
+        self.acceptor.complain(error, now);
+        self.acceptor.pause(now);
+    }
+
+    fn look_at_the_clock(&mut self) {
+        let signals = self.signals.load(Ordering::Relaxed);
+        if signals == 0 && self.acceptor.paused_until.is_none() && self.lingering.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        if self.acceptor.paused_until.is_some_and(|then| then <= now) {
+            self.acceptor.paused_until = None;
+            if self.drain_until.is_none() {
+                self.accept_on_another();
+            }
+        }
+        while self.lingering.front().is_some_and(|(then, _)| *then <= now) {
+            if let Some((_, name)) = self.lingering.pop_front() {
+                self.stop_lingering(name);
+            }
+        }
+        match self.drain_until {
+            None if signals > 0 => self.begin_drain(now),
+            Some(then) if now >= then || signals > 1 => self.cut(),
+            _ => {}
+        }
+    }
+
+    fn stop_lingering(&mut self, (index, slot, generation): Name) {
+        let flows = &self.lanes.lane(index).flows;
+        if flows.is_open(slot)
+            && flows.generation(slot) == generation
+            && let Some(cause) = self.peers[index][slot as usize].lingering_cause()
+        {
+            self.close(index, slot, cause);
+        }
+    }
+
+    /// Nobody new; what has been received is answered; then each connection ends its stream and waits for the peer's.
+    fn begin_drain(&mut self, now: Instant) {
+        if let Accepting::On(index) | Accepting::Leaving(index) = self.accepting {
+            self.lanes.lane(index).ring.stop_accepting();
+        }
+        self.drain_until = Some(now.after(self.drain.as_nanos().try_into().unwrap_or(u64::MAX)));
+        for (index, slot) in self.everybody() {
+            self.turn(index, slot, |turn| turn.drain());
+        }
+    }
+
+    fn cut(&mut self) {
+        let everybody = self.everybody();
+        if !everybody.is_empty() {
+            tell(format_args!("drain timeout: {} connections cut", everybody.len()));
+        }
+        for (index, slot) in everybody {
+            self.close(index, slot, Cause::Cut);
+        }
+    }
+
+    fn everybody(&self) -> Vec<(usize, u32)> {
+        let lanes = self.lanes.iter().zip(&self.peers).enumerate();
+        let open = |(index, (lane, peers)): (usize, (&Lane, &Vec<Peer>))| {
+            let slots = (0..peers.len() as u32).filter(|slot| lane.flows.is_open(*slot));
+            slots.map(|slot| (index, slot)).collect::<Vec<_>>()
+        };
+        lanes.flat_map(open).collect()
+    }
+
+    fn into_counters(mut self) -> Counters {
+        let counters = &mut self.context.counters;
+        let ring = self.lanes.stats();
+        for (name, count) in self.lanes.calls() {
+            match name {
+                "shutdown" => counters.calls.shutdown += count,
+                "close" => counters.calls.close += count,
+                "send" => counters.calls.send += count,
+                "io_uring_enter" => counters.poller.wait += count,
+                _ => counters.calls.ppoll += count,
+            }
+        }
+        counters.short_sends += ring.short_sends;
+        counters.stale_events += ring.stale;
+        counters.ring = Some(ring);
+        self.context.counters
+    }
+}

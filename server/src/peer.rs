@@ -1,0 +1,295 @@
+//! What one connection does with completions: what arrived is answered, what was sent makes room for more. The counterpart
+//! of `connection` for engines where the kernel moves the bytes and tells afterwards.
+//!
+//! The bounds are the same: at most [`CAPACITY`] bytes of output under way, and of input that is kept. While output is
+//! under way nothing more is received, but for what the kernel had taken already: one receive, which ends after
+//! [`CAPACITY`] bytes (before Linux 6.17 it ends when the ring's buffers are used up).
+
+use crate::connection::{CAPACITY, Cause, DISCARDED_AT_CLOSE};
+use crate::pool::Pool;
+use crate::stats::Counters;
+use loadgen_core::protocol::{Next, Output, Server, ServerState, Shape};
+use loadgen_core::sys::ring::Lane;
+use std::io;
+
+/// What the connections of a thread share.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) protocol: Box<dyn Server>,
+    pub(crate) shape: Shape,
+    pub(crate) output: Output,
+    pub(crate) pool: Pool,
+    pub(crate) counters: Counters,
+}
+
+/// One connection. Its socket is known to the ring by the slot.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    state: ServerState,
+    /// Received, and to be shown to the protocol again.
+    input: Vec<u8>,
+    phase: Phase,
+    /// The end of the peer's stream has been received.
+    ended: bool,
+    /// The protocol has more to say, without more input.
+    unfinished: bool,
+    /// Input that the protocol has not seen.
+    unseen: bool,
+    draining: bool,
+    /// While draining: all that had arrived has been received.
+    looked: bool,
+    /// Replies that end in the output that is under way.
+    replies: u32,
+    /// While lingering: bytes that are still read and thrown away.
+    left: u32,
+}
+
+const _: () = assert!(size_of::<Peer>() <= 72);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Serving,
+    /// Once the output is gone, our stream ends.
+    Closing(Cause),
+    /// Our stream has ended, or is about to; waiting for the end of the peer's.
+    Lingering(Cause),
+}
+
+/// What is to be done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum After {
+    Nothing,
+    /// It waits for the end of the peer's stream now, and not for ever.
+    Lingers,
+    Closed(Cause),
+}
+
+/// A connection at its turn.
+#[derive(Debug)]
+pub(crate) struct Turn<'a> {
+    pub(crate) lane: &'a mut Lane,
+    pub(crate) slot: u32,
+    pub(crate) peer: &'a mut Peer,
+    pub(crate) context: &'a mut Context,
+}
+
+impl Peer {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: ServerState::default(),
+            input: Vec::new(),
+            phase: Phase::Serving,
+            ended: false,
+            unfinished: false,
+            unseen: false,
+            draining: false,
+            looked: false,
+            replies: 0,
+            left: 0,
+        }
+    }
+
+    pub(crate) fn lingering_cause(&self) -> Option<Cause> {
+        if let Phase::Lingering(cause) = self.phase { Some(cause) } else { None }
+    }
+
+    /// Gives back what it holds.
+    pub(crate) fn forget(&mut self, pool: &mut Pool) {
+        pool.give_back(&mut self.input);
+    }
+}
+
+impl Turn<'_> {
+    /// A new connection: it is listened to, and speaks first where the protocol does.
+    pub(crate) fn begin(&mut self) -> After {
+        self.lane.flows.receive(&mut self.lane.ring, self.slot);
+        if self.context.shape == Shape::Download { self.serve(&[]) } else { After::Nothing }
+    }
+
+    /// Bytes arrived. `last`: while draining, those that had arrived by then end with these.
+    pub(crate) fn received(&mut self, bytes: &[u8], last: bool) -> After {
+        self.context.counters.received_bytes += bytes.len() as u64;
+        self.peer.looked |= last;
+        let after = match self.peer.phase {
+            Phase::Lingering(cause) => {
+                self.peer.left = self.peer.left.saturating_sub(bytes.len() as u32);
+                return if self.peer.left == 0 { After::Closed(cause) } else { After::Nothing };
+            }
+            // The last reply is under way: nobody wants to know more.
+            Phase::Closing(_) => After::Nothing,
+            Phase::Serving if self.is_sending() => {
+                self.keep(bytes);
+                self.peer.unseen = true;
+                self.lane.flows.pause(&mut self.lane.ring, self.slot);
+                After::Nothing
+            }
+            Phase::Serving if self.peer.input.is_empty() => self.serve(bytes),
+            Phase::Serving => {
+                self.keep(bytes);
+                self.serve_input()
+            }
+        };
+        self.look_on();
+        after
+    }
+
+    /// The output is gone.
+    pub(crate) fn sent(&mut self) -> After {
+        self.context.counters.replies += u64::from(std::mem::take(&mut self.peer.replies));
+        // A stream without an end ends between two portions.
+        let endless = self.context.shape == Shape::Download;
+        match self.peer.phase {
+            Phase::Serving if endless && self.peer.draining && self.peer.looked => self.settle(),
+            Phase::Serving if self.peer.unfinished || self.peer.unseen || self.peer.ended => self.serve_input(),
+            _ => self.settle(),
+        }
+    }
+
+    /// The peer ended its stream (0), or the connection broke.
+    pub(crate) fn ended(&mut self, error: i32) -> After {
+        self.peer.ended = true;
+        self.peer.looked = true;
+        match self.peer.phase {
+            Phase::Lingering(cause) => After::Closed(cause),
+            _ if error != 0 => After::Closed(Cause::of(&io::Error::from_raw_os_error(error))),
+            Phase::Serving if !self.is_sending() => self.serve_input(),
+            _ => After::Nothing,
+        }
+    }
+
+    /// The output could not be sent.
+    pub(crate) fn send_failed(&mut self, error: i32) -> After {
+        match self.peer.phase {
+            Phase::Lingering(cause) => After::Closed(cause),
+            _ => After::Closed(Cause::of(&io::Error::from_raw_os_error(error))),
+        }
+    }
+
+    /// Our stream has ended, or could not be.
+    pub(crate) fn stream_ended(&mut self, error: i32) -> After {
+        match self.peer.phase {
+            Phase::Lingering(cause) if error != 0 => After::Closed(cause),
+            _ => After::Nothing,
+        }
+    }
+
+    /// Answers what has arrived until now, and nothing that arrives later; then ends.
+    pub(crate) fn drain(&mut self) -> After {
+        if self.peer.phase == Phase::Serving {
+            self.peer.draining = true;
+            if !self.peer.ended {
+                self.lane.flows.look(&mut self.lane.ring, self.slot);
+            }
+        }
+        After::Nothing
+    }
+
+    /// Draining, all that had arrived has been received.
+    pub(crate) fn empty(&mut self) -> After {
+        self.peer.looked = true;
+        self.settle()
+    }
+
+    fn is_sending(&self) -> bool {
+        self.lane.flows.is_sending(self.slot)
+    }
+
+    /// While draining every look brings one portion, and another is needed to see the end.
+    fn look_on(&mut self) {
+        if self.peer.draining && !self.peer.looked && self.peer.phase == Phase::Serving && !self.is_sending() {
+            self.lane.flows.look(&mut self.lane.ring, self.slot);
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        if self.peer.input.is_empty() {
+            self.context.pool.keep(&mut self.peer.input, bytes);
+        } else {
+            // Exactly: growth by doubling could pass the bound that a connection is promised to cost.
+            self.peer.input.reserve_exact(bytes.len());
+            self.peer.input.extend_from_slice(bytes);
+        }
+    }
+
+    fn serve_input(&mut self) -> After {
+        let mut input = std::mem::take(&mut self.peer.input);
+        let after = self.serve(&input);
+        self.context.pool.give_back(&mut input);
+        after
+    }
+
+    /// Has the protocol answer, and keeps what it does not consume. Stops when there is output to be sent.
+    fn serve(&mut self, data: &[u8]) -> After {
+        let Context { protocol, output, counters, .. } = &mut *self.context;
+        let peer = &mut *self.peer;
+        let mut used = 0;
+        output.clear();
+        loop {
+            let served = protocol.serve(&mut peer.state, &data[used..], peer.ended, output);
+            used += served.consumed;
+            counters.requests += served.requests;
+            peer.replies += served.replies as u32;
+            peer.unfinished = served.next == Next::Flush;
+            match served.next {
+                Next::Read | Next::Close if peer.ended => peer.phase = Phase::Closing(Cause::Peer),
+                Next::Close => peer.phase = Phase::Closing(Cause::Answered),
+                Next::Reject => peer.phase = Phase::Closing(Cause::ProtocolError),
+                // It wants to see more than we keep.
+                Next::Read if data.len() - used >= CAPACITY => peer.phase = Phase::Closing(Cause::ProtocolError),
+                Next::Read | Next::Flush => {}
+            }
+            if !peer.unfinished || !output.bytes().is_empty() {
+                break;
+            }
+        }
+        peer.unseen = false;
+        if peer.phase == Phase::Serving && used < data.len() {
+            self.keep(&data[used..]);
+        }
+        self.send_output()
+    }
+
+    fn send_output(&mut self) -> After {
+        let len = self.context.output.bytes().len() as u32;
+        if len == 0 {
+            return self.settle();
+        }
+        let Lane { ring, flows } = &mut *self.lane;
+        let bytes = self.context.output.take(ring.spare());
+        match ring.lend(bytes) {
+            Ok(lease) => flows.send_owned(ring, self.slot, lease, len),
+            Err(_) => return After::Closed(Cause::Error),
+        }
+        After::Nothing
+    }
+
+    /// Nothing is under way: listens on, or ends.
+    fn settle(&mut self) -> After {
+        if self.is_sending() {
+            return After::Nothing;
+        }
+        let peer = &mut *self.peer;
+        if peer.phase == Phase::Serving && peer.draining && peer.looked {
+            peer.phase = Phase::Closing(Cause::Drained);
+        }
+        match peer.phase {
+            Phase::Closing(cause) if peer.ended => After::Closed(cause),
+            Phase::Closing(cause) => {
+                peer.phase = Phase::Lingering(cause);
+                peer.left = if peer.draining { u32::MAX } else { DISCARDED_AT_CLOSE };
+                self.lane.flows.end_stream(&mut self.lane.ring, self.slot);
+                self.lane.flows.receive(&mut self.lane.ring, self.slot);
+                After::Lingers
+            }
+            Phase::Serving if peer.draining => {
+                self.look_on();
+                After::Nothing
+            }
+            Phase::Serving => {
+                self.lane.flows.receive(&mut self.lane.ring, self.slot);
+                After::Nothing
+            }
+            Phase::Lingering(_) => After::Nothing,
+        }
+    }
+}
