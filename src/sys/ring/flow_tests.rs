@@ -249,7 +249,9 @@ fn a_lease_that_others_use_is_not_released() {
     let mut desk = Desk::new();
     desk.flows.send_shared(&mut desk.notes, SLOT, LEASE, 10, 20);
     assert_eq!(desk.tell(Op::Send, 10, LAST), "Sent { slot: 5, bytes: 10 }");
-    assert_eq!(desk.asked(), ["send 10..20 of 7"]);
+    desk.flows.send_shared(&mut desk.notes, SLOT, LEASE, 0, 5);
+    assert_eq!(desk.flows.close(&mut desk.notes, SLOT), 5);
+    assert_eq!(desk.asked(), ["send 10..20 of 7", "send 0..5 of 7", "cancel Send", "close"]);
 }
 
 #[test]
