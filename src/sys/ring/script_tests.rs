@@ -124,8 +124,9 @@ impl Echo {
                 self.received(number);
             }
             Event::Empty { .. } => {
-                self.conns[number].looking = false;
-                if self.script.calm || !self.chance(4) {
+                // Who has asked for receives meanwhile gets them without asking again.
+                let looking = std::mem::take(&mut self.conns[number].looking);
+                if looking && (self.script.calm || !self.chance(4)) {
                     self.flows.receive(&mut self.script, slot);
                 }
             }
@@ -190,7 +191,7 @@ impl Echo {
 
     fn ended(&mut self, number: usize, error: i32) {
         let conn = &mut self.conns[number];
-        assert!(conn.ended.is_none() || conn.looking, "a stream ends once, but for those who look again");
+        assert!(conn.ended.is_none(), "a stream ends once, but for those who look again");
         (conn.ended, conn.looking) = (Some(error), false);
         let socket = &self.script.sockets[number];
         assert_eq!((conn.received.len(), conn.ended), (socket.gives.len(), socket.ends), "the end comes last");
@@ -250,10 +251,14 @@ impl Echo {
             0..=2 => self.close(number),
             _ if !connected => {}
             3..=6 => self.flows.pause(&mut self.script, slot),
-            7..=14 => self.flows.receive(&mut self.script, slot),
+            7..=14 => {
+                self.flows.receive(&mut self.script, slot);
+                self.conns[number].looking = false;
+            }
             15..=19 => {
                 self.flows.look(&mut self.script, slot);
                 self.conns[number].looking = true;
+                self.conns[number].ended = None; // which the look tells again
             }
             20..=25 => self.send_something(number),
             _ => {}
