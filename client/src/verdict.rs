@@ -2,7 +2,7 @@
 //! what to do.
 
 use loadgen_core::protocol::{self, Shape};
-use loadgen_core::result::{Reason, Report, Verdict, VerdictState};
+use loadgen_core::result::{Reason, Report, RingStats, Verdict, VerdictState};
 
 /// A client thread busier than this was the limit itself, or close to it.
 const CLIENT_CPU_MAX_PERCENT: u64 = 95;
@@ -12,11 +12,16 @@ const RETRY_NS: u64 = 900_000_000;
 
 /// Judges a report that is complete but for its verdict.
 pub fn judge(report: &Report) -> Verdict {
-    let reasons: Vec<Reason> =
-        [connections_short(report), client_saturated(report), listen_overflow(report), nothing(report)]
-            .into_iter()
-            .flatten()
-            .collect();
+    let reasons: Vec<Reason> = [
+        connections_short(report),
+        client_saturated(report),
+        listen_overflow(report),
+        ring_overflow(report),
+        nothing(report),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let state = if reasons.is_empty() { VerdictState::Valid } else { VerdictState::Invalid };
     Verdict { state, reasons }
 }
@@ -54,6 +59,20 @@ fn listen_overflow(report: &Report) -> Option<Reason> {
             "this machine's accept queues dropped {dropped} handshakes during the run: connect times contain the \
              kernel's retries (1 s and more). Raise net.core.somaxconn and the server's backlog, or lower \
              --max-unproven"
+        ),
+    })
+}
+
+fn ring_overflow(report: &Report) -> Option<Reason> {
+    let overflows = |ring: Option<&RingStats>| ring.map_or(0, |ring| ring.overflows);
+    let client = overflows(report.engine.ring.as_ref());
+    let server = overflows(report.server.as_ref().and_then(|server| server.ring.as_ref()));
+    (client + server > 0).then(|| Reason {
+        code: "ring_overflow".to_owned(),
+        detail: format!(
+            "an io_uring completion queue overflowed {client} times in the client and {server} times in the server: \
+             nothing is lost, but the kernel's detour is what was measured. Give a larger queue (--ring cq=N, \
+             --server-ring cq=N)"
         ),
     })
 }

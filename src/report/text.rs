@@ -2,7 +2,7 @@
 
 use crate::histogram::{QUANTILES, count_beyond};
 use crate::protocol::{self, Shape};
-use crate::result::{Histogram, Ledger, Report, VerdictState};
+use crate::result::{Histogram, Ledger, Report, RingStats, VerdictState};
 use crate::units::{format_count, format_duration, format_exact_count, format_rate, format_size};
 
 const WIDTH: usize = 80;
@@ -191,6 +191,14 @@ fn cost(report: &Report, page: &mut Page) {
         .filter(|_| shape(report) == Shape::Exchange)
         .map_or(String::new(), |calls| format!("; {}.{:02} system calls a request", calls / 1000, calls % 1000 / 10));
     page.line("memory", &format!("client {}{server}{calls}", format_size(cpu.client_memory_bytes)));
+    let rings = [
+        ("client", report.engine.ring.as_ref()),
+        ("server", report.server.as_ref().and_then(|server| server.ring.as_ref())),
+    ];
+    let rings: Vec<String> = rings.into_iter().filter_map(|(who, ring)| Some(ring_line(who, ring?))).collect();
+    if !rings.is_empty() {
+        page.line("io_uring", &rings.join("; "));
+    }
     let kernel: Vec<String> = report
         .kernel
         .iter()
@@ -200,6 +208,22 @@ fn cost(report: &Report, page: &mut Page) {
     if !kernel.is_empty() {
         page.line("kernel", &kernel.join(", "));
     }
+}
+
+/// What the rings of one side did, as far as it can tell good from bad.
+fn ring_line(who: &str, ring: &RingStats) -> String {
+    let each: u64 = (10 * ring.completions).checked_div(ring.enters).unwrap_or(0);
+    let mut line = format!("{who} {}, {}.{} completions an enter", plural(ring.rings, "ring"), each / 10, each % 10);
+    for (count, what) in [
+        (ring.overflows, "queue overflows"),
+        (ring.buffer_shortages, "buffer shortages"),
+        (ring.short_sends, "short sends"),
+    ] {
+        if count > 0 {
+            line.push_str(&format!(", {} {what}", format_exact_count(count)));
+        }
+    }
+    line
 }
 
 fn note(report: &Report, page: &mut Page) {

@@ -17,6 +17,9 @@ use std::time::{Duration, SystemTime};
 
 pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let plan = Plan::new(args)?;
+    if let Some(why) = &plan.instead_of {
+        tell(format_args!("engine {} instead of {why}", plan.engine.name));
+    }
     let started_at = write::timestamp(SystemTime::now());
     let path = output_path(&plan, &started_at);
     if let Some(path) = &path {
