@@ -4,8 +4,8 @@
 //!
 //! - A multishot request is over when a completion says that no more follow, whatever its result; it is armed anew only
 //!   then.
-//! - It is armed anew not at once but with the next [`Flows::feed`]: what it brought may be a reason to pause, and after
-//!   `ENOBUFS` it would fail again until buffers have been given back.
+//! - It is armed anew not at once but with the next [`Flows::feed`]: what it brought may be a reason to pause, and
+//!   after `ENOBUFS` it would fail again until buffers have been given back.
 //! - One send is in flight on a socket, so that bytes keep their order; what it does not take is sent by the next.
 //! - A cancellation is only a wish. The completion of the request that was to be cancelled is the truth.
 //! - A completion for a socket that is gone must not touch the one that has its slot now.
