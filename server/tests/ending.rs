@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Server, echo, noise, with_every_engine};
+use common::{Server, echo, noise, with_every_engine, with_every_variant};
 use std::io::{Read, Write};
 use std::process::Command;
 use std::thread;
@@ -12,7 +12,7 @@ use std::time::Duration;
 fn sigterm_under_load_drains_and_counts_exactly() {
     const CLIENTS: u64 = 8;
     const SIZE: u64 = 64;
-    with_every_engine(|engine| {
+    with_every_variant(|engine| {
         let server = Server::start(engine, &["--threads", "2"]);
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| {
@@ -47,7 +47,7 @@ fn sigterm_under_load_drains_and_counts_exactly() {
 
 #[test]
 fn what_had_arrived_is_answered_before_the_end() {
-    with_every_engine(|engine| {
+    with_every_variant(|engine| {
         let server = Server::start(engine, &["--drain", "5s"]);
         let bytes = noise(2 << 20);
         let mut stream = server.connect();
@@ -102,7 +102,7 @@ fn a_peer_that_does_not_end_is_cut() {
 
 #[test]
 fn one_that_never_stops_sending_cannot_put_off_the_end() {
-    with_every_engine(|engine| {
+    with_every_variant(|engine| {
         let server = Server::start(engine, &["--drain", "500ms"]);
         let stream = server.connect();
         let (mut reader, mut writer) = (stream.try_clone().unwrap(), stream);
@@ -123,7 +123,7 @@ fn an_endless_stream_ends_with_the_server() {
         eprintln!("skipped: no protocol chargen");
         return;
     }
-    with_every_engine(|engine| {
+    with_every_variant(|engine| {
         let server = Server::start(engine, &["--protocol", "chargen", "--drain", "5s"]);
         let mut stream = server.connect();
         let reading = thread::spawn(move || {

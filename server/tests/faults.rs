@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Server, echo, eventually, with_every_engine};
+use common::{Server, echo, eventually, with_every_engine, with_every_variant};
 use loadgen_core::sys::{limits, socket};
 use loadgen_server::engine::by_name;
 use std::io::{Read, Write};
@@ -14,10 +14,10 @@ use std::time::Duration;
 #[test]
 fn a_peer_that_never_reads_costs_a_fixed_amount() {
     const PEERS: usize = 24;
-    with_every_engine(|engine| {
+    with_every_variant(|engine| {
         let server = Server::start(engine, &[]);
         // What belongs to the thread (buffers to receive into) is in use before anything is measured.
-        echo_beyond(&server, 16 << 20);
+        echo_beyond(&server, if engine.contains("buffers=") { 1 << 20 } else { 16 << 20 });
         let before = server.resident_bytes();
         let block = vec![7; 1 << 20];
         let peers: Vec<TcpStream> = (0..PEERS).map(|_| server.connect()).collect();
@@ -33,15 +33,26 @@ fn a_peer_that_never_reads_costs_a_fixed_amount() {
         }
         echo(&mut server.connect(), b"others are served");
         let grown = server.resident_bytes().saturating_sub(before);
-        assert!(grown < PEERS * (128 << 10) + (1 << 20), "{grown} bytes for {PEERS} peers");
+        // What is sent without a copy is ours until the peer has it: the kernel's send buffer is in our memory.
+        let lent = if engine.contains("zero-copy") { send_buffer_max() } else { 0 };
+        assert!(grown < PEERS * ((128 << 10) + lent) + (1 << 20), "{grown} bytes for {PEERS} peers");
         let cpu = server.cpu();
         thread::sleep(Duration::from_millis(300));
         assert!(server.cpu() - cpu < Duration::from_millis(50), "it spins");
         drop(peers);
         let ended = server.stop();
         assert_eq!((ended.code, ended.stats.accepts), (0, PEERS as u64 + 2));
-        assert!(ended.stats.short_sends >= PEERS as u64);
+        // A ring tells a send that was taken in part when its connection breaks, and of one that is closed by then
+        // only that it is stale. Small buffers make portions that the kernel takes whole, or not at all.
+        let in_part = ended.stats.short_sends + ended.stats.stale_events;
+        assert!(in_part >= PEERS as u64 || engine.contains("buffers="), "{:?}", ended.stats);
     });
+}
+
+/// What the kernel's send buffer of a connection grows to (tcp(7), tcp_wmem).
+fn send_buffer_max() -> usize {
+    let sizes = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_wmem").unwrap();
+    sizes.split_whitespace().last().unwrap().parse().unwrap()
 }
 
 /// Sends so many bytes on one connection while what comes back is read.
@@ -66,7 +77,7 @@ fn fill(peers: &[TcpStream], block: &[u8]) -> usize {
 
 #[test]
 fn resets_are_counted_and_harm_nobody() {
-    with_every_engine(|engine| {
+    with_every_variant(|engine| {
         let server = Server::start(engine, &[]);
         let mut faithful = server.connect();
         echo(&mut faithful, b"before");

@@ -2,14 +2,14 @@
 
 mod common;
 
-use common::{Server, with_every_engine};
+use common::{Server, with_every_variant};
 use std::io::{Read, Write};
 use std::thread;
 
 #[test]
 fn a_burst_of_pipelined_requests_is_answered_in_full() {
     const REQUESTS: usize = 50_000;
-    with_every_engine(|engine| {
+    with_every_variant(|engine| {
         let server = Server::start(engine, &["--protocol", "http", "--size", "10"]);
         let mut stream = server.connect();
         let mut writer = stream.try_clone().unwrap();
@@ -33,7 +33,7 @@ fn a_burst_of_pipelined_requests_is_answered_in_full() {
 fn a_refusal_reaches_a_peer_that_is_still_sending() {
     let endless = [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'x'; 90_000]].concat();
     let malformed = [b"this is no request\r\n\r\n".as_slice(), &[b'x'; 200_000]].concat();
-    with_every_engine(|engine| {
+    with_every_variant(|engine| {
         let server = Server::start(engine, &["--protocol", "http"]);
         for (request, status) in [(&endless, "HTTP/1.1 431"), (&malformed, "HTTP/1.1 400")] {
             let mut stream = server.connect();
@@ -49,7 +49,7 @@ fn a_refusal_reaches_a_peer_that_is_still_sending() {
 
 #[test]
 fn a_reply_to_connection_close_is_the_last() {
-    with_every_engine(|engine| {
+    with_every_variant(|engine| {
         let server = Server::start(engine, &["--protocol", "http", "--size", "3MiB"]);
         let mut stream = server.connect();
         stream.write_all(b"GET / HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").unwrap();

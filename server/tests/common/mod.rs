@@ -12,11 +12,30 @@ use std::time::{Duration, Instant};
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What engine io_uring may be told, each on its own: as tests name it, an engine and its arguments in one word.
+const VARIANTS: &[&str] = &[
+    "io_uring --ring cq=16,buffers=8x64",
+    "io_uring --ring inline-send",
+    "io_uring --ring bundles",
+    "io_uring --ring incremental",
+    "io_uring --ring zero-copy=1",
+    "io_uring --ring min-wait=50us",
+];
+
 /// Runs `test` with every engine of the table.
 pub(crate) fn with_every_engine(test: impl Fn(&str)) {
     for engine in ENGINES {
         eprintln!("engine {}", engine.name);
         test(engine.name);
+    }
+}
+
+/// Likewise, and with every option of io_uring.
+pub(crate) fn with_every_variant(test: impl Fn(&str)) {
+    with_every_engine(&test);
+    for variant in VARIANTS {
+        eprintln!("engine {variant}");
+        test(variant);
     }
 }
 
@@ -50,7 +69,8 @@ impl Server {
 
     fn launch(mut command: Command, engine: &str, options: &[&str]) -> Self {
         let stats = tempfile::NamedTempFile::new().unwrap();
-        command.args(["--listen", "127.0.0.1:0", "--engine", engine, "--stats"]).arg(stats.path()).args(options);
+        command.args(["--listen", "127.0.0.1:0", "--engine"]).args(engine.split(' ')).args(options);
+        command.arg("--stats").arg(stats.path());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
