@@ -20,6 +20,7 @@ const VARIANTS: &[&str] = &[
     "io_uring --ring incremental",
     "io_uring --ring zero-copy=1",
     "io_uring --ring min-wait=50us",
+    "io_uring --ring sqpoll=20ms",
 ];
 
 /// Runs `test` with every engine of the table.

@@ -206,20 +206,22 @@ impl Ring {
             want
         };
         self.counters.enters += 1;
-        let polled = self.options.sqpoll_idle_ms.is_some();
         let mut flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
         if self.no_iowait {
             flags |= EnterFlags::NO_IOWAIT;
         }
+        let polled = self.options.sqpoll_idle_ms.is_some();
         let uring = self.uring();
-        let outcome = if polled {
-            uring.submitter().submit_with_args(want as usize, &args)
-        } else {
-            let len = uring.submission().len() as u32;
-            // SAFETY: EXT_ARG says that the argument is an io_uring_getevents_arg, which SubmitArgs is (transparently);
-            // it and the time it points to live until the call returns.
-            unsafe { uring.submitter().enter(len, want, flags.bits(), Some(&args)) }
-        };
+        let queue = uring.submission();
+        // The thread is woken only for something: it stays awake for a while each time.
+        if polled && !queue.is_empty() && queue.need_wakeup() {
+            flags |= EnterFlags::SQ_WAKEUP;
+        }
+        let len = queue.len() as u32;
+        drop(queue);
+        // SAFETY: EXT_ARG says that the argument is an io_uring_getevents_arg, which SubmitArgs is (transparently); it
+        // and the time it points to live until the call returns.
+        let outcome = unsafe { uring.submitter().enter(len, want, flags.bits(), Some(&args)) };
         match outcome {
             Ok(_) => Ok(Wait::Done),
             Err(error) => match error.raw_os_error() {
