@@ -140,8 +140,24 @@ impl Turn<'_> {
         let endless = self.context.shape == Shape::Download;
         match self.peer.phase {
             Phase::Serving if endless && self.peer.draining && self.peer.looked => self.settle(),
-            Phase::Serving if self.peer.unfinished || self.peer.unseen || self.peer.ended => self.serve_input(),
+            Phase::Serving if self.peer.unfinished || self.peer.unseen || self.peer.ended => {
+                let after = self.serve_input();
+                if endless && after == After::Nothing {
+                    self.listen_between();
+                }
+                after
+            }
             _ => self.settle(),
+        }
+    }
+
+    /// Output without an end never comes to where it would be settled that we listen on.
+    fn listen_between(&mut self) {
+        let Lane { ring, flows } = &mut *self.lane;
+        match self.peer.phase {
+            Phase::Serving if !self.peer.draining => flows.receive(ring, self.slot),
+            Phase::Serving if !self.peer.looked => flows.look(ring, self.slot),
+            _ => {}
         }
     }
 

@@ -96,6 +96,25 @@ fn a_half_closed_stream_is_answered_to_its_end() {
 }
 
 #[test]
+fn an_endless_stream_ends_behind_its_peers_whatever_that_said_before() {
+    with_every_variant(|engine| {
+        let server = Server::start(engine, &["--protocol", "chargen"]);
+        let mut stream = server.connect();
+        for _ in 0..4 {
+            stream.write_all(&[b'x'; 300]).unwrap();
+            stream.read_exact(&mut vec![0; 1 << 20]).unwrap();
+        }
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut rest = Vec::new();
+        let limit = 64 << 20;
+        assert!((&stream).take(limit).read_to_end(&mut rest).unwrap() < limit as usize, "it goes on and on");
+        let stats = server.stop().stats;
+        assert_eq!((stats.received_bytes, stats.sent_bytes), (1200, (4 << 20) + rest.len() as u64));
+        assert_eq!(stats.closes.get("peer"), Some(&1), "{stats:?}");
+    });
+}
+
+#[test]
 fn one_that_streams_without_end_does_not_starve_the_others() {
     with_every_variant(|engine| {
         let server = Server::start(engine, &[]);
