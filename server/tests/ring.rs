@@ -1,0 +1,217 @@
+//! Engine io_uring with too little of everything: queues that overflow, buffers that are used up, sends that are taken
+//! in part. No byte may be lost or change its place, and the counters prove that it came to that.
+
+mod common;
+
+use common::{Server, noise};
+use loadgen_core::result::schema::ServerStats;
+use loadgen_core::rng::Rng;
+use loadgen_core::sys::socket;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+const CONNECTIONS: usize = 200;
+const TINY: &str = "cq=16,buffers=8x64";
+const HARD_LIMIT: Duration = Duration::from_secs(60);
+
+/// A client that sends and reads in small portions when its turn comes, and checks every byte.
+struct Slow<'a> {
+    stream: TcpStream,
+    /// The bytes that come back are these, over and over, from `at` on.
+    expected: &'a [u8],
+    at: usize,
+    unsent: Vec<u8>,
+    received: usize,
+    /// It ends its stream when it has received so much and sent everything.
+    enough: usize,
+    ended: bool,
+    done: bool,
+}
+
+impl<'a> Slow<'a> {
+    fn new(server: &Server, expected: &'a [u8], at: usize, unsent: Vec<u8>, enough: usize) -> Self {
+        let stream = server.connect();
+        socket::set_buffers(stream.as_fd(), None, Some(4096)).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        Self { stream, expected, at, unsent, received: 0, enough, ended: false, done: false }
+    }
+
+    /// Says whether anything moved.
+    fn turn(&mut self, rng: &mut Rng) -> bool {
+        let mut moved = false;
+        if !self.unsent.is_empty() {
+            let cut = 1 + rng.below(1400) as usize;
+            if let Ok(n) = self.stream.write(&self.unsent[..cut.min(self.unsent.len())]) {
+                self.unsent.drain(..n);
+                moved = true;
+            }
+        } else if !self.ended && self.received >= self.enough {
+            self.stream.shutdown(Shutdown::Write).unwrap();
+            self.ended = true;
+        }
+        let mut buffer = [0; 16 << 10];
+        let cut = 1 + rng.below(buffer.len() as u64) as usize;
+        match self.stream.read(&mut buffer[..cut]) {
+            Ok(0) => {
+                assert!(self.ended, "the server ended it after {} bytes", self.received);
+                self.done = true;
+            }
+            Ok(n) => {
+                self.check(&buffer[..n]);
+                moved = true;
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "after {} bytes", self.received),
+        }
+        moved
+    }
+
+    fn check(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let expected = &self.expected[(self.at + self.received) % self.expected.len()..];
+            let n = bytes.len().min(expected.len());
+            assert!(bytes[..n] == expected[..n], "bytes {} to {n} behind it differ", self.received);
+            self.received += n;
+            bytes = &bytes[n..];
+        }
+    }
+}
+
+/// Has all clients do what they have to, in an order that the seed decides, and says what they received.
+fn all_to_their_end(clients: &mut [Slow<'_>], seed: u64) -> u64 {
+    let mut rng = Rng::new(seed);
+    let start = Instant::now();
+    while clients.iter().any(|client| !client.done) {
+        let mut moved = false;
+        for client in clients.iter_mut().filter(|client| !client.done) {
+            // Now and then one does nothing.
+            moved |= rng.below(8) == 0 || client.turn(&mut rng);
+        }
+        if !moved {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let left = clients.iter().filter(|client| !client.done).map(|client| (client.received, client.ended));
+        assert!(start.elapsed() < HARD_LIMIT, "seed {seed}: in vain wait {:?}", left.collect::<Vec<_>>());
+    }
+    clients.iter().map(|client| client.received as u64).sum()
+}
+
+/// Every way of having too little.
+fn with_too_little(seeds: u64, mut test: impl FnMut(&str, u64)) {
+    for ring in [TINY, "sq=8,cq=16,buffers=8x64", "cq=16,buffers=8x64,inline-send"] {
+        for seed in 0..seeds {
+            eprintln!("{ring}, seed {seed}");
+            test(ring, seed);
+        }
+    }
+}
+
+fn start(ring: &str, options: &[&str]) -> Server {
+    Server::start("io_uring", &[&["--ring", ring, "--send-buffer", "4096"], options].concat())
+}
+
+/// SIGTERM; everything that was too small has been used up.
+fn stop(server: Server, receives: bool) -> ServerStats {
+    let ended = server.stop();
+    assert_eq!((ended.code, ended.stderr.as_str()), (0, ""));
+    let ring = ended.stats.ring.as_ref().unwrap();
+    assert!(ring.overflows > 0, "{ring:?}");
+    assert!(!receives || ring.buffer_shortages > 0 && ring.rearms > 0, "{ring:?}");
+    ended.stats
+}
+
+#[test]
+fn echoes_are_exact_with_too_little_of_everything() {
+    const EACH: usize = 12_800;
+    let bytes = noise(3 * EACH);
+    with_too_little(3, |ring, seed| {
+        let server = start(ring, &["--size", "100"]);
+        let mut clients: Vec<Slow<'_>> = server.unseen(|| {
+            let new = |index: usize| {
+                let at = index * 97 % (2 * EACH);
+                Slow::new(&server, &bytes, at, bytes[at..at + EACH].to_vec(), 0)
+            };
+            (0..CONNECTIONS).map(new).collect()
+        });
+        let total = (EACH * CONNECTIONS) as u64;
+        assert_eq!(all_to_their_end(&mut clients, seed), total);
+        let stats = stop(server, true);
+        assert_eq!((stats.received_bytes, stats.sent_bytes), (total, total));
+        assert_eq!((stats.requests, stats.replies), (total / 100, total / 100));
+        assert_eq!(stats.closes.get("peer"), Some(&(CONNECTIONS as u64)), "{stats:?}");
+    });
+}
+
+#[test]
+fn large_replies_are_exact_with_too_little_of_everything() {
+    const EACH: usize = 3;
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n";
+    with_too_little(1, |ring, seed| {
+        let server = start(ring, &["--protocol", "http", "--size", "64KiB"]);
+        let mut first = server.connect();
+        first.write_all(GET).unwrap();
+        first.shutdown(Shutdown::Write).unwrap();
+        let mut reply = Vec::new();
+        first.read_to_end(&mut reply).unwrap();
+        assert!(reply.len() > 64 << 10);
+        let mut clients: Vec<Slow<'_>> = server.unseen(|| {
+            let new = |_| Slow::new(&server, &reply, 0, GET.repeat(EACH), 0);
+            (0..CONNECTIONS).map(new).collect()
+        });
+        let replies = (EACH * CONNECTIONS) as u64;
+        assert_eq!(all_to_their_end(&mut clients, seed), replies * reply.len() as u64);
+        let stats = stop(server, true);
+        assert_eq!((stats.requests, stats.replies), (replies + 1, replies + 1));
+        let bytes = (stats.received_bytes, stats.sent_bytes);
+        assert_eq!(bytes, ((replies + 1) * GET.len() as u64, (replies + 1) * reply.len() as u64));
+        // The kernel goes on by itself after a short send (MSG_WAITALL). Only send(2) stops in the middle.
+        assert_eq!(stats.short_sends > 0, ring.contains("inline-send"), "{stats:?}");
+    });
+}
+
+#[test]
+fn endless_streams_are_exact_with_too_little_of_everything() {
+    with_too_little(1, |ring, seed| {
+        let server = start(ring, &["--protocol", "chargen"]);
+        // What comes repeats after 95 lines of 74 bytes.
+        let mut period = vec![0; 95 * 74];
+        let mut first = server.connect();
+        first.read_exact(&mut period).unwrap();
+        first.shutdown(Shutdown::Write).unwrap();
+        let mut rest = Vec::new();
+        first.read_to_end(&mut rest).unwrap();
+        let mut clients: Vec<Slow<'_>> = server.unseen(|| {
+            let new = |index: usize| Slow::new(&server, &period, 0, vec![b'x'; index], 30_000);
+            (0..CONNECTIONS).map(new).collect()
+        });
+        let received = all_to_their_end(&mut clients, seed) + (period.len() + rest.len()) as u64;
+        let stats = stop(server, false);
+        assert_eq!((stats.received_bytes, stats.sent_bytes), ((0..CONNECTIONS as u64).sum(), received));
+        assert_eq!(stats.accepts, CONNECTIONS as u64 + 1);
+    });
+}
+
+/// How a send through the ring ends short: its connection breaks when a part of it has been taken.
+#[test]
+fn a_send_that_is_cut_off_counts_for_what_was_taken() {
+    const PEERS: usize = 40;
+    let server = start(TINY, &["--protocol", "http", "--size", "1MiB"]);
+    for _ in 0..PEERS {
+        let mut stream = server.connect();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
+        stream.read_exact(&mut [0; 1000]).unwrap();
+        // No receive is armed any more, which would tell of the reset first.
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
+        thread::sleep(Duration::from_millis(2));
+        socket::reset_on_close(stream.as_fd()).unwrap();
+    }
+    thread::sleep(Duration::from_millis(50));
+    let ended = server.stop();
+    let (stats, ring) = (&ended.stats, ended.stats.ring.as_ref().unwrap());
+    assert_eq!((ended.code, stats.requests, stats.replies), (0, PEERS as u64, 0), "{stats:?}");
+    assert_eq!(stats.closes.get("reset"), Some(&(PEERS as u64)), "{stats:?}");
+    assert!(ring.short_sends > 0, "{ring:?}");
+    assert!((PEERS as u64 * 1000..PEERS as u64 * (1 << 20)).contains(&stats.sent_bytes), "{stats:?}");
+}
