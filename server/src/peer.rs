@@ -141,8 +141,9 @@ impl Turn<'_> {
         match self.peer.phase {
             Phase::Serving if endless && self.peer.draining && self.peer.looked => self.settle(),
             Phase::Serving if self.peer.unfinished || self.peer.unseen || self.peer.ended => {
+                let unseen = self.peer.unseen;
                 let after = self.serve_input();
-                if endless && after == After::Nothing {
+                if endless && unseen && after == After::Nothing {
                     self.listen_between();
                 }
                 after
@@ -151,7 +152,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Output without an end never comes to where it would be settled that we listen on.
+    /// Output without an end never comes to where it would be settled that we listen on, after what had arrived
+    /// meanwhile has been seen.
     fn listen_between(&mut self) {
         let Lane { ring, flows } = &mut *self.lane;
         match self.peer.phase {
