@@ -4,6 +4,7 @@ mod common;
 
 use common::{Server, echo, noise, with_every_engine, with_every_variant};
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -98,6 +99,33 @@ fn a_peer_that_does_not_end_is_cut() {
         let ended = server.stop();
         assert!(ended.took < Duration::from_millis(1500), "a second signal waits for nobody: {:?}", ended.took);
     });
+}
+
+#[test]
+fn what_a_peer_that_is_cut_has_got_is_counted() {
+    with_every_variant(|engine| {
+        let server = Server::start(engine, &["--protocol", "http", "--size", "16MiB", "--drain", "200ms"]);
+        let mut peers: Vec<_> = (0..8).map(|_| server.connect()).collect();
+        for peer in &mut peers {
+            peer.write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
+            peer.read_exact(&mut [0; 1000]).unwrap();
+        }
+        thread::sleep(Duration::from_millis(100));
+        let ended = server.stop();
+        let received = peers.iter_mut().map(|peer| 1000 + drain(peer)).sum::<u64>();
+        let stats = ended.stats;
+        assert_eq!((ended.code, stats.closes.get("cut")), (0, Some(&8)), "{stats:?}");
+        assert_eq!((stats.requests, stats.replies, stats.sent_bytes), (8, 0, received), "{stats:?}");
+    });
+}
+
+/// Reads to the end, however it comes, and says how much there was.
+fn drain(stream: &mut TcpStream) -> u64 {
+    let (mut buffer, mut total) = (vec![0; 1 << 16], 0);
+    while let Ok(n @ 1..) = stream.read(&mut buffer) {
+        total += n as u64;
+    }
+    total
 }
 
 #[test]

@@ -22,6 +22,8 @@ use std::time::Duration;
 const LONGEST_WAIT_NS: u64 = 100 * NS_PER_MS;
 /// How long a peer may take to end its stream after we ended ours.
 const LINGER_NS: u64 = 2 * NS_PER_S;
+/// How long the last completions are waited for when all connections have been closed.
+const LAST_COMPLETIONS_NS: u64 = 500 * NS_PER_MS;
 /// Completions that fit in a ring's queue, at most. As many connections may be accepted before we can say stop.
 const COMPLETIONS_MAX: u32 = 4096;
 const ECANCELED: i32 = 125;
@@ -92,13 +94,22 @@ impl Uring {
     fn serve(&mut self) -> io::Result<()> {
         let mut completed = Vec::new();
         while self.drain_until.is_none() || self.open() > 0 || self.accepting != Accepting::No {
-            let timeout = self.timeout();
-            self.lanes.turn(&mut self.buffers, timeout, &mut completed)?;
-            self.context.counters.waited(completed.len());
-            for (lane, completion) in completed.drain(..) {
-                self.dispatch(lane, completion);
-            }
+            self.complete(self.timeout(), &mut completed)?;
             self.look_at_the_clock();
+        }
+        // Nobody is left; what was under way when connections were closed is accounted for.
+        let until = clock::now().after(LAST_COMPLETIONS_NS);
+        while self.lanes.in_flight() > 0 && clock::now() < until {
+            self.complete(Duration::from_millis(10), &mut completed)?;
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, timeout: Duration, completed: &mut Vec<(usize, Completion)>) -> io::Result<()> {
+        self.lanes.turn(&mut self.buffers, timeout, completed)?;
+        self.context.counters.waited(completed.len());
+        for (lane, completion) in completed.drain(..) {
+            self.dispatch(lane, completion);
         }
         Ok(())
     }
