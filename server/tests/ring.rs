@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Server, noise};
+use common::{Server, eventually, noise};
 use loadgen_core::result::schema::ServerStats;
 use loadgen_core::rng::Rng;
 use loadgen_core::sys::socket;
@@ -214,4 +214,85 @@ fn a_send_that_is_cut_off_counts_for_what_was_taken() {
     assert_eq!(stats.closes.get("reset"), Some(&(PEERS as u64)), "{stats:?}");
     assert!(ring.short_sends > 0, "{ring:?}");
     assert!((PEERS as u64 * 1000..PEERS as u64 * (1 << 20)).contains(&stats.sent_bytes), "{stats:?}");
+}
+
+/// Opens, uses and closes connections as the seed says; some end with a reset. Says how many, and their echoes.
+fn churn(server: &Server, rounds: usize, seed: u64) -> (u64, u64) {
+    let (mut rng, mut count, mut echoes) = (Rng::new(seed), 0, 0);
+    for _ in 0..rounds {
+        let mut crowd: Vec<TcpStream> = (0..1 + rng.below(300)).map(|_| server.connect()).collect();
+        count += crowd.len() as u64;
+        while !crowd.is_empty() {
+            let mut stream = crowd.swap_remove(rng.below(crowd.len() as u64) as usize);
+            match rng.below(4) {
+                0 => drop(stream),
+                1 => {
+                    stream.write_all(&[7; 64]).unwrap();
+                    socket::reset_on_close(stream.as_fd()).unwrap();
+                }
+                _ => {
+                    common::echo(&mut stream, &[7; 64]);
+                    echoes += 1;
+                }
+            }
+        }
+    }
+    (count, echoes)
+}
+
+#[test]
+fn connections_come_and_go_over_several_rings() {
+    for options in [&[][..], &["--threads", "2"], &["--ring", TINY], &["--ring", "buffers=8x64,bundles"]] {
+        eprintln!("{options:?}");
+        let server = Server::start_with_descriptors(64, "io_uring", options);
+        let before = churn(&server, 2, 0).0;
+        let idle: Vec<TcpStream> = (0..500).map(|_| server.connect()).collect();
+        common::echo(&mut server.connect(), b"all have been accepted");
+        drop(idle);
+        thread::sleep(Duration::from_millis(200));
+        // Rings stay; they take up what comes later.
+        let base = server.descriptors();
+        let (mut count, mut echoes) = (0, 0);
+        for seed in 1..=4 {
+            let done = churn(&server, 5, seed);
+            (count, echoes) = (count + done.0, echoes + done.1);
+            eventually("descriptors as before", || server.descriptors() == base);
+        }
+        let mut last = server.connect();
+        common::echo(&mut last, b"still here");
+        drop(last);
+        thread::sleep(Duration::from_millis(50));
+        let ended = server.stop();
+        let stats = &ended.stats;
+        assert_eq!((ended.code, ended.stderr.as_str(), stats.rejected), (0, "", 0), "{stats:?}");
+        assert!(stats.ring.as_ref().unwrap().rings > 8, "{stats:?}");
+        assert_eq!(stats.accepts, before + 501 + count + 1, "{stats:?}");
+        assert!(stats.replies >= echoes, "{stats:?}");
+        assert!(stats.accept_errors.is_empty(), "{stats:?}");
+    }
+}
+
+/// The table of a ring must not be overrun: what does not fit, the kernel closes without a word.
+#[test]
+fn a_crowd_that_comes_while_all_are_busy_is_served() {
+    for options in [&[][..], &["--ring", TINY], &["--ring", "cq=16"], &["--ring", "cq=32"]] {
+        eprintln!("{options:?}");
+        let server = Server::start_with_descriptors(64, "io_uring", options);
+        let block = vec![b'x'; 20_000];
+        let mut busy: Vec<TcpStream> = (0..30).map(|_| server.connect()).collect();
+        for round in 0..10 {
+            let mut crowd: Vec<TcpStream> = server.unseen(|| {
+                busy.iter_mut().for_each(|stream| stream.write_all(&block).unwrap());
+                (0..200).map(|_| server.connect()).collect()
+            });
+            crowd.iter_mut().for_each(|stream| common::echo(stream, &[round; 64]));
+            busy.iter_mut().for_each(|stream| stream.read_exact(&mut vec![0; block.len()]).unwrap());
+        }
+        drop(busy);
+        thread::sleep(Duration::from_millis(50));
+        let ended = server.stop();
+        let stats = &ended.stats;
+        assert_eq!((ended.code, ended.stderr.as_str(), stats.accepts), (0, "", 2030), "{stats:?}");
+        assert!(stats.accept_errors.is_empty(), "{stats:?}");
+    }
 }
