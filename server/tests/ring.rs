@@ -10,6 +10,7 @@ use loadgen_core::sys::socket;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -295,4 +296,14 @@ fn a_crowd_that_comes_while_all_are_busy_is_served() {
         assert_eq!((ended.code, ended.stderr.as_str(), stats.accepts), (0, "", 2030), "{stats:?}");
         assert!(stats.accept_errors.is_empty(), "{stats:?}");
     }
+}
+
+#[test]
+fn a_table_that_could_be_overrun_is_refused() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64; exec \"$0\" --listen 127.0.0.1:0 --engine io_uring --ring cq=64"]);
+    let output = command.arg(env!("CARGO_BIN_EXE_loadgen-server")).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(7), 1), "{stderr}");
+    assert!(stderr.contains("64 connections") && stderr.contains("raise `ulimit -n`"), "{stderr}");
 }

@@ -189,6 +189,14 @@ impl Uring {
         let buffers = self.lanes.add(self.table, &self.options);
         self.buffers.push(buffers.map_err(|refusal| io::Error::other(refusal.to_string()))?);
         self.peers.push(Vec::new());
+        let ring = &self.lanes.lane(self.peers.len() - 1).ring;
+        let (table, completions) = (ring.table(), ring.completions_max());
+        if table <= completions + 1 && !self.options.inline_send {
+            return Err(io::Error::other(format!(
+                "{completions} connections may be accepted before one is seen, and its table holds {table}; \
+                 raise `ulimit -n`, or give a smaller cq"
+            )));
+        }
         Ok(())
     }
 
@@ -201,15 +209,13 @@ impl Uring {
     /// accepted before we can say stop, for what does not fit the kernel closes.
     fn fill(&mut self, index: usize) -> u32 {
         let ring = &self.lanes.lane(index).ring;
-        ring.table().saturating_sub(ring.completions_max() + 1).max(1)
+        ring.table() - (ring.completions_max() + 1)
     }
 
     fn accepted(&mut self, index: usize, slot: u32, last: bool) {
         self.context.counters.accepts += 1;
-        let fill = self.fill(index);
-        let flows = &mut self.lanes.lane(index).flows;
-        flows.admit(slot, false);
-        let full = flows.open() >= fill && !self.options.inline_send;
+        self.lanes.lane(index).flows.admit(slot, false);
+        let full = !self.options.inline_send && self.lanes.lane(index).flows.open() >= self.fill(index);
         let peers = &mut self.peers[index];
         while peers.len() <= slot as usize {
             peers.push(Peer::new());
@@ -249,10 +255,7 @@ impl Uring {
     }
 
     fn accept_on_another(&mut self) {
-        let has_room = |server: &mut Self, index: usize| {
-            let fill = server.fill(index);
-            server.lanes.lane(index).flows.open() < fill / 2
-        };
+        let has_room = |server: &mut Self, index: usize| server.lanes.lane(index).flows.open() < server.fill(index) / 2;
         let room = (0..self.lanes.len()).find(|index| has_room(self, *index));
         match room {
             Some(index) => self.accept_on(index),
