@@ -255,7 +255,10 @@ impl Uring {
     }
 
     fn accept_on_another(&mut self) {
-        let has_room = |server: &mut Self, index: usize| server.lanes.lane(index).flows.open() < server.fill(index) / 2;
+        let has_room = |server: &mut Self, index: usize| {
+            // Ordinary descriptors are in no table.
+            server.options.inline_send || server.lanes.lane(index).flows.open() < server.fill(index) / 2
+        };
         let room = (0..self.lanes.len()).find(|index| has_room(self, *index));
         match room {
             Some(index) => self.accept_on(index),
