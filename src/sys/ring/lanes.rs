@@ -10,7 +10,7 @@
 use super::buffers::Buffers;
 use super::flow::{Completion, Flows};
 use super::options::Options;
-use super::queues::{Ring, RingCounters, Wait};
+use super::queues::{Ring, RingCounters};
 use super::refusal::Refusal;
 use crate::result::RingStats;
 use crate::sys::bell::Bell;
@@ -153,11 +153,10 @@ impl Lanes {
         completed: &mut Vec<(usize, Completion)>,
     ) -> io::Result<()> {
         let want = u32::from(timeout.is_some_and(|time| !time.is_zero()));
-        let mut wait = lane.ring.enter(want, timeout.filter(|_| want > 0))?;
-        // What had not fitted into the completion queue comes with another enter.
-        while lane.ring.reap(buffers, |completion| completed.push((index, completion))) || wait == Wait::Backpressure {
-            wait = lane.ring.enter(0, None)?;
-        }
+        lane.ring.enter(want, timeout.filter(|_| want > 0))?;
+        // What had not fitted into the completion queue comes with the next enter, which does not wait then: first
+        // those that are here give their buffers back.
+        lane.ring.reap(buffers, |completion| completed.push((index, completion)));
         Ok(())
     }
 }

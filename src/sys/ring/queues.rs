@@ -234,8 +234,8 @@ impl Ring {
         }
     }
 
-    /// Takes all completions that are here. Says whether more are waiting behind a queue that had overflowed.
-    pub fn reap(&mut self, buffers: &mut Buffers, mut tell: impl FnMut(Completion)) -> bool {
+    /// Takes all completions that are here.
+    pub fn reap(&mut self, buffers: &mut Buffers, mut tell: impl FnMut(Completion)) {
         debug_assert!(Rc::ptr_eq(&self.region, buffers.region()), "a ring has its own buffers");
         self.done.drain(..).for_each(&mut tell);
         let overflowed = self.uring().submission().cq_overflow();
@@ -251,7 +251,7 @@ impl Ring {
                 }
             }
             if entries.len() < 64 {
-                return overflowed;
+                return;
             }
         }
     }
