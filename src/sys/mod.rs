@@ -11,6 +11,7 @@ pub mod limits;
 pub mod poller;
 pub mod process;
 pub mod ring;
+pub mod seccomp;
 pub mod socket;
 
 use std::io;

@@ -17,8 +17,6 @@ pub struct Filled {
     first: u16,
     offset: u32,
     len: u32,
-    /// The kernel goes on with the last buffer, so it is not ours to give back yet (IOU_PBUF_RING_INC).
-    more: bool,
 }
 
 impl Filled {
@@ -31,18 +29,25 @@ impl Filled {
     }
 }
 
+/// No buffer: there are 2^15 at most.
+const NONE: u16 = u16::MAX;
+
 /// Where each buffer is. Pure, so that it can be put to the test without a kernel.
 #[derive(Debug)]
 pub struct Ledger {
     size: u32,
-    /// By position in the ring: the buffer that was given away there last.
-    order: Vec<u16>,
-    /// By buffer: where it was given away last.
-    position: Vec<u16>,
+    /// By buffer: the one that was given away behind it, where a bundle goes on. It holds for as long as we have the
+    /// first, in whatever order others are given back; the entries of the shared ring do not.
+    next: Vec<u16>,
+    /// The one that was given away last.
+    last: Option<u16>,
     /// By buffer: bytes of it that have been used, where the kernel goes on with it.
     used: Vec<u32>,
     /// By buffer: whether we have it.
     ours: Vec<bool>,
+    /// By buffer: how many [`Filled`] there are of it. More than one only where the kernel goes on with a buffer
+    /// (IOU_PBUF_RING_INC); it goes back with the last of them.
+    parts: Vec<u32>,
     held: u32,
     tail: u16,
 }
@@ -53,7 +58,9 @@ impl Ledger {
         assert!(count.is_power_of_two() && count <= 1 << 15 && size > 0);
         let n = usize::from(count);
         let held = u32::from(count);
-        Self { size, order: vec![0; n], position: vec![0; n], used: vec![0; n], ours: vec![true; n], held, tail: 0 }
+        let next = vec![NONE; n];
+        let (used, parts) = (vec![0; n], vec![0; n]);
+        Self { size, next, last: None, used, ours: vec![true; n], parts, held, tail: 0 }
     }
 
     /// Buffers that we have.
@@ -62,11 +69,13 @@ impl Ledger {
     }
 
     /// Gives a buffer to the kernel, and says at which index of the ring.
-    fn give(&mut self, buffer: u16) -> u16 {
+    pub(super) fn give(&mut self, buffer: u16) -> u16 {
         assert!(std::mem::replace(&mut self.ours[usize::from(buffer)], false), "a buffer is given away once");
-        let index = self.tail & (self.order.len() - 1) as u16;
-        self.order[usize::from(index)] = buffer;
-        self.position[usize::from(buffer)] = index;
+        let index = self.tail & (self.ours.len() - 1) as u16;
+        if let Some(last) = self.last.replace(buffer) {
+            self.next[usize::from(last)] = buffer;
+        }
+        self.next[usize::from(buffer)] = NONE;
         self.used[usize::from(buffer)] = 0;
         self.tail = self.tail.wrapping_add(1);
         self.held -= 1;
@@ -75,19 +84,19 @@ impl Ledger {
 
     /// The kernel says that it has put `len` bytes into `first` (and, in a bundle, those behind it). `None`: that
     /// cannot be.
-    fn take(&mut self, first: u16, len: u32, more: bool) -> Option<Filled> {
+    pub(super) fn take(&mut self, first: u16, len: u32, more: bool) -> Option<Filled> {
         if *self.ours.get(usize::from(first))? || len == 0 {
             return None;
         }
         let offset = self.used[usize::from(first)];
-        let filled = Filled { first, offset, len, more };
+        let filled = Filled { first, offset, len };
         // One buffer is by far the most frequent case, and needs no list.
         if offset + len <= self.size {
             self.take_one(first, offset + len, more);
             return Some(filled);
         }
         let buffers: Vec<(u16, u32)> = self.pieces(&filled).map(|(buffer, _, to)| (buffer, to)).collect();
-        if buffers.iter().any(|(buffer, _)| self.ours[usize::from(*buffer)]) {
+        if buffers.iter().any(|(buffer, _)| *self.ours.get(usize::from(*buffer)).unwrap_or(&true)) {
             return None;
         }
         let last = buffers.len() - 1;
@@ -98,6 +107,7 @@ impl Ledger {
     }
 
     fn take_one(&mut self, buffer: u16, end: u32, more: bool) {
+        self.parts[usize::from(buffer)] += 1;
         if more {
             self.used[usize::from(buffer)] = end;
         } else {
@@ -106,18 +116,26 @@ impl Ledger {
         }
     }
 
-    /// The parts of received bytes: buffer, and from where to where in it.
-    fn pieces<'a>(&'a self, filled: &Filled) -> impl Iterator<Item = (u16, u32, u32)> + use<'a> {
-        let mask = self.order.len() - 1;
+    /// One of the [`Filled`] of a buffer is done with. Says whether the buffer is to be given to the kernel.
+    pub(super) fn part_done(&mut self, buffer: u16) -> bool {
+        let parts = &mut self.parts[usize::from(buffer)];
+        *parts -= 1;
+        *parts == 0 && self.ours[usize::from(buffer)]
+    }
+
+    /// The pieces of received bytes: buffer, and from where to where in it.
+    pub(super) fn pieces<'a>(&'a self, filled: &Filled) -> impl Iterator<Item = (u16, u32, u32)> + use<'a> {
         let (size, mut left, mut offset) = (self.size, filled.len, filled.offset);
-        let mut index = usize::from(self.position[usize::from(filled.first)]);
+        let mut buffer = filled.first;
         std::iter::from_fn(move || {
             if left == 0 {
                 return None;
             }
             let len = left.min(size - offset);
-            let piece = (self.order[index & mask], offset, offset + len);
-            (left, offset, index) = (left - len, 0, index + 1);
+            let piece = (buffer, offset, offset + len);
+            // Behind the last there is none, and behind none there is none either.
+            let next = self.next.get(usize::from(buffer)).copied().unwrap_or(NONE);
+            (left, offset, buffer) = (left - len, 0, next);
             Some(piece)
         })
     }
@@ -162,16 +180,17 @@ impl Buffers {
     #[inline]
     pub fn give_back(&mut self, filled: Filled) {
         if filled.offset + filled.len <= self.ledger.size {
-            if !filled.more {
-                self.give(filled.first);
-            }
-            return;
+            return self.part_done(filled.first);
         }
-        let mut buffers: Vec<u16> = self.ledger.pieces(&filled).map(|(buffer, ..)| buffer).collect();
-        if filled.more {
-            buffers.pop();
-        }
+        let buffers: Vec<u16> = self.ledger.pieces(&filled).map(|(buffer, ..)| buffer).collect();
         for buffer in buffers {
+            self.part_done(buffer);
+        }
+    }
+
+    #[inline]
+    fn part_done(&mut self, buffer: u16) {
+        if self.ledger.part_done(buffer) {
             self.give(buffer);
         }
     }
@@ -321,6 +340,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_stays_where_it_is_when_later_buffers_are_given_back() {
+        let mut ledger = Ledger::new(4, 10);
+        for buffer in 0..4 {
+            ledger.give(buffer);
+        }
+        let (held, later) = (ledger.take(0, 15, false).unwrap(), ledger.take(2, 10, false).unwrap());
+        let pieces = ledger.pieces(&held).collect::<Vec<_>>();
+        assert_eq!(pieces, [(0, 0, 10), (1, 0, 5)]);
+        // Its place in the shared ring is the one where buffer 0 was.
+        assert_eq!(ledger.give(later.first), 0);
+        assert_eq!(ledger.pieces(&held).collect::<Vec<_>>(), pieces);
+    }
+
+    #[test]
+    fn a_bundle_ends_with_the_last_buffer_that_was_given() {
+        let mut ledger = Ledger::new(4, 10);
+        ledger.give(1);
+        assert!(ledger.take(1, 11, false).is_none() && ledger.take(1, 31, false).is_none());
+        assert_eq!(ledger.held(), 3);
+    }
+
+    #[test]
     fn a_buffer_that_the_kernel_goes_on_with_stays_its_own() {
         let mut ledger = Ledger::new(2, 100);
         ledger.give(0);
@@ -330,7 +371,10 @@ mod tests {
         assert_eq!(ledger.pieces(&second).collect::<Vec<_>>(), [(0, 30, 50)]);
         let last = ledger.take(0, 50, false).unwrap();
         assert_eq!(ledger.pieces(&last).collect::<Vec<_>>(), [(0, 50, 100)]);
-        assert_eq!((ledger.held(), first.more, last.more), (1, true, false));
+        assert_eq!((ledger.held(), first.len()), (1, 30));
+        // Whoever comes last gives the buffer back: bytes of the first would change under its holder otherwise.
+        assert!(!ledger.part_done(last.first) && !ledger.part_done(second.first));
+        assert!(ledger.part_done(first.first));
     }
 
     #[test]

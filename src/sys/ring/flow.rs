@@ -4,8 +4,8 @@
 //!
 //! - A multishot request is over when a completion says that no more follow, whatever its result; it is armed anew only
 //!   then.
-//! - It is armed anew not at once but with the next [`Flows::feed`]: what it brought may be a reason to pause, and after
-//!   `ENOBUFS` it would fail again until buffers have been given back.
+//! - It is armed anew not at once but with the next [`Flows::feed`]: what it brought may be a reason to pause, and
+//!   after `ENOBUFS` it would fail again until buffers have been given back.
 //! - One send is in flight on a socket, so that bytes keep their order; what it does not take is sent by the next.
 //! - A cancellation is only a wish. The completion of the request that was to be cancelled is the truth.
 //! - A completion for a socket that is gone must not touch the one that has its slot now.
@@ -122,7 +122,7 @@ mod flag {
     pub(super) const OVER: u16 = 16;
     /// The armed receive has been told to end.
     pub(super) const CANCELLED: u16 = 32;
-    /// A look is wanted once no receive is armed; a look is under way.
+    /// A look is wanted once nothing is under way; a look is under way.
     pub(super) const LOOK: u16 = 64;
     pub(super) const LOOKING: u16 = 128;
     pub(super) const SENDING: u16 = 256;
@@ -212,13 +212,29 @@ impl Flows {
 
     /// Receives from here on.
     pub fn receive(&mut self, driver: &mut impl Driver, slot: u32) {
-        let token = self.token(Op::Receive, slot);
+        self.flows[slot as usize].set(flag::WANTED, true);
+        self.go_on(driver, slot);
+    }
+
+    /// Asks for what is wanted, unless something is under way or waits to be fed: first a look, then receives. Says
+    /// whether a receive has been armed.
+    fn go_on(&mut self, driver: &mut impl Driver, slot: u32) -> bool {
         let flow = &mut self.flows[slot as usize];
-        flow.set(flag::WANTED, true);
-        if !flow.is(flag::RECEIVING | flag::OVER | flag::ENDED | flag::LOOKING) {
-            flow.set(flag::RECEIVING, true);
-            driver.receive(token);
+        if flow.is(flag::RECEIVING | flag::LOOKING | flag::OVER) {
+            return false;
         }
+        if flow.is(flag::LOOK) {
+            flow.set(flag::LOOK, false);
+            flow.set(flag::LOOKING, true);
+            driver.look(self.token(Op::Look, slot));
+            return false;
+        }
+        let arm = flow.is(flag::WANTED) && !flow.is(flag::ENDED);
+        if arm {
+            flow.set(flag::RECEIVING, true);
+            driver.receive(self.token(Op::Receive, slot));
+        }
+        arm
     }
 
     /// Receives no more for now. What the kernel has taken from the socket already will still be told.
@@ -237,15 +253,8 @@ impl Flows {
     /// (or [`Event::Ended`]). Another call is needed after each `Received`.
     pub fn look(&mut self, driver: &mut impl Driver, slot: u32) {
         self.pause(driver, slot);
-        let token = self.token(Op::Look, slot);
-        let flow = &mut self.flows[slot as usize];
-        if flow.is(flag::RECEIVING | flag::LOOKING) {
-            flow.set(flag::LOOK, true);
-        } else {
-            flow.set(flag::LOOK, false);
-            flow.set(flag::LOOKING, true);
-            driver.look(token);
-        }
+        self.flows[slot as usize].set(flag::LOOK, true);
+        self.go_on(driver, slot);
     }
 
     /// Sends bytes of a lease that several connections use.
@@ -312,12 +321,7 @@ impl Flows {
                 continue;
             }
             flow.set(flag::OVER, false);
-            if flow.is(flag::LOOK) {
-                self.look(driver, slot);
-            } else if flow.is(flag::WANTED) {
-                self.counters.rearms += 1;
-                self.receive(driver, slot);
-            }
+            self.counters.rearms += u64::from(self.go_on(driver, slot));
         }
         self.over = over;
     }
@@ -378,29 +382,31 @@ impl Flows {
         let flow = &mut self.flows[slot as usize];
         flow.set(flag::RECEIVING | flag::CANCELLED, false);
         let transient = result > 0 || matches!(-result, ENOBUFS | ECANCELED | EAGAIN | EINTR);
-        flow.set(if transient { flag::OVER } else { flag::ENDED }, true);
         if transient {
+            flow.set(flag::OVER, true);
             self.over.push((slot, flow.generation));
+        } else {
+            flow.set(flag::ENDED, true);
+            flow.set(flag::LOOK, false); // that is its answer too
         }
         self.counters.buffer_shortages += u64::from(result == -ENOBUFS);
     }
 
+    /// A look is over. One that was asked for meanwhile follows it, unless there is an answer that another call
+    /// follows anyway; then come receives, if they are wanted again.
     fn looked(&mut self, slot: u32, result: i32, filled: Option<Filled>) -> Event {
         let flow = &mut self.flows[slot as usize];
+        let again = result == -ENOBUFS || result == -EAGAIN && flow.is(flag::LOOK);
         flow.set(flag::LOOKING, false);
-        if flow.is(flag::WANTED) {
+        flow.set(flag::LOOK, again);
+        if again || flow.is(flag::WANTED) {
             flow.set(flag::OVER, true);
             self.over.push((slot, flow.generation));
         }
-        let flow = &mut self.flows[slot as usize];
+        self.counters.buffer_shortages += u64::from(result == -ENOBUFS);
         match (result, filled) {
             (1.., Some(filled)) => Event::Received { slot, filled, look: true },
-            _ if result == -ENOBUFS => {
-                self.counters.buffer_shortages += 1;
-                flow.set(flag::OVER | flag::LOOK, true);
-                self.over.push((slot, flow.generation));
-                Event::Nothing
-            }
+            _ if again => Event::Nothing,
             _ if result == -EAGAIN => Event::Empty { slot },
             _ => {
                 flow.set(flag::ENDED, true);

@@ -116,6 +116,19 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_can_be_sent_again_until_its_release() {
+        let mut leases = Leases::default();
+        let id = leases.lend(b"abc".to_vec()).unwrap();
+        for _ in 0..2 {
+            leases.begin(id);
+            leases.end(id);
+            assert_eq!((leases.bytes(id), leases.held()), (&b"abc"[..], 1));
+        }
+        leases.release(id);
+        assert_eq!(leases.held(), 0);
+    }
+
+    #[test]
     fn a_lease_that_was_never_sent_ends_at_once() {
         let mut leases = Leases::default();
         let id = leases.lend(vec![1]).unwrap();

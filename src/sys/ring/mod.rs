@@ -25,6 +25,10 @@ pub mod leases;
 pub mod options;
 pub mod queues;
 pub mod refusal;
+#[cfg(test)]
+mod script;
+#[cfg(test)]
+mod script_tests;
 mod setup;
 mod smoke;
 mod submit;

@@ -52,6 +52,8 @@ impl Default for Options {
 /// The smallest send that goes without a copy, where nothing else is said: below, the bookkeeping costs more.
 const ZERO_COPY_BYTES: u32 = 4096;
 const SQPOLL_IDLE_MS: u32 = 1000;
+/// The five requests that make a connection leave together, so a queue must have room for all of them; a power of two.
+const ENTRIES_MIN: u64 = 8;
 
 /// One word of `--ring`.
 struct Word {
@@ -65,12 +67,12 @@ const WORDS: &[Word] = &[
     Word {
         name: "sq",
         about: "=N: submission queue entries",
-        set: |o, v| number(v, 1, 32768).map(|n| o.submissions = n),
+        set: |o, v| number(v, ENTRIES_MIN, 32768).map(|n| o.submissions = n),
     },
     Word {
         name: "cq",
         about: "=N: completion queue entries",
-        set: |o, v| number(v, 2, 65536).map(|n| o.completions = Some(n)),
+        set: |o, v| number(v, ENTRIES_MIN, 65536).map(|n| o.completions = Some(n)),
     },
     Word { name: "buffers", about: "=NxBYTES: buffers to receive into", set: set_buffers },
     Word {
@@ -194,7 +196,17 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_its_place() {
-        let refused = ["cq", "cq=1", "buffers=3x64", "buffers=8", "bundles=1", "min-wait=0s", "bundles,incremental"];
+        let refused = [
+            "sq=4",
+            "cq=4",
+            "cq",
+            "cq=1",
+            "buffers=3x64",
+            "buffers=8",
+            "bundles=1",
+            "min-wait=0s",
+            "bundles,incremental",
+        ];
         for text in refused {
             assert!(Options::parse(text).is_err(), "{text}");
         }

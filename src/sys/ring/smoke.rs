@@ -107,12 +107,22 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "makes system calls")]
     fn a_byte_travels_with_every_option() {
         if !available() {
             return;
         }
-        for words in ["", "bundles", "incremental", "zero-copy=1", "min-wait=50us", "sqpoll=20ms", "cq=16,buffers=1x16"]
-        {
+        for words in [
+            "",
+            "sq=8",
+            "cq=8",
+            "bundles",
+            "incremental",
+            "zero-copy=1",
+            "min-wait=50us",
+            "sqpoll=20ms",
+            "cq=16,buffers=1x16",
+        ] {
             let options = Options::parse(words).unwrap();
             assert_eq!(check(&options), Ok(()), "{words}");
         }
