@@ -396,7 +396,9 @@ impl Flows {
     /// follows anyway; then come receives, if they are wanted again.
     fn looked(&mut self, slot: u32, result: i32, filled: Option<Filled>) -> Event {
         let flow = &mut self.flows[slot as usize];
-        let again = result == -ENOBUFS || result == -EAGAIN && flow.is(flag::LOOK);
+        // Without a buffer, or cut short by a signal, it has told nothing.
+        let told_nothing = matches!(-result, ENOBUFS | EINTR) || result > 0 && filled.is_none();
+        let again = told_nothing || result == -EAGAIN && flow.is(flag::LOOK);
         flow.set(flag::LOOKING, false);
         flow.set(flag::LOOK, again);
         if again || flow.is(flag::WANTED) {
