@@ -51,6 +51,7 @@ pub struct Plan {
     pub idle: u64,
     pub threads: u64,
     pub pipeline: u64,
+    pub in_flight_max: Option<u64>,
     pub size: u64,
     pub requests_per_connection: Option<u32>,
     pub stop_rule: StopRule,
@@ -109,6 +110,7 @@ impl Plan {
             idle,
             threads,
             pipeline,
+            in_flight_max: args.in_flight.map(|n| whole("--in-flight", n, threads, 10_000_000)).transpose()?,
             size,
             requests_per_connection: churn(args)?,
             stop_rule,
@@ -255,6 +257,7 @@ fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
         ("--requests", args.requests.is_some()),
         ("--requests-per-conn", args.requests_per_conn.is_some()),
         ("--pipeline", args.pipeline != 1),
+        ("--in-flight", args.in_flight.is_some()),
     ];
     match given.iter().find(|(_, given)| stream && *given) {
         Some((flag, _)) => Err(Failure::usage(format!(
@@ -266,6 +269,9 @@ fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
 }
 
 fn churn(args: &RunArgs) -> Result<Option<u32>, Failure> {
+    if args.requests_per_conn.is_some() && args.in_flight.is_some() {
+        return Err(Failure::usage("--in-flight does not go with --requests-per-conn: a new connection asks at once"));
+    }
     let most = u64::from(u32::MAX);
     let limit = args.requests_per_conn.map(|n| whole("--requests-per-conn", n, 1, most)).transpose()?;
     Ok(limit.map(|n| n as u32))

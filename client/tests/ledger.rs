@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{SHORT, Server, brief, loadgen, loadgen_at, series, whole};
+use common::{SHORT, Server, assert_accepted, brief, loadgen, loadgen_at, series, whole};
 use loadgen_core::protocol::{PROTOCOLS, Shape};
 use loadgen_core::result::{Report, ServerStats};
 use loadgen_server::engine::ENGINES;
@@ -11,7 +11,7 @@ use loadgen_server::engine::ENGINES;
 fn agrees(report: &Report, server: &ServerStats) {
     let whole = whole(report);
     let shown = brief(report);
-    assert_eq!(report.connections.opened, server.accepts, "{shown}");
+    assert_accepted(report, server.accepts);
     assert_eq!(series(report, "sent_bytes"), server.received_bytes, "{shown}");
     assert_eq!(series(report, "received_bytes"), server.sent_bytes, "{shown}");
     assert_eq!((whole.sent, whole.ok), (server.requests, server.replies), "{shown}");
@@ -126,6 +126,24 @@ fn idle_connections_make_one_request_each_and_stay() {
     let counted = loadgen(&["--requests", "200", "--conns", "3", "--idle", "50", "--threads", "2"]);
     clean(counted.expect(0));
     assert_eq!(whole(counted.report()).ok, 200);
+}
+
+#[test]
+fn connections_take_turns_where_few_requests_may_be_in_flight() {
+    let counted = ["--conns", "50", "--in-flight", "3", "--requests", "5000"];
+    let ended = loadgen(&counted);
+    let report = ended.expect(0);
+    clean(report);
+    agrees_with_embedded(report);
+    assert_eq!((whole(report).ok, report.scenario.in_flight), (5000, Some(3)));
+    let ended =
+        loadgen(&[&["--conns", "50", "--in-flight", "4", "--threads", "2", "--pipeline", "2"][..], &SHORT].concat());
+    let report = ended.expect(0);
+    clean(report);
+    agrees_with_embedded(report);
+    // Two threads with two each: as many are in flight when the window closes.
+    assert_eq!(report.ledger.in_flight_at_end, 4, "{}", brief(report));
+    assert!(report.ledger.ok > 1000 && report.connections.served == 50);
 }
 
 #[test]

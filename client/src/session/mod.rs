@@ -36,6 +36,8 @@ pub struct Config {
     pub arrivals: Arrivals,
     /// Requests in flight on one connection, at most.
     pub depth: usize,
+    /// Requests in flight on all connections together, at most: they take turns.
+    pub in_flight_max: Option<u64>,
     /// Requests after which a connection is closed and opened anew.
     pub requests_per_connection: Option<u32>,
     pub stop_rule: StopRule,
@@ -138,6 +140,9 @@ pub struct Session {
     /// Requests that may still be issued, beside those that are owed to a connection: due there, or reserved for it.
     budget: u64,
     owed: u64,
+    /// Requests that are due or sent, and unanswered; whose turn is next, where they take turns.
+    in_flight: u64,
+    next_turn: u32,
     going: bool,
     /// When unanswered requests are given up; set once no more are sent.
     drain_until: Option<Instant>,
@@ -175,6 +180,8 @@ impl Session {
             rng: Rng::new(config.seed),
             budget,
             owed,
+            in_flight: 0,
+            next_turn: 0,
             going: false,
             drain_until: None,
             window: Window::new(config.origin),
@@ -199,6 +206,9 @@ impl Session {
         if let StopRule::After(_) = self.config.stop_rule {
             self.window.open_at(at.after(self.config.warmup_ns), self.config.stop_rule);
             self.cross_boundaries(now);
+        }
+        if self.config.in_flight_max.is_some() {
+            return self.take_turns(io, now);
         }
         for slot in 0..self.config.active as u32 {
             if self.conns[slot as usize].state != State::Open {
@@ -239,6 +249,9 @@ impl Session {
             }
         }
         self.fire_timeouts(io, now);
+        if self.going && self.config.in_flight_max.is_some() {
+            self.take_turns(io, now);
+        }
         self.open_connections(io, now);
         if self.drain_until.is_some_and(|until| now >= until) {
             self.give_up(io);

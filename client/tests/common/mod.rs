@@ -41,6 +41,12 @@ pub(crate) fn engine() -> &'static str {
     *ENGINE
 }
 
+/// A server has accepted what we opened. Attempts that had not ended here when the run stopped may have ended there.
+pub(crate) fn assert_accepted(report: &Report, accepts: u64) {
+    let (opened, unfinished) = (report.connections.opened, report.connections.unfinished);
+    assert!((opened..=opened + unfinished).contains(&accepts), "{accepts} accepted; {}", brief(report));
+}
+
 /// A `loadgen` at work, in a folder of its own; killed when dropped.
 pub(crate) struct Running {
     child: Child,
