@@ -179,7 +179,7 @@ impl Uring {
     fn add_lane(&mut self) -> io::Result<()> {
         let buffers = self.lanes.add(self.table, &self.options);
         self.buffers.push(buffers.map_err(|refusal| io::Error::other(refusal.to_string()))?);
-        self.peers.push(Vec::new());
+        self.peers.push(Vec::with_capacity(self.table as usize));
         Ok(())
     }
 

@@ -172,6 +172,11 @@ const EINTR: i32 = 4;
 const EPIPE: i32 = 32;
 
 impl Flows {
+    /// With room for so many sockets: memory is taken as they come, and never moved.
+    pub fn with_capacity(sockets: u32) -> Self {
+        Self { flows: Vec::with_capacity(sockets as usize), ..Self::default() }
+    }
+
     /// Sockets that are open.
     pub fn open(&self) -> u32 {
         self.open

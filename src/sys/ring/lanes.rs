@@ -35,7 +35,8 @@ impl Lanes {
     /// Adds a ring for so many sockets.
     pub fn add(&mut self, sockets: u32, options: &Options) -> Result<Buffers, Refusal> {
         let (ring, buffers) = Ring::new(sockets, options)?;
-        let mut lane = Lane { ring, flows: Flows::default() };
+        let flows = Flows::with_capacity(ring.table());
+        let mut lane = Lane { ring, flows };
         if self.lanes.is_empty() {
             self.lanes.push(lane);
             return Ok(buffers);
