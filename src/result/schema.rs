@@ -322,7 +322,7 @@ pub struct RingStats {
     pub overflows: u64,
     /// Receives that found no buffer.
     pub buffer_shortages: u64,
-    /// Receives that had ended by themselves and were armed again.
+    /// Receives that had ended and were armed again.
     pub rearms: u64,
     pub short_sends: u64,
     /// Completions for connections that were gone.
