@@ -125,6 +125,7 @@ fn scenario() -> Scenario {
         warmup_ns: 1_000_000_000,
         duration_ns: Some(2_000_000_000),
         requests: None,
+        in_flight: Some(64),
         engine_options: vec!["cq=4096".to_owned()],
         server_engine_options: vec!["bundles".to_owned()],
     }

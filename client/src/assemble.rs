@@ -84,6 +84,7 @@ fn scenario(plan: &Plan, remote: SocketAddr, server: Option<&ServerStats>) -> Sc
         warmup_ns: if plan.requests().is_some() { 0 } else { plan.warmup_ns },
         duration_ns: plan.duration_ns(),
         requests: plan.requests(),
+        in_flight: plan.in_flight_max,
         engine_options: if plan.engine.needs_ring { plan.ring.describe() } else { Vec::new() },
         server_engine_options: plan.server_ring.as_ref().map_or_else(Vec::new, ring::Options::describe),
     };

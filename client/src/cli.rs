@@ -67,6 +67,9 @@ pub struct RunArgs {
     /// Requests in flight on one connection
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = units::parse_count)]
     pub pipeline: u64,
+    /// Requests in flight on all connections together: they take turns [default: all may have their --pipeline]
+    #[arg(long, value_name = "N", value_parser = units::parse_count, hide_short_help = true)]
+    pub in_flight: Option<u64>,
     /// Payload of a request (echo), a block (discard), an embedded server's HTTP body
     #[arg(short, long, value_name = "BYTES", value_parser = units::parse_size)]
     pub size: Option<u64>,

@@ -4,6 +4,7 @@
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use loadgen_core::result::ServerStats;
+use loadgen_core::sys::ring::Options;
 use loadgen_core::sys::{clock, process};
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -96,8 +97,9 @@ fn command(plan: &Plan, program: std::path::PathBuf) -> Command {
     command.args(["server", "--listen", "127.0.0.1:0", "--stats", "-"]);
     command.args(["--protocol", plan.protocol.name, "--engine", &plan.server_engine]);
     command.args(["--size", &plan.size.to_string(), "--threads", &plan.server_threads.to_string()]);
-    if !plan.server_ring_words.is_empty() {
-        command.args(["--ring", &plan.server_ring_words]);
+    let ring = plan.server_ring.as_ref().map_or_else(Vec::new, Options::describe);
+    if !ring.is_empty() {
+        command.args(["--ring", &ring.join(",")]);
     }
     command.args(["--parent", &std::process::id().to_string()]);
     if !plan.server_cpus.is_empty() {

@@ -1,7 +1,7 @@
 //! What a command line means: every default filled in, every name looked up, everything that cannot work refused.
 
 use crate::cli::RunArgs;
-use crate::engine::{self, ENGINES, epoll, io_uring};
+use crate::engine::{self, Engines};
 use crate::failure::{Exit, Failure};
 use crate::session::StopRule;
 use crate::target::Target;
@@ -43,7 +43,6 @@ pub struct Plan {
     /// Options of engine `io_uring`: of the client, and of the embedded server if that has it.
     pub ring: ring::Options,
     pub server_ring: Option<ring::Options>,
-    pub server_ring_words: String,
     pub server_engine: String,
     pub server_threads: u64,
     pub server_cpus: Vec<usize>,
@@ -52,6 +51,7 @@ pub struct Plan {
     pub idle: u64,
     pub threads: u64,
     pub pipeline: u64,
+    pub in_flight_max: Option<u64>,
     pub size: u64,
     pub requests_per_connection: Option<u32>,
     pub stop_rule: StopRule,
@@ -91,16 +91,7 @@ impl Plan {
         }
         let client_options = client_options(args, target.as_ref(), size)?;
         let (server_cpus, client_cpus) = place(args, target.is_none(), threads)?;
-        let target_is_ours = target.is_none();
-        let ring = ring_options("--ring", &args.ring)?;
-        if ring.inline_send {
-            return Err(Failure::usage(
-                "--ring inline-send is for servers: a client has no ordinary descriptors there",
-            ));
-        }
-        let (engine, instead_of) = choose_engine(&args.engine, &ring)?;
-        let server_engine = choose_server_engine(&args.server_engine)?;
-        let server_ring = ring_options("--server-ring", &args.server_ring)?;
+        let Engines { engine, instead_of, ring, server_engine, server_ring } = Engines::choose(args, target.is_none())?;
         let plan = Self {
             protocol,
             client_options,
@@ -110,9 +101,8 @@ impl Plan {
             engine,
             instead_of,
             ring,
-            server_ring: (target_is_ours && server_engine == "io_uring").then_some(server_ring),
-            server_ring_words: args.server_ring.clone(),
             server_engine,
+            server_ring,
             server_threads: whole("--server-threads", args.server_threads, 1, 1024)?,
             server_cpus,
             client_cpus,
@@ -120,6 +110,7 @@ impl Plan {
             idle,
             threads,
             pipeline,
+            in_flight_max: args.in_flight.map(|n| whole("--in-flight", n, threads, 10_000_000)).transpose()?,
             size,
             requests_per_connection: churn(args)?,
             stop_rule,
@@ -208,44 +199,13 @@ fn choose_protocol(args: &RunArgs, target: Option<&Target>) -> Result<&'static P
     }
 }
 
-fn choose_server_engine(name: &str) -> Result<String, Failure> {
-    if name == engine::AUTO {
-        return Ok(name.to_owned());
-    }
-    match loadgen_server::engine::by_name(name) {
-        Some(engine) => Ok(engine.name.to_owned()),
-        None => Err(unknown("server engine", name, loadgen_server::engine::ENGINES.iter().map(|e| e.name))),
-    }
-}
-
-/// The engine that is called so; for `auto`, the best that works here, and why it is not the one before it.
-fn choose_engine(name: &str, options: &ring::Options) -> Result<(&'static engine::Entry, Option<String>), Failure> {
-    if name == engine::AUTO {
-        return Ok(match ring::check(options) {
-            Ok(()) => (&io_uring::ENTRY, None),
-            Err(refusal) => (&epoll::ENTRY, Some(format!("io_uring ({})", refusal.cause))),
-        });
-    }
-    let Some(entry) = engine::by_name(name) else {
-        let known: Vec<String> = ENGINES.iter().map(|e| format!("{} ({})", e.name, e.about)).collect();
-        return Err(Failure::usage(format!("engine '{name}' is not known; there are {}, auto", known.join(", "))));
-    };
-    if entry.needs_ring {
-        ring::check(options).map_err(|refusal| Failure::new(Exit::Machine, refusal.cause).help(refusal.remedy))?;
-    }
-    Ok((entry, None))
-}
-
-fn ring_options(flag: &str, words: &str) -> Result<ring::Options, Failure> {
-    ring::Options::parse(words).map_err(|error| Failure::usage(format!("{flag}: {error}")))
-}
-
 /// The output format that is called `name`.
 pub fn choose_format(name: &str) -> Result<&'static report::Format, Failure> {
     FORMATS.iter().find(|f| f.name == name).ok_or_else(|| unknown("format", name, FORMATS.iter().map(|f| f.name)))
 }
 
-fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
+/// A word that is in no table.
+pub fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
     Failure::usage(format!("{what} '{name}' is not known; there are {}", known.collect::<Vec<_>>().join(", ")))
 }
 
@@ -297,6 +257,7 @@ fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
         ("--requests", args.requests.is_some()),
         ("--requests-per-conn", args.requests_per_conn.is_some()),
         ("--pipeline", args.pipeline != 1),
+        ("--in-flight", args.in_flight.is_some()),
     ];
     match given.iter().find(|(_, given)| stream && *given) {
         Some((flag, _)) => Err(Failure::usage(format!(
@@ -308,6 +269,9 @@ fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
 }
 
 fn churn(args: &RunArgs) -> Result<Option<u32>, Failure> {
+    if args.requests_per_conn.is_some() && args.in_flight.is_some() {
+        return Err(Failure::usage("--in-flight does not go with --requests-per-conn: a new connection asks at once"));
+    }
     let most = u64::from(u32::MAX);
     let limit = args.requests_per_conn.map(|n| whole("--requests-per-conn", n, 1, most)).transpose()?;
     Ok(limit.map(|n| n as u32))

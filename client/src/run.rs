@@ -211,6 +211,7 @@ fn config(plan: &Plan, remote: SocketAddr, index: u64, origin: Instant) -> Confi
         idle: share(plan.idle) as usize,
         arrivals: Arrivals::Closed,
         depth: plan.pipeline as usize,
+        in_flight_max: plan.in_flight_max.map(|most| share(most).max(1)),
         requests_per_connection: plan.requests_per_connection,
         stop_rule,
         warmup_ns: plan.warmup_ns,

@@ -3,8 +3,7 @@
 mod common;
 
 use common::peer::{ECHO, Peer, Talk};
-use common::{Ended, SHORT, brief, error_kinds, error_rows, errors, eventually, loadgen_at, whole};
-use loadgen_core::result::Report;
+use common::{Ended, SHORT, assert_accepted, brief, error_kinds, error_rows, errors, eventually, loadgen_at, whole};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -23,17 +22,11 @@ fn all_failed(ended: &Ended, kind: &str, peer: &Peer) {
     assert_eq!(error_kinds(report), [kind], "{}", brief(report));
     assert_eq!((whole.ok, whole.sent, errors(report, kind)), (0, 12, 12), "{}", brief(report));
     assert_eq!(peer.faults(), 12, "{}", brief(report));
-    accepted_what_we_opened(report, peer);
+    assert_accepted(report, peer.accepted());
     assert_eq!(report.connections.lost, 12, "{}", brief(report));
     assert_eq!((error_rows(report, kind), report.throughput.replies), (12, 0));
     assert!(report.errors.iter().all(|row| !row.first.is_empty()));
     assert!(ended.took < Duration::from_secs(3) + SLACK, "{:?}", ended.took);
-}
-
-/// The last attempts may have ended in the peer's kernel before the run, and not yet here.
-fn accepted_what_we_opened(report: &Report, peer: &Peer) {
-    let (opened, unfinished) = (report.connections.opened, report.connections.unfinished);
-    assert!((opened..=opened + unfinished).contains(&peer.accepted()), "{}", brief(report));
 }
 
 /// Each connection gets two good replies, and then the fault.
@@ -44,7 +37,7 @@ fn good_then_failed(ended: &Ended, kind: &str, peer: &Peer) {
     assert_eq!((errors(report, kind), whole(report).ok), (peer.faults(), peer.good()), "{}", brief(report));
     assert!(peer.faults() > 3, "{}", brief(report));
     assert_eq!(report.connections.lost, peer.faults(), "{}", brief(report));
-    accepted_what_we_opened(report, peer);
+    assert_accepted(report, peer.accepted());
 }
 
 /// Both, with a fault in place of a reply of echo.
@@ -252,7 +245,7 @@ fn bytes_behind_a_reply_are_unexpected_and_credited_to_nobody() {
         assert_eq!((whole(report).ok, whole(report).errors.len()), (12, 0), "{}", brief(report));
         assert_eq!((error_rows(report, "unexpected"), report.connections.lost), (12, 12), "{}", brief(report));
         assert_eq!(peer.faults(), 12);
-        accepted_what_we_opened(report, peer);
+        assert_accepted(report, peer.accepted());
     }
 }
 

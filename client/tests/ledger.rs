@@ -2,34 +2,9 @@
 
 mod common;
 
-use common::{SHORT, Server, brief, loadgen, loadgen_at, series, whole};
+use common::{SHORT, Server, agrees, agrees_with_embedded, brief, clean, loadgen, loadgen_at, series, whole};
 use loadgen_core::protocol::{PROTOCOLS, Shape};
-use loadgen_core::result::{Report, ServerStats};
 use loadgen_server::engine::ENGINES;
-
-/// Requests, replies, connections and bytes, both ways.
-fn agrees(report: &Report, server: &ServerStats) {
-    let whole = whole(report);
-    let shown = brief(report);
-    assert_eq!(report.connections.opened, server.accepts, "{shown}");
-    assert_eq!(series(report, "sent_bytes"), server.received_bytes, "{shown}");
-    assert_eq!(series(report, "received_bytes"), server.sent_bytes, "{shown}");
-    assert_eq!((whole.sent, whole.ok), (server.requests, server.replies), "{shown}");
-    assert_eq!((server.rejected, server.accept_errors.len()), (0, 0), "{shown}");
-}
-
-fn agrees_with_embedded(report: &Report) {
-    agrees(report, report.server.as_ref().expect("an embedded server has counters"));
-}
-
-/// All went well, and nothing is left over.
-fn clean(report: &Report) {
-    let whole = whole(report);
-    assert!(whole.errors.is_empty() && report.errors.is_empty(), "{}", brief(report));
-    assert_eq!((whole.in_flight_at_end, report.connections.lost), (0, 0), "{}", brief(report));
-    assert_eq!(report.connections.served, report.connections.requested, "{}", brief(report));
-    assert!(!report.partial);
-}
 
 #[test]
 fn every_protocol_over_every_server_engine_agrees_with_the_server() {
@@ -126,6 +101,24 @@ fn idle_connections_make_one_request_each_and_stay() {
     let counted = loadgen(&["--requests", "200", "--conns", "3", "--idle", "50", "--threads", "2"]);
     clean(counted.expect(0));
     assert_eq!(whole(counted.report()).ok, 200);
+}
+
+#[test]
+fn connections_take_turns_where_few_requests_may_be_in_flight() {
+    let counted = ["--conns", "50", "--in-flight", "3", "--requests", "5000"];
+    let ended = loadgen(&counted);
+    let report = ended.expect(0);
+    clean(report);
+    agrees_with_embedded(report);
+    assert_eq!((whole(report).ok, report.scenario.in_flight), (5000, Some(3)));
+    let ended =
+        loadgen(&[&["--conns", "50", "--in-flight", "4", "--threads", "2", "--pipeline", "2"][..], &SHORT].concat());
+    let report = ended.expect(0);
+    clean(report);
+    agrees_with_embedded(report);
+    // Two threads with two each: as many are in flight when the window closes.
+    assert_eq!(report.ledger.in_flight_at_end, 4, "{}", brief(report));
+    assert!(report.ledger.ok > 1000 && report.connections.served == 50);
 }
 
 #[test]

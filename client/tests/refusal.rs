@@ -2,6 +2,9 @@
 
 mod common;
 
+use common::read_report;
+use loadgen_core::result::Report;
+use loadgen_core::sys::ring;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -22,6 +25,70 @@ fn example(name: &str) -> PathBuf {
 /// Runs a program to which io_uring is refused.
 fn denied(error: &str, program: &Path) -> Output {
     Command::new(example("deny")).arg(error).arg(program).output().expect("deny runs")
+}
+
+/// Runs `loadgen` without io_uring, and says how it ended and what it wrote to standard error.
+fn loadgen_without(args: &[&str]) -> (Option<i32>, String, Option<Report>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.json");
+    let mut command = Command::new(example("deny"));
+    command.args(["EPERM", common::LOADGEN, "--conns", "4", "--output"]).arg(&path).args(args).args(common::SHORT);
+    let output = command.output().expect("deny runs");
+    let report = path.exists().then(|| read_report(&path));
+    (output.status.code(), String::from_utf8(output.stderr).expect("text"), report)
+}
+
+#[test]
+fn an_engine_that_cannot_run_is_refused_and_not_replaced() {
+    let (code, text, report) = loadgen_without(&["--engine", "io_uring"]);
+    assert_eq!((code, report.is_none()), (Some(7), true), "{text}");
+    assert!(text.contains("error: io_uring_setup: EPERM") && text.contains("help: "), "{text}");
+    let (code, text, _) = loadgen_without(&["--server-engine", "io_uring"]);
+    assert_eq!(code, Some(7), "{text}");
+    assert!(text.contains("loadgen-server: io_uring_setup: EPERM") && text.contains("did not start"), "{text}");
+}
+
+#[test]
+fn auto_falls_back_and_says_so_on_stderr_and_in_the_report() {
+    let (code, text, report) = loadgen_without(&["--engine", "auto", "--server-engine", "auto", "--quiet"]);
+    let report = report.expect("a report");
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!((report.engine.name.as_str(), report.scenario.engine.as_str()), ("epoll", "epoll"));
+    assert_eq!(report.scenario.server_engine.as_deref(), Some("epoll"));
+    let server = report.server.expect("the server's counters");
+    for why in [report.engine.instead_of, server.instead_of] {
+        assert!(why.expect("a reason").starts_with("io_uring (io_uring_setup: EPERM: "));
+    }
+    assert_eq!(text.matches("engine epoll instead of io_uring (io_uring_setup: EPERM").count(), 2, "{text}");
+}
+
+#[test]
+fn auto_is_io_uring_where_that_works() {
+    if let Err(refusal) = ring::check(&ring::Options::default()) {
+        return eprintln!("skipped: {refusal}");
+    }
+    let ended = common::loadgen(&[&["--engine", "auto", "--server-engine", "auto"][..], &common::SHORT].concat());
+    let report = ended.expect(0);
+    assert_eq!((report.engine.name.as_str(), &report.engine.instead_of), ("io_uring", &None));
+    assert_eq!(report.scenario.server_engine.as_deref(), Some("io_uring"));
+}
+
+#[test]
+fn the_want_of_descriptors_points_to_the_engine_that_needs_none() {
+    let run = |extra: &str| {
+        let line = format!("ulimit -n 100; exec \"$0\" --conns 200 --duration 100ms --warmup 0s --output - {extra}");
+        let output = Command::new("sh").args(["-c", &line, common::LOADGEN]).output().expect("sh runs");
+        (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+    };
+    let (code, text) = run("");
+    assert_eq!(code, Some(7), "{text}");
+    let points = text.contains("--engine io_uring --server-engine io_uring, whose connections are no descriptors");
+    assert_eq!(points, ring::check(&ring::Options::default()).is_ok(), "{text}");
+    if points {
+        assert_eq!(run("--engine io_uring --server-engine io_uring").0, Some(0));
+        let (code, text) = run("--engine io_uring");
+        assert!(code == Some(7) && text.contains("the embedded server may have 100"), "{text}");
+    }
 }
 
 /// What the check of io_uring says where it is refused with `error`.

@@ -1,5 +1,5 @@
-//! What one connection does with completions: what arrived is answered, what was sent makes room for more. The counterpart
-//! of `connection` for engines where the kernel moves the bytes and tells afterwards.
+//! What one connection does with completions: what arrived is answered, what was sent makes room for more. The
+//! counterpart of `connection` for an engine where the kernel moves the bytes and tells afterwards.
 //!
 //! The bounds are the same: at most [`CAPACITY`] bytes of output under way, and of input that is kept. While output is
 //! under way nothing more is received, but for what the kernel had taken already: one receive, which ends after

@@ -1,7 +1,7 @@
 //! From options to threads and back: listeners, signals, the statistics at the end.
 
 use crate::cli::Options;
-use crate::engine::{Engine, Worker};
+use crate::engine::{Choice, Engine, Worker};
 use crate::stats::{self, Counters};
 use loadgen_core::protocol::ServerOptions;
 use loadgen_core::result::schema::ServerStats;
@@ -58,6 +58,10 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
         .engine
         .settle(&options.ring)
         .map_err(|refusal| Failure::new(MACHINE, format!("{}\n  help: {}", refusal.cause, refusal.remedy)))?;
+    let automatic = matches!(options.engine, Choice::Auto);
+    if !engine.needs_ring && !automatic && !options.ring.describe().is_empty() {
+        return Err(Failure::new(USAGE, format!("--ring is for engine io_uring, and this is {}", engine.name)));
+    }
     if let Some(why) = &instead_of {
         tell(format_args!("engine {} instead of {why}", engine.name));
     }

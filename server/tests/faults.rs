@@ -35,9 +35,12 @@ fn a_peer_that_never_reads_costs_a_fixed_amount() {
         // What is sent without a copy is ours until the peer has it: the kernel's send buffer is in our memory.
         let lent = if engine.contains("zero-copy") { send_buffer_max() } else { 0 };
         assert!(grown < PEERS * ((128 << 10) + lent) + (1 << 20), "{grown} bytes for {PEERS} peers");
-        let cpu = server.cpu();
-        thread::sleep(Duration::from_millis(300));
-        assert!(server.cpu() - cpu < Duration::from_millis(50), "it spins");
+        // With small buffers it may have something to do for a while yet.
+        eventually("it does not spin", || {
+            let cpu = server.cpu();
+            thread::sleep(Duration::from_millis(300));
+            server.cpu() - cpu < Duration::from_millis(50)
+        });
         drop(peers);
         let ended = server.stop();
         assert_eq!((ended.code, ended.stats.accepts), (0, PEERS as u64 + 2));

@@ -10,7 +10,6 @@ use loadgen_core::sys::socket;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -266,7 +265,7 @@ fn connections_come_and_go_over_several_rings() {
         let ended = server.stop();
         let stats = &ended.stats;
         assert_eq!((ended.code, ended.stderr.as_str(), stats.rejected), (0, "", 0), "{stats:?}");
-        assert!(stats.ring.as_ref().unwrap().rings > 8, "{stats:?}");
+        assert!(stats.ring.as_ref().unwrap().rings >= 8, "{stats:?}");
         assert_eq!(stats.accepts, before + 501 + count + 1, "{stats:?}");
         assert!(stats.replies >= echoes, "{stats:?}");
         assert!(stats.accept_errors.is_empty(), "{stats:?}");
@@ -276,7 +275,7 @@ fn connections_come_and_go_over_several_rings() {
 /// The table of a ring must not be overrun: what does not fit, the kernel closes without a word.
 #[test]
 fn a_crowd_that_comes_while_all_are_busy_is_served() {
-    for options in [&[][..], &["--ring", TINY], &["--ring", "cq=16"], &["--ring", "cq=32"]] {
+    for options in [&[][..], &["--ring", TINY], &["--ring", "cq=16"], &["--ring", "cq=32"], &["--ring", "cq=64"]] {
         eprintln!("{options:?}");
         let server = Server::start_with_descriptors(64, "io_uring", options);
         let block = vec![b'x'; 20_000];
@@ -296,14 +295,4 @@ fn a_crowd_that_comes_while_all_are_busy_is_served() {
         assert_eq!((ended.code, ended.stderr.as_str(), stats.accepts), (0, "", 2030), "{stats:?}");
         assert!(stats.accept_errors.is_empty(), "{stats:?}");
     }
-}
-
-#[test]
-fn a_table_that_could_be_overrun_is_refused() {
-    let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 64; exec \"$0\" --listen 127.0.0.1:0 --engine io_uring --ring cq=64"]);
-    let output = command.arg(env!("CARGO_BIN_EXE_loadgen-server")).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!((output.status.code(), stderr.lines().count()), (Some(7), 1), "{stderr}");
-    assert!(stderr.contains("64 connections") && stderr.contains("raise `ulimit -n`"), "{stderr}");
 }

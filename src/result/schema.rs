@@ -95,6 +95,9 @@ pub struct Scenario {
     pub duration_ns: Option<u64>,
     /// Stop after this many requests; null: after `duration_ns`.
     pub requests: Option<u64>,
+    /// Requests in flight on all connections together, at most; null: `pipeline` on each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight: Option<u64>,
     /// Options of engine `io_uring` that differ from the defaults, of the client and of the embedded server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub engine_options: Vec<String>,
@@ -319,7 +322,7 @@ pub struct RingStats {
     pub overflows: u64,
     /// Receives that found no buffer.
     pub buffer_shortages: u64,
-    /// Receives that had ended by themselves and were armed again.
+    /// Receives that had ended and were armed again.
     pub rearms: u64,
     pub short_sends: u64,
     /// Completions for connections that were gone.

@@ -4,8 +4,11 @@
 //! `0..capacity`; whatever it learns from the kernel it tells the [`Handler`], and the handler answers by calling
 //! [`Io`].
 
+mod choice;
 pub mod epoll;
 pub mod io_uring;
+
+pub use choice::Engines;
 
 use crate::worker::{Tally, Task};
 use loadgen_core::result::RingStats;

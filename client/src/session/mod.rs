@@ -20,6 +20,7 @@ use opening::Gate;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use window::Window;
 
 /// What a session is to do. Counts are this worker's share.
@@ -36,6 +37,8 @@ pub struct Config {
     pub arrivals: Arrivals,
     /// Requests in flight on one connection, at most.
     pub depth: usize,
+    /// Requests in flight on all connections together, at most: they take turns.
+    pub in_flight_max: Option<u64>,
     /// Requests after which a connection is closed and opened anew.
     pub requests_per_connection: Option<u32>,
     pub stop_rule: StopRule,
@@ -49,6 +52,9 @@ pub struct Config {
     /// The beginning of the run; times in the report count from here.
     pub origin: Instant,
 }
+
+/// Connections that begin with the load in one turn.
+const STARTS_A_TURN: usize = 2048;
 
 /// When a run stops by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,12 +138,17 @@ pub struct Session {
     spare: Vec<Vec<u8>>,
     gate: Gate,
     to_open: VecDeque<u32>,
+    /// Slots that have yet to hear that the load has begun.
+    to_start: Range<u32>,
     timeouts: Timers,
     backoffs: Timers,
     rng: Rng,
     /// Requests that may still be issued, beside those that are owed to a connection: due there, or reserved for it.
     budget: u64,
     owed: u64,
+    /// Requests that are due or sent, and unanswered; whose turn is next, where they take turns.
+    in_flight: u64,
+    next_turn: u32,
     going: bool,
     /// When unanswered requests are given up; set once no more are sent.
     drain_until: Option<Instant>,
@@ -170,11 +181,14 @@ impl Session {
             spare: Vec::new(),
             gate: Gate::new(&config),
             to_open: (0..capacity as u32).collect(),
+            to_start: 0..0,
             timeouts: Timers::new(config.origin, capacity),
             backoffs: Timers::new(config.origin, 0),
             rng: Rng::new(config.seed),
             budget,
             owed,
+            in_flight: 0,
+            next_turn: 0,
             going: false,
             drain_until: None,
             window: Window::new(config.origin),
@@ -200,7 +214,18 @@ impl Session {
             self.window.open_at(at.after(self.config.warmup_ns), self.config.stop_rule);
             self.cross_boundaries(now);
         }
-        for slot in 0..self.config.active as u32 {
+        if self.config.in_flight_max.is_some() {
+            return self.take_turns(io, now);
+        }
+        self.to_start = 0..self.config.active as u32;
+        self.start_some(io, now);
+    }
+
+    /// Connections that were opened before the load began send their first requests, a bounded number of them in one
+    /// turn: an engine would otherwise have to remember as many as there are.
+    fn start_some(&mut self, io: &mut impl Io, now: Instant) {
+        for _ in 0..STARTS_A_TURN {
+            let Some(slot) = self.to_start.next() else { return };
             if self.conns[slot as usize].state != State::Open {
                 continue;
             }
@@ -221,6 +246,7 @@ impl Session {
         self.cross_boundaries(now);
         self.close_window(now);
         self.drain_until = Some(until);
+        self.to_start = 0..0;
         self.tally.connections.alive_at_end = self.alive();
         self.to_open.clear();
         for slot in 0..self.conns.len() as u32 {
@@ -239,6 +265,10 @@ impl Session {
             }
         }
         self.fire_timeouts(io, now);
+        if self.going && self.config.in_flight_max.is_some() {
+            self.take_turns(io, now);
+        }
+        self.start_some(io, now);
         self.open_connections(io, now);
         if self.drain_until.is_some_and(|until| now >= until) {
             self.give_up(io);
@@ -252,6 +282,9 @@ impl Session {
     /// When [`Session::tick`] is next needed.
     pub fn next_deadline(&self) -> Instant {
         let mut next = self.window.next_boundary().min(self.timeouts.next()).min(self.backoffs.next());
+        if !self.to_start.is_empty() {
+            return Instant(0);
+        }
         if !self.to_open.is_empty() {
             next = next.min(self.gate.next_at());
         }

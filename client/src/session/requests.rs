@@ -8,6 +8,9 @@ use loadgen_core::sys::clock;
 use loadgen_core::time::Instant;
 use std::io;
 
+/// Connections that are looked at in vain in one turn, where they take turns and many are lost or busy.
+const TURN_LOOKS: usize = 64;
+
 /// Sends for one endless stream in one turn.
 const SENDS_A_TURN: usize = 8;
 
@@ -18,7 +21,7 @@ impl Session {
     /// Issues what this connection may carry now: one request to prove a new connection, all that `depth` allows once
     /// the load has begun.
     pub(super) fn begin(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        let proof_only = !self.going || self.is_idle(slot);
+        let proof_only = !self.going || self.is_idle(slot) || self.config.in_flight_max.is_some();
         let conn = &mut self.conns[slot as usize];
         let depth = if proof_only { usize::from(conn.issued == 0) } else { self.config.depth };
         let mut room = (depth as u32).saturating_sub(u32::from(conn.outstanding));
@@ -33,6 +36,27 @@ impl Session {
             self.enqueue(slot, 1);
             room = room.saturating_sub(1);
         }
+        self.issue(io, slot, room, now);
+    }
+
+    /// Where not all connections may have a request in flight, those go on whose turn it is.
+    pub(super) fn take_turns(&mut self, io: &mut impl Io, now: Instant) {
+        let most = self.config.in_flight_max.unwrap_or(0);
+        let mut looks = TURN_LOOKS;
+        while self.in_flight < most && looks > 0 && self.budget > 0 && self.drain_until.is_none() {
+            let slot = self.next_turn;
+            self.next_turn = (slot + 1) % self.config.active as u32;
+            let conn = &self.conns[slot as usize];
+            if conn.state == State::Open && usize::from(conn.outstanding) < self.config.depth {
+                self.issue(io, slot, 1, now);
+            } else {
+                looks -= 1;
+            }
+        }
+    }
+
+    /// Issues so many requests on a connection, and what it has due.
+    fn issue(&mut self, io: &mut impl Io, slot: u32, room: u32, now: Instant) {
         let reserved = self.take_reserved(slot, room);
         let from_budget = (u64::from(room) - reserved).min(self.budget);
         self.budget -= from_budget;
@@ -69,6 +93,7 @@ impl Session {
     fn enqueue(&mut self, slot: u32, requests: u16) {
         let conn = &mut self.conns[slot as usize];
         conn.outstanding += requests;
+        self.in_flight += u64::from(requests);
         conn.issued = conn.issued.saturating_add(u32::from(requests));
         conn.unsent += u32::from(requests) * self.request_len as u32;
     }
@@ -185,6 +210,7 @@ impl Session {
         let conn = &mut self.conns[slot as usize];
         conn.oldest = ((usize::from(conn.oldest) + 1) % self.config.depth) as u16;
         conn.outstanding -= 1;
+        self.in_flight -= 1;
         stamp
     }
 
@@ -249,6 +275,9 @@ impl Session {
                 self.reopen(slot);
             }
             return;
+        }
+        if self.config.in_flight_max.is_some() && self.going && !self.is_idle(slot) {
+            return self.take_turns(io, now);
         }
         self.begin(io, slot, now);
     }

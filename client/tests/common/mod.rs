@@ -41,6 +41,12 @@ pub(crate) fn engine() -> &'static str {
     *ENGINE
 }
 
+/// A server has accepted what we opened. Attempts that had not ended here when the run stopped may have ended there.
+pub(crate) fn assert_accepted(report: &Report, accepts: u64) {
+    let (opened, unfinished) = (report.connections.opened, report.connections.unfinished);
+    assert!((opened..=opened + unfinished).contains(&accepts), "{accepts} accepted; {}", brief(report));
+}
+
 /// A `loadgen` at work, in a folder of its own; killed when dropped.
 pub(crate) struct Running {
     child: Child,
@@ -80,8 +86,10 @@ impl Running {
     pub(crate) fn start(args: &[&str]) -> Self {
         let folder = scratch();
         let mut command = Command::new(LOADGEN);
-        // First, so that a test that names one has it.
-        command.args(["run", "--engine", engine()]).args(args).arg("--output").arg(folder.path().join("report.json"));
+        if !args.contains(&"--engine") {
+            command.args(["--engine", engine()]);
+        }
+        command.args(args).arg("--output").arg(folder.path().join("report.json"));
         Self::launch(command, folder)
     }
 
@@ -280,6 +288,30 @@ pub(crate) fn brief(report: &Report) -> String {
         "ledger {:?}\nconnections {:?}\nerrors {:?}\nphases {:?}\nserver {:?}\nverdict {:?}",
         report.ledger, report.connections, report.errors, report.phases, report.server, report.verdict
     )
+}
+
+/// Requests, replies, connections and bytes, both ways.
+pub(crate) fn agrees(report: &Report, server: &ServerStats) {
+    let whole = whole(report);
+    let shown = brief(report);
+    assert_accepted(report, server.accepts);
+    assert_eq!(series(report, "sent_bytes"), server.received_bytes, "{shown}");
+    assert_eq!(series(report, "received_bytes"), server.sent_bytes, "{shown}");
+    assert_eq!((whole.sent, whole.ok), (server.requests, server.replies), "{shown}");
+    assert_eq!((server.rejected, server.accept_errors.len()), (0, 0), "{shown}");
+}
+
+pub(crate) fn agrees_with_embedded(report: &Report) {
+    agrees(report, report.server.as_ref().expect("an embedded server has counters"));
+}
+
+/// All went well, and nothing is left over.
+pub(crate) fn clean(report: &Report) {
+    let whole = whole(report);
+    assert!(whole.errors.is_empty() && report.errors.is_empty(), "{}", brief(report));
+    assert_eq!((whole.in_flight_at_end, report.connections.lost), (0, 0), "{}", brief(report));
+    assert_eq!(report.connections.served, report.connections.requested, "{}", brief(report));
+    assert!(!report.partial);
 }
 
 /// Runs `test` with every server engine of the table.

@@ -24,7 +24,9 @@ const LONGEST_WAIT_NS: u64 = 100 * NS_PER_MS;
 const LINGER_NS: u64 = 2 * NS_PER_S;
 /// How long the last completions are waited for when all connections have been closed.
 const LAST_COMPLETIONS_NS: u64 = 500 * NS_PER_MS;
-/// Completions that fit in a ring's queue, at most. As many connections may be accepted before we can say stop.
+/// Completions that fit in a ring's queue: as many connections may be accepted before we can say stop. The fewer, the
+/// less of a small table has to be kept free for that.
+const COMPLETIONS_MIN: u32 = 512;
 const COMPLETIONS_MAX: u32 = 4096;
 const ECANCELED: i32 = 125;
 
@@ -47,7 +49,7 @@ pub(super) fn run(worker: Worker) -> io::Result<Counters> {
         drain,
         drain_until: None,
     };
-    let by_table = (server.table / 4).next_power_of_two().clamp(16, COMPLETIONS_MAX);
+    let by_table = (server.table / 4).next_power_of_two().clamp(COMPLETIONS_MIN, COMPLETIONS_MAX);
     server.options.completions.get_or_insert(by_table);
     server.add_lane()?;
     server.accept_on(0);
@@ -188,34 +190,33 @@ impl Uring {
     fn add_lane(&mut self) -> io::Result<()> {
         let buffers = self.lanes.add(self.table, &self.options);
         self.buffers.push(buffers.map_err(|refusal| io::Error::other(refusal.to_string()))?);
-        self.peers.push(Vec::new());
-        let ring = &self.lanes.lane(self.peers.len() - 1).ring;
-        let (table, completions) = (ring.table(), ring.completions_max());
-        if table <= completions + 1 && !self.options.inline_send {
-            return Err(io::Error::other(format!(
-                "{completions} connections may be accepted before one is seen, and its table holds {table}; \
-                 raise `ulimit -n`, or give a smaller cq"
-            )));
-        }
+        self.peers.push(Vec::with_capacity(self.table as usize));
         Ok(())
     }
 
+    /// Has connections accepted into this lane's table: as they come while it has room for all that may be accepted
+    /// before we can say stop (what does not fit the kernel closes), else one by one.
     fn accept_on(&mut self, index: usize) {
+        let once = self.open_to_burst(index) == 0;
         self.accepting = Accepting::On(index);
-        self.lanes.lane(index).ring.accept(self.acceptor.fd());
+        self.lanes.lane(index).ring.accept(self.acceptor.fd(), once);
     }
 
-    /// Sockets that a lane takes before connections go to another: its table must have room for all that may be
-    /// accepted before we can say stop, for what does not fit the kernel closes.
-    fn fill(&mut self, index: usize) -> u32 {
-        let ring = &self.lanes.lane(index).ring;
-        ring.table() - (ring.completions_max() + 1)
+    /// Sockets that a lane can take as they come.
+    fn open_to_burst(&mut self, index: usize) -> u32 {
+        let Lane { ring, flows } = self.lanes.lane(index);
+        ring.table().saturating_sub(flows.open() + ring.completions_max() + 1)
+    }
+
+    fn has_room(&mut self, index: usize) -> bool {
+        let Lane { ring, flows } = self.lanes.lane(index);
+        flows.open() < ring.table()
     }
 
     fn accepted(&mut self, index: usize, slot: u32, last: bool) {
         self.context.counters.accepts += 1;
         self.lanes.lane(index).flows.admit(slot, false);
-        let full = !self.options.inline_send && self.lanes.lane(index).flows.open() >= self.fill(index);
+        let full = !last && self.open_to_burst(index) == 0 && !self.options.inline_send;
         let peers = &mut self.peers[index];
         while peers.len() <= slot as usize {
             peers.push(Peer::new());
@@ -246,25 +247,29 @@ impl Uring {
             *self.context.counters.accept_errors.entry(name).or_default() += 1;
         }
         match before {
-            Accepting::Leaving(_) => self.accept_on_another(),
+            Accepting::Leaving(_) => self.accept_somewhere(),
             Accepting::On(index) if name == "ECANCELED" || Acceptor::is_of_one_connection(name) => {
-                self.accept_on(index)
+                if self.has_room(index) { self.accept_on(index) } else { self.accept_somewhere() }
             }
             _ => self.pause(&error),
         }
     }
 
-    fn accept_on_another(&mut self) {
-        let has_room = |server: &mut Self, index: usize| {
-            // Ordinary descriptors are in no table.
-            server.options.inline_send || server.lanes.lane(index).flows.open() < server.fill(index) / 2
-        };
-        let room = (0..self.lanes.len()).find(|index| has_room(self, *index));
-        match room {
-            Some(index) => self.accept_on(index),
-            None => match self.add_lane() {
-                Ok(()) => self.accept_on(self.lanes.len() - 1),
-                Err(error) => self.pause(&error),
+    /// Into a table with much room, if need be a new one; else into the last places of any.
+    fn accept_somewhere(&mut self) {
+        let lanes = self.lanes.len();
+        let much = self.table / 8;
+        if let Some(index) = (0..lanes).find(|index| self.open_to_burst(*index) > much) {
+            return self.accept_on(index);
+        }
+        let bursts = self.table > 2 * self.lanes.lane(0).ring.completions_max();
+        let room = (0..lanes).find(|index| self.has_room(*index));
+        match (room, bursts) {
+            (Some(index), false) => self.accept_on(index),
+            (room, _) => match (self.add_lane(), room) {
+                (Ok(()), _) => self.accept_on(lanes),
+                (Err(_), Some(index)) => self.accept_on(index),
+                (Err(error), None) => self.pause(&error),
             },
         }
     }
@@ -286,7 +291,7 @@ impl Uring {
         if self.acceptor.paused_until.is_some_and(|then| then <= now) {
             self.acceptor.paused_until = None;
             if self.drain_until.is_none() {
-                self.accept_on_another();
+                self.accept_somewhere();
             }
         }
         while self.lingering.front().is_some_and(|(then, _)| *then <= now) {

@@ -7,12 +7,14 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
 /// Received bytes: `len` of them, in one buffer, or (in bundles) in as many as it takes, in the order in which they
 /// were given to the kernel. It stands for the right to read them, so there is one of each; it must be given back.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Filled {
+    /// Whose buffers these are.
+    owner: u32,
     /// The first buffer, and where in it the bytes begin.
     first: u16,
     offset: u32,
@@ -32,9 +34,14 @@ impl Filled {
 /// No buffer: there are 2^15 at most.
 const NONE: u16 = u16::MAX;
 
+/// Only its being different from one ledger to the next matters, and no order.
+static NEXT_ID: AtomicU32 = AtomicU32::new(0);
+
 /// Where each buffer is. Pure, so that it can be put to the test without a kernel.
 #[derive(Debug)]
 pub struct Ledger {
+    /// Unlike that of any other ledger of this process.
+    id: u32,
     size: u32,
     /// By buffer: the one that was given away behind it, where a bundle goes on. It holds for as long as we have the
     /// first, in whatever order others are given back; the entries of the shared ring do not.
@@ -60,7 +67,8 @@ impl Ledger {
         let held = u32::from(count);
         let next = vec![NONE; n];
         let (used, parts) = (vec![0; n], vec![0; n]);
-        Self { size, next, last: None, used, ours: vec![true; n], parts, held, tail: 0 }
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+        Self { id, size, next, last: None, used, ours: vec![true; n], parts, held, tail: 0 }
     }
 
     /// Buffers that we have.
@@ -89,7 +97,7 @@ impl Ledger {
             return None;
         }
         let offset = self.used[usize::from(first)];
-        let filled = Filled { first, offset, len };
+        let filled = Filled { owner: self.id, first, offset, len };
         // One buffer is by far the most frequent case, and needs no list.
         if offset + len <= self.size {
             self.take_one(first, offset + len, more);
@@ -173,12 +181,14 @@ impl Buffers {
     /// The received bytes, piece by piece: more than one only in bundles.
     #[inline]
     pub fn pieces<'a>(&'a self, filled: &'a Filled) -> impl Iterator<Item = &'a [u8]> {
+        assert_eq!(filled.owner, self.ledger.id, "received into these buffers");
         self.ledger.pieces(filled).map(|(buffer, from, to)| self.region.slice(buffer, from as usize, to as usize))
     }
 
     /// Gives the memory back. The kernel learns of it with [`Buffers::publish`].
     #[inline]
     pub fn give_back(&mut self, filled: Filled) {
+        assert_eq!(filled.owner, self.ledger.id, "received into these buffers");
         if filled.offset + filled.len <= self.ledger.size {
             return self.part_done(filled.first);
         }

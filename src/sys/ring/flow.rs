@@ -103,7 +103,7 @@ pub enum Event {
 pub struct FlowCounters {
     /// Receives that found no buffer.
     pub buffer_shortages: u64,
-    /// Multishot receives armed again after they had ended by themselves.
+    /// Multishot receives that were armed again after they had ended, by themselves or because they were told to.
     pub rearms: u64,
     pub short_sends: u64,
     /// Completions of sockets that were gone.
@@ -128,6 +128,8 @@ mod flag {
     pub(super) const SENDING: u16 = 256;
     /// The lease of the send belongs to this connection, and is released with it.
     pub(super) const OWNED: u16 = 512;
+    /// A receive has been armed before.
+    pub(super) const ARMED: u16 = 2048;
     /// The peer's stream has ended: nothing more is received.
     pub(super) const ENDED: u16 = 1024;
 }
@@ -172,6 +174,11 @@ const EINTR: i32 = 4;
 const EPIPE: i32 = 32;
 
 impl Flows {
+    /// With room for so many sockets: memory is taken as they come, and never moved.
+    pub fn with_capacity(sockets: u32) -> Self {
+        Self { flows: Vec::with_capacity(sockets as usize), ..Self::default() }
+    }
+
     /// Sockets that are open.
     pub fn open(&self) -> u32 {
         self.open
@@ -216,25 +223,21 @@ impl Flows {
         self.go_on(driver, slot);
     }
 
-    /// Asks for what is wanted, unless something is under way or waits to be fed: first a look, then receives. Says
-    /// whether a receive has been armed.
-    fn go_on(&mut self, driver: &mut impl Driver, slot: u32) -> bool {
+    /// Asks for what is wanted, unless something is under way or waits to be fed: first a look, then receives.
+    fn go_on(&mut self, driver: &mut impl Driver, slot: u32) {
         let flow = &mut self.flows[slot as usize];
         if flow.is(flag::RECEIVING | flag::LOOKING | flag::OVER) {
-            return false;
+            return;
         }
         if flow.is(flag::LOOK) {
             flow.set(flag::LOOK, false);
             flow.set(flag::LOOKING, true);
             driver.look(self.token(Op::Look, slot));
-            return false;
-        }
-        let arm = flow.is(flag::WANTED) && !flow.is(flag::ENDED);
-        if arm {
-            flow.set(flag::RECEIVING, true);
+        } else if flow.is(flag::WANTED) && !flow.is(flag::ENDED) {
+            self.counters.rearms += u64::from(flow.is(flag::ARMED));
+            flow.set(flag::RECEIVING | flag::ARMED, true);
             driver.receive(self.token(Op::Receive, slot));
         }
-        arm
     }
 
     /// Receives no more for now. What the kernel has taken from the socket already will still be told.
@@ -321,7 +324,7 @@ impl Flows {
                 continue;
             }
             flow.set(flag::OVER, false);
-            self.counters.rearms += u64::from(self.go_on(driver, slot));
+            self.go_on(driver, slot);
         }
         self.over = over;
     }
@@ -396,7 +399,9 @@ impl Flows {
     /// follows anyway; then come receives, if they are wanted again.
     fn looked(&mut self, slot: u32, result: i32, filled: Option<Filled>) -> Event {
         let flow = &mut self.flows[slot as usize];
-        let again = result == -ENOBUFS || result == -EAGAIN && flow.is(flag::LOOK);
+        // Without a buffer, or cut short by a signal, it has told nothing.
+        let told_nothing = matches!(-result, ENOBUFS | EINTR) || result > 0 && filled.is_none();
+        let again = told_nothing || result == -EAGAIN && flow.is(flag::LOOK);
         flow.set(flag::LOOKING, false);
         flow.set(flag::LOOK, again);
         if again || flow.is(flag::WANTED) {

@@ -154,7 +154,7 @@ fn what_a_receive_brought_may_be_a_reason_to_pause() {
     desk.pause();
     assert_eq!(desk.fed(), NOTHING);
     desk.receive();
-    assert_eq!((desk.asked(), desk.flows.counters.rearms), (vec!["receive".to_owned()], 0));
+    assert_eq!((desk.asked(), desk.flows.counters.rearms), (vec!["receive".to_owned()], 1));
 }
 
 #[test]

@@ -10,7 +10,7 @@
 use super::buffers::Buffers;
 use super::flow::{Completion, Flows};
 use super::options::Options;
-use super::queues::{Ring, RingCounters, Wait};
+use super::queues::{Ring, RingCounters};
 use super::refusal::Refusal;
 use crate::result::RingStats;
 use crate::sys::bell::Bell;
@@ -35,7 +35,8 @@ impl Lanes {
     /// Adds a ring for so many sockets.
     pub fn add(&mut self, sockets: u32, options: &Options) -> Result<Buffers, Refusal> {
         let (ring, buffers) = Ring::new(sockets, options)?;
-        let mut lane = Lane { ring, flows: Flows::default() };
+        let flows = Flows::with_capacity(ring.table());
+        let mut lane = Lane { ring, flows };
         if self.lanes.is_empty() {
             self.lanes.push(lane);
             return Ok(buffers);
@@ -153,11 +154,10 @@ impl Lanes {
         completed: &mut Vec<(usize, Completion)>,
     ) -> io::Result<()> {
         let want = u32::from(timeout.is_some_and(|time| !time.is_zero()));
-        let mut wait = lane.ring.enter(want, timeout.filter(|_| want > 0))?;
-        // What had not fitted into the completion queue comes with another enter.
-        while lane.ring.reap(buffers, |completion| completed.push((index, completion))) || wait == Wait::Backpressure {
-            wait = lane.ring.enter(0, None)?;
-        }
+        lane.ring.enter(want, timeout.filter(|_| want > 0))?;
+        // What had not fitted into the completion queue comes with the next enter, which does not wait then: first
+        // those that are here give their buffers back.
+        lane.ring.reap(buffers, |completion| completed.push((index, completion)));
         Ok(())
     }
 }

@@ -25,6 +25,11 @@ use std::time::{Duration, Instant};
 /// How long a ring that is dropped waits for its last completions.
 const LAST_COMPLETIONS: Duration = Duration::from_secs(2);
 
+/// Completions that are taken at once, and how many of them without looking at the other queue: those whose turn it is
+/// have their buffers and answers before more are taken in.
+const REAPED_AT_ONCE: usize = 1024;
+const PORTION: usize = 64;
+
 /// What a ring did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingCounters {
@@ -59,6 +64,8 @@ pub struct Ring {
     pub(super) addresses: HashMap<SocketAddr, Box<socket::RawAddress>>,
     /// Entries that found the submission queue full, in groups that must leave together.
     pub(super) backlog: VecDeque<Vec<squeue::Entry>>,
+    /// Completions that were taken to make room for others.
+    pub(super) early: VecDeque<cqueue::Entry>,
     /// Completions of what was done without the kernel's queue.
     pub(super) done: Vec<Completion>,
     /// Requests whose last completion has not been seen.
@@ -127,7 +134,7 @@ impl Ring {
 
     /// Whether an enter would do anything.
     pub fn has_work(&mut self) -> bool {
-        if !self.backlog.is_empty() || !self.done.is_empty() {
+        if !self.backlog.is_empty() || !self.done.is_empty() || !self.early.is_empty() {
             return true;
         }
         let queue = self.uring().submission();
@@ -149,7 +156,10 @@ impl Ring {
             return;
         }
         self.backlog.push_back(entries.to_vec());
-        // Submitting makes room. What goes wrong here goes wrong again at the next wait, which tells.
+        // Submitting makes room, and may complete as many requests at once: room is made for them too. What goes wrong
+        // here goes wrong again at the next wait, which tells.
+        let uring = self.uring.0.as_mut().expect("the ring is open");
+        self.early.extend(uring.completion());
         let _ = self.submit();
         self.push_backlog();
     }
@@ -192,7 +202,8 @@ impl Ring {
     /// Submits what was asked for, and waits until there are `want` completions or the time is over.
     pub fn enter(&mut self, want: u32, timeout: Option<Duration>) -> io::Result<Wait> {
         self.push_backlog();
-        let want = if self.done.is_empty() && self.backlog.is_empty() { want } else { 0 };
+        let nothing_here = self.done.is_empty() && self.early.is_empty() && self.backlog.is_empty();
+        let want = if nothing_here { want } else { 0 };
         let time = timeout.map(|t| Timespec::new().sec(t.as_secs()).nsec(t.subsec_nanos()));
         let mut args = SubmitArgs::new();
         if let Some(time) = &time {
@@ -236,24 +247,34 @@ impl Ring {
         }
     }
 
-    /// Takes all completions that are here. Says whether more are waiting behind a queue that had overflowed.
-    pub fn reap(&mut self, buffers: &mut Buffers, mut tell: impl FnMut(Completion)) -> bool {
+    /// Takes completions that are here, a bounded number of them: what more there are keeps the next enter from
+    /// waiting.
+    pub fn reap(&mut self, buffers: &mut Buffers, mut tell: impl FnMut(Completion)) {
         debug_assert!(Rc::ptr_eq(&self.region, buffers.region()), "a ring has its own buffers");
         self.done.drain(..).for_each(&mut tell);
         let overflowed = self.uring().submission().cq_overflow();
         self.counters.overflows += u64::from(overflowed);
+        let mut left = REAPED_AT_ONCE;
+        while left > 0
+            && let Some(entry) = self.early.pop_front()
+        {
+            left -= 1;
+            self.counters.completions += 1;
+            if let Some(completion) = self.understand(&entry, buffers) {
+                tell(completion);
+            }
+        }
         // In portions, since what a completion asks for (`second_step`) goes into the other queue.
-        let mut portion = [const { MaybeUninit::uninit() }; 64];
-        loop {
-            let entries = self.uring().completion().fill(&mut portion);
+        let mut portion = [const { MaybeUninit::uninit() }; PORTION];
+        while left > 0 {
+            let most = left.min(PORTION);
+            let entries = self.uring().completion().fill(&mut portion[..most]);
+            left = if entries.len() < most { 0 } else { left - most };
             self.counters.completions += entries.len() as u64;
             for entry in &*entries {
                 if let Some(completion) = self.understand(entry, buffers) {
                     tell(completion);
                 }
-            }
-            if entries.len() < 64 {
-                return overflowed;
             }
         }
     }
@@ -338,7 +359,8 @@ impl Ring {
             if left.is_zero() || self.enter(1, Some(left.min(Duration::from_millis(10)))).is_err() {
                 return false;
             }
-            let entries: Vec<cqueue::Entry> = self.uring().completion().collect();
+            let mut entries = Vec::from(std::mem::take(&mut self.early));
+            entries.extend(self.uring().completion());
             for entry in entries {
                 self.let_go(&entry);
             }

@@ -70,6 +70,7 @@ impl Ring {
             leases: Leases::default(),
             addresses: HashMap::new(),
             backlog: VecDeque::new(),
+            early: VecDeque::new(),
             done: Vec::new(),
             in_flight: 0,
             remote: None,

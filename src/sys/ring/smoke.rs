@@ -28,7 +28,7 @@ pub fn check(options: &Options) -> Result<(), Refusal> {
     let generation = lane.flows.admit(CLIENT, true);
     let connected = lane.ring.connect(Token::new(Op::Connect, generation, CLIENT), &remote, None);
     connected.map_err(|error| failed("connect", error))?;
-    lane.ring.accept(listener.as_fd());
+    lane.ring.accept(listener.as_fd(), false);
     let mut smoke = Smoke { step: "connection", ..Smoke::default() };
     let until = Instant::now() + PATIENCE;
     let mut completed = Vec::new();

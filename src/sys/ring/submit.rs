@@ -30,13 +30,20 @@ macro_rules! on_socket {
 }
 
 impl Ring {
-    /// Accepts from a listener until told otherwise. The listener must stay open until then.
-    pub fn accept(&mut self, listener: BorrowedFd<'_>) {
-        let plain = self.options.inline_send;
-        let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).allocate_file_index(!plain);
+    /// Accepts from a listener until told otherwise, or (`once`) one connection. The listener must stay open until
+    /// the last completion.
+    pub fn accept(&mut self, listener: BorrowedFd<'_>, once: bool) {
+        let (fd, plain) = (Fd(listener.as_raw_fd()), self.options.inline_send);
         // Close-on-exec is for ordinary descriptors; direct ones refuse it. Non-blocking would only bring EAGAIN.
-        let accept = accept.flags(if plain { libc::SOCK_CLOEXEC } else { 0 });
-        self.push(&[accept.build().user_data(accept_token().0)], true);
+        let flags = if plain { libc::SOCK_CLOEXEC } else { 0 };
+        let entry = if once {
+            let place = (!plain).then(DestinationSlot::auto_target);
+            let (nobody, no_len) = (std::ptr::null_mut(), std::ptr::null_mut());
+            opcode::Accept::new(fd, nobody, no_len).file_index(place).flags(flags).build()
+        } else {
+            opcode::AcceptMulti::new(fd).allocate_file_index(!plain).flags(flags).build()
+        };
+        self.push(&[entry.user_data(accept_token().0)], true);
     }
 
     /// Accepts no more; the accept's last completion tells when.
