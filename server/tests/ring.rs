@@ -296,3 +296,33 @@ fn a_crowd_that_comes_while_all_are_busy_is_served() {
         assert!(stats.accept_errors.is_empty(), "{stats:?}");
     }
 }
+
+/// Ending a stream takes an ordinary descriptor for a moment. Where there is none, it ends all the same: not with a
+/// close, which would reset whoever is still sending, and take the reply from him.
+#[test]
+fn thousands_of_streams_end_though_descriptors_are_few() {
+    const PEERS: usize = 2600;
+    let server = Server::start_with_descriptors(64, "io_uring", &["--drain", "10s"]);
+    let mut peers: Vec<TcpStream> = (0..PEERS).map(|_| server.connect()).collect();
+    peers.iter_mut().for_each(|peer| common::echo(peer, &[1; 64]));
+    server.unseen(|| {
+        peers.iter_mut().for_each(|peer| peer.write_all(&[2; 64]).unwrap());
+        server.terminate();
+    });
+    thread::sleep(Duration::from_millis(300));
+    for peer in &mut peers {
+        peer.write_all(b"too late").unwrap();
+    }
+    thread::sleep(Duration::from_millis(50));
+    for (index, mut peer) in peers.into_iter().enumerate() {
+        let mut reply = Vec::new();
+        let end = peer.read_to_end(&mut reply);
+        assert!(end.is_ok() && reply == [2; 64], "{index}: {} bytes, then {end:?}", reply.len());
+    }
+    let ended = server.wait();
+    let stats = &ended.stats;
+    assert_eq!((ended.code, ended.stderr.as_str(), stats.replies), (0, "", 2 * PEERS as u64), "{stats:?}");
+    assert_eq!(stats.closes.get("drained"), Some(&(PEERS as u64)), "{stats:?}");
+    // What came late was read and thrown away.
+    assert_eq!(stats.received_bytes, (64 + 64 + 8) * PEERS as u64, "{stats:?}");
+}

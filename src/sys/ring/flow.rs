@@ -20,6 +20,10 @@ pub trait Driver {
     /// Sends bytes `from..to` of a lease, which is part of the token.
     fn send(&mut self, token: Token, from: u32, to: u32);
     fn end_stream(&mut self, token: Token);
+    /// The same without a descriptor, at a cost.
+    fn end_stream_without(&mut self, token: Token);
+    /// Finds out once more whether a new connection is what it should be.
+    fn verify(&mut self, token: Token);
     fn cancel(&mut self, target: Token);
     fn close(&mut self, slot: u32);
     /// See [`super::Leases::release`].
@@ -171,6 +175,7 @@ const ECANCELED: i32 = 125;
 const ENOBUFS: i32 = 105;
 const EAGAIN: i32 = 11;
 const EINTR: i32 = 4;
+const EMFILE: i32 = 24;
 const EPIPE: i32 = 32;
 
 impl Flows {
@@ -357,11 +362,20 @@ impl Flows {
             Op::Receive => self.received(slot, result, more, filled),
             Op::Send => self.sent(driver, slot, result),
             Op::Look => self.looked(slot, result, filled),
+            // Descriptors are needed for moments only, so the next one may be had.
+            Op::Connect if result == -EMFILE => {
+                driver.verify(self.token(Op::Verify, slot));
+                Event::Nothing
+            }
             Op::Connect => {
                 self.flows[slot as usize].set(flag::CONNECTING, false);
                 Event::Connected { slot, error: errno(result) }
             }
-            Op::EndStream => Event::StreamEnded { slot, error: errno(result) },
+            Op::EndStream if result == -EMFILE => {
+                driver.end_stream_without(self.token(Op::Shutdown, slot));
+                Event::Nothing
+            }
+            Op::EndStream | Op::Shutdown => Event::StreamEnded { slot, error: errno(result) },
             Op::Accept | Op::Verify | Op::Close | Op::Cancel => Event::Nothing,
         }
     }

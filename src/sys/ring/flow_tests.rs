@@ -31,6 +31,12 @@ impl Driver for Notes {
     fn end_stream(&mut self, _: Token) {
         self.0.push("end stream".into());
     }
+    fn end_stream_without(&mut self, _: Token) {
+        self.0.push("end stream without".into());
+    }
+    fn verify(&mut self, _: Token) {
+        self.0.push("verify".into());
+    }
     fn cancel(&mut self, target: Token) {
         self.0.push(format!("cancel {:?}", target.op().unwrap()));
     }
@@ -362,6 +368,16 @@ fn a_connection_that_takes_too_long_is_closed() {
     assert_eq!(notes.0, ["cancel Connect", "close"]);
     let mut desk = Desk::new();
     assert_eq!(desk.tell(Op::Connect, -libc::ECONNREFUSED, LAST), "Connected { slot: 5, error: 111 }");
+}
+
+#[test]
+fn what_needs_a_descriptor_goes_on_when_there_is_none() {
+    let mut desk = Desk::new();
+    assert_eq!(desk.tell(Op::Connect, -libc::EMFILE, LAST), "Nothing");
+    assert_eq!(desk.tell(Op::Connect, 0, LAST), "Connected { slot: 5, error: 0 }");
+    assert_eq!(desk.tell(Op::EndStream, -libc::EMFILE, LAST), "Nothing");
+    assert_eq!(desk.tell(Op::Shutdown, 0, LAST), "StreamEnded { slot: 5, error: 0 }");
+    assert_eq!(desk.asked(), ["verify", "end stream without"]);
 }
 
 #[test]

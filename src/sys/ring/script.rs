@@ -495,6 +495,14 @@ impl Driver for Script {
         self.ask(token, 0, 0);
     }
 
+    fn end_stream_without(&mut self, token: Token) {
+        self.ask(token, 0, 0);
+    }
+
+    fn verify(&mut self, token: Token) {
+        self.ask(token, 0, 0);
+    }
+
     fn cancel(&mut self, target: Token) {
         self.entries.push_back(Entry::Cancel(target));
     }

@@ -191,6 +191,15 @@ impl Driver for Ring {
         self.done(token, result);
     }
 
+    fn end_stream_without(&mut self, token: Token) {
+        let entry = on_socket!(self, token.slot(), |target| opcode::Shutdown::new(target, libc::SHUT_WR).build());
+        self.push_one(entry, token);
+    }
+
+    fn verify(&mut self, token: Token) {
+        self.second_step(token);
+    }
+
     fn cancel(&mut self, target: Token) {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(target.0)).build();
         let token = Token::new(Op::Cancel, target.generation(), target.slot());

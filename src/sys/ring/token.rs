@@ -32,12 +32,14 @@ pub enum Op {
     Look,
     Send,
     EndStream,
+    /// The same, where there is no descriptor for it.
+    Shutdown,
     Close,
     Cancel,
 }
 
 impl Op {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Accept,
         Self::Connect,
         Self::Verify,
@@ -45,6 +47,7 @@ impl Op {
         Self::Look,
         Self::Send,
         Self::EndStream,
+        Self::Shutdown,
         Self::Close,
         Self::Cancel,
     ];
