@@ -117,6 +117,12 @@ impl Running {
         signal(self.id(), name);
     }
 
+    /// kill -9.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), None, "it had ended already");
+    }
+
     pub(crate) fn wait(mut self) -> Ended {
         let status = wait_for(&mut self.child, HARD_LIMIT, "loadgen");
         let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap();
@@ -353,6 +359,10 @@ impl Server {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
     /// SIGTERM: it drains, and says what it counted.
