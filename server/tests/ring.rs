@@ -326,3 +326,26 @@ fn thousands_of_streams_end_though_descriptors_are_few() {
     // What came late was read and thrown away.
     assert_eq!(stats.received_bytes, (64 + 64 + 8) * PEERS as u64, "{stats:?}");
 }
+
+/// What had arrived before SIGTERM is answered whatever the portions are in which it is received.
+#[test]
+fn a_drain_answers_all_that_had_arrived() {
+    let bytes = noise(20_000);
+    for ring in ["", TINY, "incremental", "buffers=8x64,incremental", "buffers=8x64,bundles", "cq=16,buffers=1x16"] {
+        eprintln!("{ring}");
+        let server = Server::start("io_uring", &["--ring", ring]);
+        let mut peers: Vec<TcpStream> = (0..30).map(|_| server.connect()).collect();
+        peers.iter_mut().for_each(|peer| common::echo(peer, &bytes[..10]));
+        server.unseen(|| {
+            peers.iter_mut().for_each(|peer| peer.write_all(&bytes).unwrap());
+            server.terminate();
+        });
+        for mut peer in peers {
+            let mut reply = Vec::new();
+            peer.read_to_end(&mut reply).unwrap();
+            assert!(reply == bytes, "{} of {} bytes were answered", reply.len(), bytes.len());
+        }
+        let ended = server.wait();
+        assert_eq!((ended.code, ended.stats.closes.get("drained")), (0, Some(&30)), "{:?}", ended.stats);
+    }
+}
