@@ -197,7 +197,7 @@ impl Uring {
     /// Has connections accepted into this lane's table: as they come while it has room for all that may be accepted
     /// before we can say stop (what does not fit the kernel closes), else one by one.
     fn accept_on(&mut self, index: usize) {
-        let once = self.open_to_burst(index) == 0;
+        let once = self.open_to_burst(index) == 0 && !self.options.inline_send;
         self.accepting = Accepting::On(index);
         self.lanes.lane(index).ring.accept(self.acceptor.fd(), once);
     }
@@ -210,7 +210,8 @@ impl Uring {
 
     fn has_room(&mut self, index: usize) -> bool {
         let Lane { ring, flows } = self.lanes.lane(index);
-        flows.open() < ring.table()
+        // Ordinary descriptors are in no table.
+        flows.open() < ring.table() || self.options.inline_send
     }
 
     fn accepted(&mut self, index: usize, slot: u32, last: bool) {
@@ -257,6 +258,9 @@ impl Uring {
 
     /// Into a table with much room, if need be a new one; else into the last places of any.
     fn accept_somewhere(&mut self) {
+        if self.options.inline_send {
+            return self.accept_on(0);
+        }
         let lanes = self.lanes.len();
         let much = self.table / 8;
         if let Some(index) = (0..lanes).find(|index| self.open_to_burst(*index) > much) {
