@@ -186,11 +186,11 @@ def ratio(values):
     return f"{middle:.2f} ({least:.2f} to {greatest:.2f})"
 
 
-def splice(marker, text):
-    """Replaces what stands between a pair of markers in the README."""
-    readme = ROOT / "README.md"
+def splice(marker, text, page="README.md"):
+    """Replaces what stands between a pair of markers in the README, or another page."""
+    readme = ROOT / page
     pattern = re.compile(rf"(<!-- BEGIN: {marker} -->).*?(<!-- END: {marker} -->)", re.S)
     old = readme.read_text()
     if not pattern.search(old):
-        sys.exit(f"README.md has no marker {marker}")
+        sys.exit(f"{page} has no marker {marker}")
     readme.write_text(pattern.sub(lambda m: f"{m[1]}\n{text}\n{m[2]}", old))
