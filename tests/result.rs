@@ -383,6 +383,16 @@ fn a_written_report_reads_back_the_same() {
 }
 
 #[test]
+fn a_name_of_our_own_choice_is_never_somebody_else_s() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("20261123T000000.000Z-echo.json");
+    let names: Vec<PathBuf> = (0..3).map(|_| write::write_new(&path, &sample()).unwrap()).collect();
+    assert_eq!(names[0], path);
+    assert!(names[1] != names[0] && names[2] != names[1] && names[2] != names[0]);
+    assert!(names.iter().all(|name| read::read(name).unwrap() == sample()));
+}
+
+#[test]
 fn a_link_stays_a_link() {
     let folder = tempfile::tempdir().unwrap();
     let (file, link) = (folder.path().join("file.json"), folder.path().join("link.json"));

@@ -68,6 +68,8 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "N", default_value = "1", value_parser = units::parse_count)]
     pub pipeline: u64,
     /// Requests in flight on all connections together: they take turns [default: all may have their --pipeline]
+    ///
+    /// A connection that is opened anew makes one request besides, which proves it.
     #[arg(long, value_name = "N", value_parser = units::parse_count, hide_short_help = true)]
     pub in_flight: Option<u64>,
     /// Payload of a request (echo), a block (discard), an embedded server's HTTP body

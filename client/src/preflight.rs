@@ -10,6 +10,9 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 /// Descriptors beside the connections': standard streams, epoll, files of a moment.
 const DESCRIPTORS_BESIDE: u64 = 64;
 
+/// Beside the rings: those, and as many as connections are opened at once, which may need one for a moment.
+const DESCRIPTORS_BESIDE_RINGS: u64 = 32;
+
 /// Kernel memory of one end of an idle TCP connection, measured on Linux 6.18 (slab sizes of the socket, its inode,
 /// dentry, file and epoll item; with io_uring the armed receive is larger than that item).
 const KERNEL_BYTES_AN_END: u64 = 4_700;
@@ -46,6 +49,17 @@ fn descriptors(plan: &Plan) -> Result<(), Failure> {
         let fit = limit.saturating_sub(DESCRIPTORS_BESIDE);
         let fewer = if fit > 0 { format!(", or use --conns {fit} or fewer") } else { String::new() };
         let help = format!("{}raise the limit (`ulimit -Hn {need}` as root, then run again){fewer}", without(plan));
+        return Err(Failure::new(Exit::Machine, message).help(help));
+    }
+    // A ring's table is no larger than the limit, and each ring is a descriptor itself.
+    let rings = connections.div_ceil(limit.max(1));
+    if plan.engine.needs_ring && rings + DESCRIPTORS_BESIDE_RINGS > limit {
+        let need = rings + DESCRIPTORS_BESIDE_RINGS;
+        let message = format!(
+            "{connections} connections need {rings} rings and so {need} descriptors, and this process may have {limit} \
+             (the hard limit)"
+        );
+        let help = "raise the limit: the number of connections grows with its square (`ulimit -Hn` as root)";
         return Err(Failure::new(Exit::Machine, message).help(help));
     }
     if plan.target.is_none() && plan.server_engine == "select" && connections > SELECT_CONNECTIONS_MAX {

@@ -12,16 +12,16 @@ const RETRY_NS: u64 = 900_000_000;
 
 /// Judges a report that is complete but for its verdict.
 pub fn judge(report: &Report) -> Verdict {
-    let reasons: Vec<Reason> = [
-        connections_short(report),
-        client_saturated(report),
-        listen_overflow(report),
-        ring_overflow(report),
-        nothing(report),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    const JUDGES: &[fn(&Report) -> Option<Reason>] = &[
+        connections_short,
+        client_saturated,
+        listen_overflow,
+        ring_overflow,
+        buffer_shortage,
+        longer_than_window,
+        nothing,
+    ];
+    let reasons: Vec<Reason> = JUDGES.iter().filter_map(|judge| judge(report)).collect();
     let state = if reasons.is_empty() { VerdictState::Valid } else { VerdictState::Invalid };
     Verdict { state, reasons }
 }
@@ -73,6 +73,45 @@ fn ring_overflow(report: &Report) -> Option<Reason> {
             "an io_uring completion queue overflowed {client} times in the client and {server} times in the server: \
              nothing is lost, but the kernel's detour is what was measured. Give a larger queue (--ring cq=N, \
              --server-ring cq=N)"
+        ),
+    })
+}
+
+fn buffer_shortage(report: &Report) -> Option<Reason> {
+    let server = report.server.as_ref().and_then(|server| server.ring.as_ref());
+    let sides = [("client", report.engine.ring.as_ref()), ("server", server)];
+    let (who, ring) = sides.into_iter().find_map(|(who, ring)| {
+        ring.filter(|ring| 2 * ring.buffer_shortages > ring.completions).map(|ring| (who, ring))
+    })?;
+    Some(Reason {
+        code: "buffer_shortage".to_owned(),
+        detail: format!(
+            "{} of {} completions of the {who}'s io_uring said that no buffer was left to receive into: some connections \
+             may have waited for ever while others were served. Give more buffers (--ring, --server-ring buffers=NxBYTES)",
+            ring.buffer_shortages, ring.completions
+        ),
+    })
+}
+
+/// In a closed loop every connection has a request on its way when the window closes, and where that was not due within
+/// the window, it has been waiting for longer than the window lasted.
+fn longer_than_window(report: &Report) -> Option<Reason> {
+    let scenario = &report.scenario;
+    let exchange = protocol::by_name(&scenario.protocol).is_some_and(|p| p.shape == Shape::Exchange);
+    let settled = scenario.requests.is_some() || scenario.requests_per_connection.is_some() || report.partial;
+    if scenario.mode != "closed" || !exchange || settled || scenario.in_flight.is_some() {
+        return None;
+    }
+    let alive = report.connections.alive_at_end.min(scenario.connections);
+    let expected = alive * scenario.pipeline;
+    let seen = report.ledger.in_flight_at_end + report.ledger.unsent;
+    let missing = expected.saturating_sub(seen);
+    // A few connections may be between a loss and their next request.
+    (missing * 100 > expected).then(|| Reason {
+        code: "longer_than_window".to_owned(),
+        detail: format!(
+            "{missing} of {expected} requests had been waiting since before the window opened: they are in no percentile, \
+             which are too low by them. Give a longer --duration and --warmup, or fewer connections"
         ),
     })
 }

@@ -84,13 +84,16 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     drop(ready);
 
     let handle = signals.handle();
+    let told = Arc::clone(&received);
+    let watch = move || signals.forever().for_each(|_| _ = told.fetch_add(1, Ordering::Relaxed));
+    let watch = thread::Builder::new().name("signals".into()).spawn(watch);
+    let watch = watch.map_err(|e| Failure::machine("cannot start a thread", &e))?;
     // A thread that fails to start hangs up without a word; joining it says why.
     if started.iter().count() == workers.len() {
         announce(address);
     } else {
         received.store(LEAVE, Ordering::Relaxed);
     }
-    let watch = thread::spawn(move || signals.forever().for_each(|_| _ = received.fetch_add(1, Ordering::Relaxed)));
     let mut stats = join(options, engine, workers)?;
     stats.instead_of = instead_of;
     handle.close();

@@ -41,6 +41,29 @@ pub fn write_atomically(path: &Path, report: &Report) -> io::Result<()> {
     }
 }
 
+/// Likewise to a name of our own choice: where there is a file already (another run of the same millisecond), to that
+/// name with a number behind it. Says where it is.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_new(path: &Path, report: &Report) -> io::Result<PathBuf> {
+    let mut text = serde_json::to_vec_pretty(report).expect("report types are plain JSON");
+    text.push(b'\n');
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
+    let mut temporary = filled(folder, &text)?;
+    let mut chosen = path.to_owned();
+    for number in 2_u32.. {
+        match temporary.persist_noclobber(&chosen) {
+            Ok(_) => break,
+            Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => temporary = failed.file,
+            Err(failed) => return Err(failed.error),
+        }
+        chosen = path.with_extension(format!("{number}.json"));
+    }
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(chosen)
+}
+
 /// Checks that a report can be written to `path`, before a run that would be lost otherwise. Creates nothing that
 /// stays, except the default folder.
 ///
@@ -108,11 +131,16 @@ fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
     made.map_err(|error| error.raw_os_error().map_or(error, io::Error::from_raw_os_error))
 }
 
-fn replace(file: &Path, folder: &Path, text: &[u8]) -> io::Result<()> {
+/// A temporary file with this content, safe on the disk.
+fn filled(folder: &Path, text: &[u8]) -> io::Result<NamedTempFile> {
     let mut temporary = temporary_in(folder)?;
     temporary.write_all(text)?;
     temporary.as_file().sync_all()?;
-    temporary.persist(file).map_err(|failed| failed.error)?;
+    Ok(temporary)
+}
+
+fn replace(file: &Path, folder: &Path, text: &[u8]) -> io::Result<()> {
+    filled(folder, text)?.persist(file).map_err(|failed| failed.error)?;
     // The new name, too, should survive a crash; not every file system lets a folder be synchronised.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())

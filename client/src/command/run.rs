@@ -104,11 +104,14 @@ fn deliver(plan: &Plan, report: &Report, path: Option<&Path>) -> Result<(), Fail
         }
         return Ok(());
     };
-    let written = write::write_atomically(path, report).map_err(|error| not_written(path, &error));
+    let written = match plan.output {
+        Some(_) => write::write_atomically(path, report).map(|()| path.to_owned()),
+        None => write::write_new(path, report),
+    };
     print(&text)?;
-    written?;
+    let written = written.map_err(|error| not_written(path, &error))?;
     if !plan.quiet {
-        tell(format_args!("report: {}", path.display()));
+        tell(format_args!("report: {}", written.display()));
     }
     Ok(())
 }

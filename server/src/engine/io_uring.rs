@@ -305,7 +305,8 @@ impl Uring {
         }
         match self.drain_until {
             None if signals > 0 => self.begin_drain(now),
-            Some(then) if now >= then || signals > 1 => self.cut(),
+            Some(then) if now >= then => self.cut("drain timeout"),
+            Some(_) if signals > 1 => self.cut("second signal"),
             _ => {}
         }
     }
@@ -331,10 +332,14 @@ impl Uring {
         }
     }
 
-    fn cut(&mut self) {
+    fn cut(&mut self, why: &str) {
+        // What has been asked for leaves before; a reply that leaves counts.
+        let mut completed = Vec::new();
+        let _ = self.complete(Duration::ZERO, &mut completed);
+        let _ = self.complete(Duration::ZERO, &mut completed);
         let everybody = self.everybody();
         if !everybody.is_empty() {
-            tell(format_args!("drain timeout: {} connections cut", everybody.len()));
+            tell(format_args!("{why}: {} connections cut", everybody.len()));
         }
         for (index, slot) in everybody {
             self.close(index, slot, Cause::Cut);

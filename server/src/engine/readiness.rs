@@ -205,7 +205,8 @@ impl<P: Poller> Readiness<P> {
         }
         match self.drain_until {
             None if signals > 0 => self.begin_drain(now),
-            Some(then) if now >= then || signals > 1 => self.cut(),
+            Some(then) if now >= then => self.cut("drain timeout"),
+            Some(_) if signals > 1 => self.cut("second signal"),
             _ => {}
         }
     }
@@ -246,10 +247,10 @@ impl<P: Poller> Readiness<P> {
         }
     }
 
-    fn cut(&mut self) {
+    fn cut(&mut self, why: &str) {
         let tokens: Vec<u64> = self.slab.tokens().collect();
         if !tokens.is_empty() {
-            tell(format_args!("drain timeout: {} connections cut", tokens.len()));
+            tell(format_args!("{why}: {} connections cut", tokens.len()));
         }
         for token in tokens {
             self.close(token, Cause::Cut);

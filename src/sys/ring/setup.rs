@@ -9,6 +9,7 @@ use super::submit::{BUFFER_GROUP, with_total};
 use super::token::SLOTS_MAX;
 use crate::machine;
 use crate::sys::limits;
+use crate::units::format_size;
 use io_uring::{Builder, IoUring, Probe, cqueue, opcode, squeue};
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -49,7 +50,13 @@ impl Ring {
             let registered = uring.submitter().register_files_sparse(table);
             registered.map_err(|error| Refusal::of("io_uring_register (file table)", &error))?;
         }
-        let no_memory = |error: io::Error| Refusal::of("mmap (receive buffers)", &error);
+        let no_memory = |error: io::Error| {
+            let size = format_size(u64::from(options.buffers) * u64::from(options.buffer_bytes));
+            Refusal::new(
+                format!("{size} for buffers to receive into: {error}"),
+                "give fewer or smaller ones (buffers=NxBYTES)",
+            )
+        };
         let buffers = Buffers::new(options.buffers, options.buffer_bytes).map_err(no_memory)?;
         let region = Rc::clone(buffers.region());
         let flags = if options.incremental { INCREMENTAL } else { 0 };
