@@ -44,10 +44,11 @@ fn a_peer_that_never_reads_costs_a_fixed_amount() {
         drop(peers);
         let ended = server.stop();
         assert_eq!((ended.code, ended.stats.accepts), (0, PEERS as u64 + 2));
-        // A ring tells a send that was taken in part when its connection breaks, and of one that is closed by then
-        // only that it is stale. Small buffers make portions that the kernel takes whole, or not at all.
+        // A ring tells of a send that was taken in part when its connection breaks, or that it is stale by then; not of
+        // one of which nothing was taken. Small buffers make portions that the kernel takes whole, or not at all.
         let in_part = ended.stats.short_sends + ended.stats.stale_events;
-        assert!(in_part >= PEERS as u64 || engine.contains("buffers="), "{:?}", ended.stats);
+        let least = if engine.starts_with("io_uring") { PEERS / 2 } else { PEERS };
+        assert!(in_part >= least as u64 || engine.contains("buffers="), "{:?}", ended.stats);
     });
 }
 
