@@ -86,8 +86,9 @@ fn buffer_shortage(report: &Report) -> Option<Reason> {
     Some(Reason {
         code: "buffer_shortage".to_owned(),
         detail: format!(
-            "{} of {} completions of the {who}'s io_uring said that no buffer was left to receive into: some connections \
-             may have waited for ever while others were served. Give more buffers (--ring, --server-ring buffers=NxBYTES)",
+            "{} of {} completions of the {who}'s io_uring said that no buffer was left to receive into: some \
+             connections may have waited for ever while others were served. Give more buffers (--ring, --server-ring \
+             buffers=NxBYTES)",
             ring.buffer_shortages, ring.completions
         ),
     })
@@ -110,8 +111,8 @@ fn longer_than_window(report: &Report) -> Option<Reason> {
     (missing * 100 > expected).then(|| Reason {
         code: "longer_than_window".to_owned(),
         detail: format!(
-            "{missing} of {expected} requests had been waiting since before the window opened: they are in no percentile, \
-             which are too low by them. Give a longer --duration and --warmup, or fewer connections"
+            "{missing} of {expected} requests had been waiting since before the window opened: they are in no \
+             percentile, which are too low by them. Give a longer --duration and --warmup, or fewer connections"
         ),
     })
 }

@@ -15,7 +15,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// How long the last completions are waited for when all connections have been closed.
+/// How long the next of the last completions is waited for when all connections have been closed.
 const LAST_COMPLETIONS: Duration = Duration::from_secs(2);
 
 pub static ENTRY: Entry =
@@ -143,9 +143,14 @@ impl Engine for Uring {
 
     /// Connections have been closed; what they were doing comes to its end, so that every byte is accounted for.
     fn finish(&mut self, handler: &mut impl Handler<UringIo>) -> io::Result<()> {
-        let until = Instant::now() + LAST_COMPLETIONS;
-        while self.io.lanes.in_flight() > 0 && Instant::now() < until {
+        let mut moved = Instant::now();
+        let mut left = self.io.lanes.in_flight();
+        // A million of them take their time: what counts is whether they still come.
+        while left > 0 && moved.elapsed() < LAST_COMPLETIONS {
             self.turn(Duration::from_millis(10), handler)?;
+            if self.io.lanes.in_flight() != left {
+                (left, moved) = (self.io.lanes.in_flight(), Instant::now());
+            }
         }
         Ok(())
     }

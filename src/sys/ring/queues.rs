@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// How long a ring that is dropped waits for its last completions.
+/// How long a ring that is dropped waits for the next of its last completions.
 const LAST_COMPLETIONS: Duration = Duration::from_secs(2);
 
 /// Completions that are taken at once, and how many of them without looking at the other queue: those whose turn it is
@@ -353,10 +353,12 @@ impl Ring {
     fn wind_up(&mut self) -> bool {
         let all = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
         self.push(&[all.user_data(Token::new(Op::Cancel, 0, 0).0)], false);
-        let until = Instant::now() + LAST_COMPLETIONS;
+        let (mut left, mut moved) = (self.in_flight, Instant::now());
         while self.in_flight > 0 || !self.backlog.is_empty() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.enter(1, Some(left.min(Duration::from_millis(10)))).is_err() {
+            if self.in_flight != left {
+                (left, moved) = (self.in_flight, Instant::now());
+            }
+            if moved.elapsed() > LAST_COMPLETIONS || self.enter(1, Some(Duration::from_millis(10))).is_err() {
                 return false;
             }
             let mut entries = Vec::from(std::mem::take(&mut self.early));
