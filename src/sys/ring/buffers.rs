@@ -205,6 +205,11 @@ impl Buffers {
         }
     }
 
+    /// Buffers that the kernel has.
+    pub fn given(&self) -> usize {
+        usize::from(self.region.count()) - self.ledger.held() as usize
+    }
+
     /// Buffers that the kernel does not have.
     pub fn held(&self) -> u32 {
         self.ledger.held()

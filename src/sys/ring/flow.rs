@@ -12,6 +12,7 @@
 
 use super::buffers::Filled;
 use super::token::{Op, Token};
+use std::collections::VecDeque;
 
 /// What is asked of the kernel. Everything is only noted here, and leaves with the next wait.
 pub trait Driver {
@@ -166,7 +167,7 @@ impl Flow {
 pub struct Flows {
     flows: Vec<Flow>,
     /// Slot and generation of those with the flag OVER.
-    over: Vec<(u32, u16)>,
+    over: VecDeque<(u32, u16)>,
     open: u32,
     pub counters: FlowCounters,
 }
@@ -319,11 +320,12 @@ impl Flows {
         unsent
     }
 
-    /// Receives that are over are armed anew where they are still wanted. To be called when buffers have been given
-    /// back, before the next wait.
-    pub fn feed(&mut self, driver: &mut impl Driver) {
-        let mut over = std::mem::take(&mut self.over);
-        for (slot, generation) in over.drain(..) {
+    /// Receives that are over are armed anew where they are still wanted: the oldest `most` of them, since more than
+    /// there are buffers would fail again, and always the same ones. To be called when buffers have been given back,
+    /// before the next wait. Says whether others have still to wait.
+    pub fn feed(&mut self, driver: &mut impl Driver, most: usize) -> bool {
+        for _ in 0..most.min(self.over.len()) {
+            let Some((slot, generation)) = self.over.pop_front() else { break };
             let flow = &mut self.flows[slot as usize];
             if flow.generation != generation || !flow.is(flag::OVER) {
                 continue;
@@ -331,7 +333,7 @@ impl Flows {
             flow.set(flag::OVER, false);
             self.go_on(driver, slot);
         }
-        self.over = over;
+        !self.over.is_empty()
     }
 
     /// What a completion means. Unless it is `AcceptEnded`, an accept goes on.
@@ -401,7 +403,7 @@ impl Flows {
         let transient = result > 0 || matches!(-result, ENOBUFS | ECANCELED | EAGAIN | EINTR);
         if transient {
             flow.set(flag::OVER, true);
-            self.over.push((slot, flow.generation));
+            self.over.push_back((slot, flow.generation));
         } else {
             flow.set(flag::ENDED, true);
             flow.set(flag::LOOK, false); // that is its answer too
@@ -420,7 +422,7 @@ impl Flows {
         flow.set(flag::LOOK, again);
         if again || flow.is(flag::WANTED) {
             flow.set(flag::OVER, true);
-            self.over.push((slot, flow.generation));
+            self.over.push_back((slot, flow.generation));
         }
         self.counters.buffer_shortages += u64::from(result == -ENOBUFS);
         match (result, filled) {

@@ -121,7 +121,7 @@ impl Desk {
     }
 
     fn feed(&mut self) {
-        self.flows.feed(&mut self.notes);
+        self.flows.feed(&mut self.notes, usize::MAX);
     }
 
     /// What feeding asks of the kernel; nothing may have been asked before.
@@ -204,6 +204,22 @@ fn whoever_does_not_want_to_receive_any_more_is_not_fed() {
     assert_eq!(desk.asked(), NOTHING);
     desk.receive();
     assert_eq!(desk.asked(), ["receive"]);
+}
+
+#[test]
+fn of_many_that_are_over_the_oldest_go_on_first() {
+    let mut notes = Notes::default();
+    let mut flows = Flows::default();
+    for slot in 0..3 {
+        let generation = flows.admit(slot, false);
+        flows.receive(&mut notes, slot);
+        let token = Token::new(Op::Receive, generation, slot);
+        flows.complete(&mut notes, Completion { token, result: -105, more: false, notice: false, filled: None });
+    }
+    assert!(flows.feed(&mut notes, 2), "one has to wait");
+    assert_eq!(flows.counters.rearms, 2);
+    assert!(!flows.feed(&mut notes, 2));
+    assert_eq!(flows.counters.rearms, 3);
 }
 
 #[test]

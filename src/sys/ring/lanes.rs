@@ -119,10 +119,12 @@ impl Lanes {
         completed: &mut Vec<(usize, Completion)>,
     ) -> io::Result<()> {
         completed.clear();
+        let mut waiting = false;
         for (lane, buffers) in self.lanes.iter_mut().zip(&mut *buffers) {
             buffers.publish();
-            lane.flows.feed(&mut lane.ring);
+            waiting |= lane.flows.feed(&mut lane.ring, buffers.given());
         }
+        let timeout = if waiting { Duration::ZERO } else { timeout };
         if self.lanes.len() == 1 {
             return Self::visit(0, &mut self.lanes[0], &mut buffers[0], Some(timeout), completed);
         }

@@ -65,7 +65,7 @@ impl Echo {
         self.give_some_back();
         if self.script.calm || self.chance(2) {
             self.script.may_feed();
-            self.flows.feed(&mut self.script);
+            self.flows.feed(&mut self.script, usize::MAX);
         }
         self.script.submit();
         for _ in 0..self.rng.below(6) {
