@@ -2,7 +2,7 @@
 //! what to do.
 
 use loadgen_core::protocol::{self, Shape};
-use loadgen_core::result::{Reason, Report, RingStats, Verdict, VerdictState};
+use loadgen_core::result::{Reason, Report, Verdict, VerdictState};
 
 /// A client thread busier than this was the limit itself, or close to it.
 const CLIENT_CPU_MAX_PERCENT: u64 = 95;
@@ -64,9 +64,8 @@ fn listen_overflow(report: &Report) -> Option<Reason> {
 }
 
 fn ring_overflow(report: &Report) -> Option<Reason> {
-    let overflows = |ring: Option<&RingStats>| ring.map_or(0, |ring| ring.overflows);
-    let client = overflows(report.engine.ring.as_ref());
-    let server = overflows(report.server.as_ref().and_then(|server| server.ring.as_ref()));
+    let of = |side: &str| report.rings().filter(|(who, _)| *who == side).map(|(_, ring)| ring.overflows).sum::<u64>();
+    let (client, server) = (of("client"), of("server"));
     (client + server > 0).then(|| Reason {
         code: "ring_overflow".to_owned(),
         detail: format!(
@@ -78,11 +77,7 @@ fn ring_overflow(report: &Report) -> Option<Reason> {
 }
 
 fn buffer_shortage(report: &Report) -> Option<Reason> {
-    let server = report.server.as_ref().and_then(|server| server.ring.as_ref());
-    let sides = [("client", report.engine.ring.as_ref()), ("server", server)];
-    let (who, ring) = sides.into_iter().find_map(|(who, ring)| {
-        ring.filter(|ring| 2 * ring.buffer_shortages > ring.completions).map(|ring| (who, ring))
-    })?;
+    let (who, ring) = report.rings().find(|(_, ring)| 2 * ring.buffer_shortages > ring.completions)?;
     Some(Reason {
         code: "buffer_shortage".to_owned(),
         detail: format!(

@@ -2,7 +2,7 @@
 
 use crate::serve::tell;
 use crate::stats::Counters;
-use loadgen_core::sys::{clock, errno, limits, socket};
+use loadgen_core::sys::{errno, limits, socket};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use std::fs::File;
 use std::io;
@@ -120,9 +120,4 @@ impl Acceptor {
 
 fn reserve() -> Option<File> {
     File::open("/dev/null").ok()
-}
-
-/// Nanoseconds until `then`, from now.
-pub(crate) fn until(then: Instant) -> u64 {
-    then.since(clock::now())
 }

@@ -84,12 +84,19 @@ pub(crate) struct Connection {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     Serving,
-    /// Once the pending output is gone, our stream ends.
+    /// Once the output that is under way is gone, our stream ends.
     Closing(Cause),
-    /// Our stream has ended; waiting for the end of the peer's.
+    /// Our stream has ended, or is about to; waiting for the end of the peer's.
     Lingering(Cause),
+}
+
+impl Phase {
+    /// Why the connection is ending, where only the end of the peer's stream is missing.
+    pub(crate) fn lingering_cause(self) -> Option<Cause> {
+        if let Self::Lingering(cause) = self { Some(cause) } else { None }
+    }
 }
 
 /// Why a connection was closed.
@@ -117,6 +124,19 @@ impl Cause {
             Self::ProtocolError => "protocol_error",
             Self::Drained => "drained",
             Self::Cut => "cut",
+        }
+    }
+
+    /// Why the connection is to be closed after what the protocol said, if it is. `ended`: the peer's stream has;
+    /// `kept`: bytes that the protocol wants to see again.
+    pub(crate) fn to_close(next: Next, ended: bool, kept: usize) -> Option<Self> {
+        match next {
+            Next::Read | Next::Close if ended => Some(Self::Peer),
+            Next::Close => Some(Self::Answered),
+            Next::Reject => Some(Self::ProtocolError),
+            // It wants to see more than we keep.
+            Next::Read if kept >= CAPACITY => Some(Self::ProtocolError),
+            Next::Read | Next::Flush => None,
         }
     }
 
@@ -182,7 +202,7 @@ impl Connection {
 
     /// Why the connection is ending, where only the end of the peer's stream is missing.
     pub(crate) fn lingering_cause(&self) -> Option<Cause> {
-        if let Phase::Lingering(cause) = self.phase { Some(cause) } else { None }
+        self.phase.lingering_cause()
     }
 
     /// Takes note of an event and says whether it is this connection's turn. (Edge-triggered pollers also tell what
@@ -324,14 +344,9 @@ impl Connection {
             *have -= served.consumed;
         }
         self.unfinished = served.next == Next::Flush;
-        match served.next {
-            Next::Read | Next::Close if self.ended => self.begin_close(Cause::Peer),
-            Next::Close => self.begin_close(Cause::Answered),
-            Next::Reject => self.begin_close(Cause::ProtocolError),
-            // It wants to see more than we keep.
-            Next::Read if *have == CAPACITY => self.begin_close(Cause::ProtocolError),
-            Next::Read | Next::Flush => Step::Go,
-        };
+        if let Some(cause) = Cause::to_close(served.next, self.ended, *have) {
+            self.phase = Phase::Closing(cause);
+        }
         self.send_output(shared)
     }
 

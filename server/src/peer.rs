@@ -1,11 +1,11 @@
 //! What one connection does with completions: what arrived is answered, what was sent makes room for more. The
 //! counterpart of `connection` for an engine where the kernel moves the bytes and tells afterwards.
 //!
-//! The bounds are the same: at most [`CAPACITY`] bytes of output under way, and of input that is kept. While output is
-//! under way nothing more is received, but for what the kernel had taken already: one receive, which ends after
-//! [`CAPACITY`] bytes (before Linux 6.17 it ends when the ring's buffers are used up).
+//! The bounds are the same: at most [`crate::connection::CAPACITY`] bytes of output under way, and of input that is
+//! kept. While output is under way nothing more is received, but for what the kernel had taken already: one receive,
+//! which ends after `CAPACITY` bytes (before Linux 6.17 it ends when the ring's buffers are used up).
 
-use crate::connection::{CAPACITY, Cause, DISCARDED_AT_CLOSE};
+use crate::connection::{Cause, DISCARDED_AT_CLOSE, Phase};
 use crate::pool::Pool;
 use crate::stats::Counters;
 use loadgen_core::protocol::{Next, Output, Server, ServerState, Shape};
@@ -46,15 +46,6 @@ pub(crate) struct Peer {
 
 const _: () = assert!(size_of::<Peer>() <= 72);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Serving,
-    /// Once the output is gone, our stream ends.
-    Closing(Cause),
-    /// Our stream has ended, or is about to; waiting for the end of the peer's.
-    Lingering(Cause),
-}
-
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum After {
@@ -90,7 +81,7 @@ impl Peer {
     }
 
     pub(crate) fn lingering_cause(&self) -> Option<Cause> {
-        if let Phase::Lingering(cause) = self.phase { Some(cause) } else { None }
+        self.phase.lingering_cause()
     }
 
     /// Gives back what it holds.
@@ -248,13 +239,8 @@ impl Turn<'_> {
             counters.requests += served.requests;
             peer.replies += served.replies as u32;
             peer.unfinished = served.next == Next::Flush;
-            match served.next {
-                Next::Read | Next::Close if peer.ended => peer.phase = Phase::Closing(Cause::Peer),
-                Next::Close => peer.phase = Phase::Closing(Cause::Answered),
-                Next::Reject => peer.phase = Phase::Closing(Cause::ProtocolError),
-                // It wants to see more than we keep.
-                Next::Read if data.len() - used >= CAPACITY => peer.phase = Phase::Closing(Cause::ProtocolError),
-                Next::Read | Next::Flush => {}
+            if let Some(cause) = Cause::to_close(served.next, peer.ended, data.len() - used) {
+                peer.phase = Phase::Closing(cause);
             }
             if !peer.unfinished || !output.bytes().is_empty() {
                 break;

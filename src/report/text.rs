@@ -191,11 +191,7 @@ fn cost(report: &Report, page: &mut Page) {
         .filter(|_| shape(report) == Shape::Exchange)
         .map_or(String::new(), |calls| format!("; {}.{:02} system calls a request", calls / 1000, calls % 1000 / 10));
     page.line("memory", &format!("client {}{server}{calls}", format_size(cpu.client_memory_bytes)));
-    let rings = [
-        ("client", report.engine.ring.as_ref()),
-        ("server", report.server.as_ref().and_then(|server| server.ring.as_ref())),
-    ];
-    let rings: Vec<String> = rings.into_iter().filter_map(|(who, ring)| Some(ring_line(who, ring?))).collect();
+    let rings: Vec<String> = report.rings().map(|(who, ring)| ring_line(who, ring)).collect();
     if !rings.is_empty() {
         page.line("io_uring", &rings.join("; "));
     }

@@ -332,6 +332,16 @@ pub struct RingStats {
     pub setup: Vec<String>,
 }
 
+impl Report {
+    /// The rings of those sides that have some, the client's first.
+    pub fn rings(&self) -> impl Iterator<Item = (&'static str, &RingStats)> {
+        let server = self.server.as_ref().and_then(|server| server.ring.as_ref());
+        [("client", self.engine.ring.as_ref()), ("server", server)]
+            .into_iter()
+            .filter_map(|(who, ring)| Some((who, ring?)))
+    }
+}
+
 impl RingStats {
     /// Adds those of another thread.
     pub fn merge(&mut self, other: &Self) {

@@ -32,8 +32,7 @@ pub fn default_path(started_at: &str, what: &str) -> PathBuf {
 /// # Errors
 /// If it cannot be written; a file that was there before is then untouched. The error does not name `path`.
 pub fn write_atomically(path: &Path, report: &Report) -> io::Result<()> {
-    let mut text = serde_json::to_vec_pretty(report).expect("report types are plain JSON");
-    text.push(b'\n');
+    let text = json(report);
     match Place::of(path) {
         Ok(Place::Stream) => open_stream(path).and_then(|mut stream| stream.write_all(&text)),
         Ok(Place::File { file, folder }) => replace(&file, &folder, &text),
@@ -47,8 +46,7 @@ pub fn write_atomically(path: &Path, report: &Report) -> io::Result<()> {
 /// # Errors
 /// As [`write_atomically`].
 pub fn write_new(path: &Path, report: &Report) -> io::Result<PathBuf> {
-    let mut text = serde_json::to_vec_pretty(report).expect("report types are plain JSON");
-    text.push(b'\n');
+    let text = json(report);
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let mut temporary = filled(folder, &text)?;
     let mut chosen = path.to_owned();
@@ -60,7 +58,7 @@ pub fn write_new(path: &Path, report: &Report) -> io::Result<PathBuf> {
         }
         chosen = path.with_extension(format!("{number}.json"));
     }
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    keep_name(folder);
     Ok(chosen)
 }
 
@@ -77,6 +75,12 @@ pub fn probe(path: &Path) -> io::Result<()> {
         Ok(Place::File { folder, .. }) => temporary_in(&folder).map(drop),
         Err(cause) => Err(cause),
     }
+}
+
+fn json(report: &Report) -> Vec<u8> {
+    let mut text = serde_json::to_vec_pretty(report).expect("report types are plain JSON");
+    text.push(b'\n');
+    text
 }
 
 /// How a path is written.
@@ -141,7 +145,11 @@ fn filled(folder: &Path, text: &[u8]) -> io::Result<NamedTempFile> {
 
 fn replace(file: &Path, folder: &Path, text: &[u8]) -> io::Result<()> {
     filled(folder, text)?.persist(file).map_err(|failed| failed.error)?;
-    // The new name, too, should survive a crash; not every file system lets a folder be synchronised.
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    keep_name(folder);
     Ok(())
+}
+
+/// The new name, too, should survive a crash; not every file system lets a folder be synchronised.
+fn keep_name(folder: &Path) {
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
 }

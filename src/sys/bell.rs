@@ -1,5 +1,6 @@
 //! An eventfd(2): something that another part of the kernel rings, and that can be waited for.
 
+use super::poller::timespec;
 use super::{check, check_len};
 use std::cell::Cell;
 use std::io;
@@ -23,7 +24,7 @@ impl Bell {
     /// Waits until it has been rung since the last wait, or the time is over. A signal ends the wait early.
     pub fn wait(&self, timeout: Duration) -> io::Result<()> {
         self.waits.set(self.waits.get() + 1);
-        let time = libc::timespec { tv_sec: timeout.as_secs() as _, tv_nsec: timeout.subsec_nanos().into() };
+        let time = timespec(timeout);
         let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one pollfd and a timespec, both live for the length of the call; no signal mask.
         match check(unsafe { libc::ppoll(&mut poll, 1, &time, std::ptr::null()) }) {
@@ -39,9 +40,7 @@ impl Bell {
             _ => Ok(()),
         }
     }
-}
 
-impl Bell {
     /// Waits so far, each a system call.
     pub fn waits(&self) -> u64 {
         self.waits.get()

@@ -2,9 +2,10 @@
 
 use std::io;
 
-/// The number of a system error, or of the system error of that kind; `otherwise` where there is none.
-pub fn number(error: &io::Error, otherwise: i32) -> i32 {
-    error.raw_os_error().unwrap_or(otherwise)
+/// An outcome as the kernel puts it into a completion: a count, or a negated errno (`otherwise`, where the error has
+/// none).
+pub fn result_of(outcome: io::Result<usize>, otherwise: i32) -> i32 {
+    outcome.map_or_else(|error| -error.raw_os_error().unwrap_or(otherwise), |count| count as i32)
 }
 
 /// The name of a system error (`EMFILE`); `other` where it is none of those that a socket call is known to give.

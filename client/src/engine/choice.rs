@@ -43,7 +43,7 @@ fn choose(name: &str, options: &ring::Options) -> Result<(&'static Entry, Option
     if name == AUTO {
         return Ok(match ring::check(options) {
             Ok(()) => (&io_uring::ENTRY, None),
-            Err(refusal) => (&epoll::ENTRY, Some(format!("io_uring ({})", refusal.cause))),
+            Err(refusal) => (&epoll::ENTRY, Some(refusal.instead_of())),
         });
     }
     let Some(entry) = by_name(name) else {

@@ -1,8 +1,8 @@
 //! The completion loop: ask for what is wanted, wait, take what has been done. The kernel accepts connections into its
 //! own table and receives for all of them at any time; a table that fills up is followed by another ring.
 
-use super::Worker;
-use crate::acceptor::{Acceptor, until};
+use super::{LINGER_NS, Worker, wait_until};
+use crate::acceptor::Acceptor;
 use crate::connection::{CAPACITY, Cause};
 use crate::peer::{After, Context, Peer, Turn};
 use crate::pool::Pool;
@@ -11,17 +11,13 @@ use crate::stats::Counters;
 use loadgen_core::protocol::Output;
 use loadgen_core::sys::ring::{Buffers, Completion, Event, Filled, Lane, Lanes, Options};
 use loadgen_core::sys::{clock, errno, limits};
-use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use loadgen_core::time::{Instant, NS_PER_MS};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// The longest wait: a signal is noticed by another thread.
-const LONGEST_WAIT_NS: u64 = 100 * NS_PER_MS;
-/// How long a peer may take to end its stream after we ended ours.
-const LINGER_NS: u64 = 2 * NS_PER_S;
 /// How long the last completions are waited for when all connections have been closed.
 const LAST_COMPLETIONS_NS: u64 = 500 * NS_PER_MS;
 /// Completions that fit in a ring's queue: as many connections may be accepted before we can say stop. The fewer, the
@@ -122,8 +118,7 @@ impl Uring {
 
     fn timeout(&self) -> Duration {
         let lingers = self.lingering.front().map(|(then, _)| *then);
-        let next = [self.acceptor.paused_until, lingers, self.drain_until].into_iter().flatten().min();
-        Duration::from_nanos(next.map_or(LONGEST_WAIT_NS, |then| until(then).min(LONGEST_WAIT_NS)))
+        wait_until([self.acceptor.paused_until, lingers, self.drain_until])
     }
 
     fn dispatch(&mut self, index: usize, completion: Completion) {

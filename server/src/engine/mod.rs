@@ -5,8 +5,10 @@ mod readiness;
 
 use crate::stats::Counters;
 use loadgen_core::protocol::{Server, Shape};
+use loadgen_core::sys::clock;
 use loadgen_core::sys::poller::{epoll, poll, select};
 use loadgen_core::sys::ring::{self, Options, Refusal};
+use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -86,7 +88,7 @@ impl Choice {
             Self::This(engine) => Ok((engine, None)),
             Self::Auto => Ok(match (ring::check(options), by_name("io_uring")) {
                 (Ok(()), Some(best)) => (best, None),
-                (Err(refusal), _) => (&ENGINES[0], Some(format!("io_uring ({})", refusal.cause))),
+                (Err(refusal), _) => (&ENGINES[0], Some(refusal.instead_of())),
                 (Ok(()), None) => (&ENGINES[0], None),
             }),
         }
@@ -112,6 +114,17 @@ pub(crate) struct Worker {
     pub(crate) ready: Sender<()>,
     /// Options of engine `io_uring`.
     pub(crate) ring: Options,
+}
+
+/// The longest wait: a signal is noticed by another thread.
+const LONGEST_WAIT_NS: u64 = 100 * NS_PER_MS;
+/// How long a peer may take to end its stream after we ended ours.
+const LINGER_NS: u64 = 2 * NS_PER_S;
+
+/// How long to wait for events when time alone brings something to do at the earliest of these.
+fn wait_until(instants: [Option<Instant>; 3]) -> Duration {
+    let next = instants.into_iter().flatten().min();
+    Duration::from_nanos(next.map_or(LONGEST_WAIT_NS, |then| then.since(clock::now()).min(LONGEST_WAIT_NS)))
 }
 
 /// The token of the listener, which no connection has.

@@ -1,8 +1,8 @@
 //! The readiness loop: wait, let each connection that is ready have its turn, accept. One loop for all pollers, level-
 //! and edge-triggered.
 
-use super::{LISTENER, Worker};
-use crate::acceptor::{Accepted, Acceptor, BURST, until};
+use super::{LINGER_NS, LISTENER, Worker, wait_until};
+use crate::acceptor::{Accepted, Acceptor, BURST};
 use crate::connection::{Cause, Connection, Shared, Turn};
 use crate::serve::tell;
 use crate::slab::Slab;
@@ -10,18 +10,13 @@ use crate::stats::Counters;
 use loadgen_core::protocol::Shape;
 use loadgen_core::sys::clock;
 use loadgen_core::sys::poller::{Event, Interest, Poller};
-use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use loadgen_core::time::Instant;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
-/// The longest wait: a signal is noticed by another thread.
-const LONGEST_WAIT_NS: u64 = 100 * NS_PER_MS;
-/// How long a peer may take to end its stream after we ended ours.
-const LINGER_NS: u64 = 2 * NS_PER_S;
 
 /// Serves until told to stop and every connection has ended.
 pub(super) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> {
@@ -94,8 +89,7 @@ impl<P: Poller> Readiness<P> {
             return Duration::ZERO;
         }
         let lingers = self.lingering.front().map(|(then, _)| *then);
-        let next = [paused_until, lingers, self.drain_until].into_iter().flatten().min();
-        Duration::from_nanos(next.map_or(LONGEST_WAIT_NS, |then| until(then).min(LONGEST_WAIT_NS)))
+        wait_until([paused_until, lingers, self.drain_until])
     }
 
     fn handle(&mut self, event: Event) {

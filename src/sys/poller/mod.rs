@@ -72,7 +72,7 @@ pub struct Event {
 }
 
 /// A time-out in the kernel's form.
-fn timespec(timeout: Duration) -> libc::timespec {
+pub(super) fn timespec(timeout: Duration) -> libc::timespec {
     libc::timespec {
         tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
         tv_nsec: timeout.subsec_nanos().into(),

@@ -210,11 +210,6 @@ impl Buffers {
         usize::from(self.region.count()) - self.ledger.held() as usize
     }
 
-    /// Buffers that the kernel does not have.
-    pub fn held(&self) -> u32 {
-        self.ledger.held()
-    }
-
     fn give(&mut self, buffer: u16) {
         let index = self.ledger.give(buffer);
         self.region.write_entry(index, buffer);

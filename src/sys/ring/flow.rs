@@ -133,10 +133,10 @@ mod flag {
     pub(super) const SENDING: u16 = 256;
     /// The lease of the send belongs to this connection, and is released with it.
     pub(super) const OWNED: u16 = 512;
-    /// A receive has been armed before.
-    pub(super) const ARMED: u16 = 2048;
     /// The peer's stream has ended: nothing more is received.
     pub(super) const ENDED: u16 = 1024;
+    /// A receive has been armed before.
+    pub(super) const ARMED: u16 = 2048;
 }
 
 /// One socket.

@@ -178,12 +178,10 @@ impl Ring {
     }
 
     fn push_backlog(&mut self) {
-        while let Some(group) = self.backlog.front() {
-            let group = group.clone();
+        while let Some(group) = self.backlog.pop_front() {
             if !self.try_push(&group) {
-                return;
+                return self.backlog.push_front(group);
             }
-            self.backlog.pop_front();
         }
     }
 
@@ -338,14 +336,14 @@ impl Ring {
             None => Ok(()),
         });
         let token = Token::new(Op::Connect, token.generation(), token.slot());
-        let result = outcome.map_or_else(|error| -errno::number(&error, libc::ECONNREFUSED), |()| 0);
+        let result = errno::result_of(outcome.map(|()| 0), libc::ECONNREFUSED);
         Completion { token, result, ..completion }
     }
 
     fn stream_ended(&mut self, completion: Completion) -> Completion {
         self.counters.shutdowns += 1;
         let outcome = self.installed(completion.result).and_then(|fd| socket::end_stream(fd.as_fd()));
-        let result = outcome.map_or_else(|error| -errno::number(&error, libc::EIO), |()| 0);
+        let result = errno::result_of(outcome.map(|()| 0), libc::EIO);
         Completion { result, ..completion }
     }
 

@@ -28,6 +28,11 @@ impl Refusal {
         explain(what, error, disabled.as_deref().map(str::trim), locked)
     }
 
+    /// What `--engine auto` says that it runs another engine instead of.
+    pub fn instead_of(&self) -> String {
+        format!("io_uring ({})", self.cause)
+    }
+
     /// The kernel has io_uring, but not all that we need.
     pub(super) fn too_old(what: &str) -> Self {
         Self::new(

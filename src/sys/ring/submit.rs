@@ -3,6 +3,7 @@
 use super::flow::{Completion, Driver};
 use super::queues::Ring;
 use super::token::{Op, Token};
+use crate::sys::errno;
 use crate::sys::socket::{self, RawAddress};
 use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed};
 use io_uring::{opcode, squeue};
@@ -116,9 +117,8 @@ impl Ring {
         let fd = unsafe { BorrowedFd::borrow_raw(token.slot() as i32) };
         match socket::send_now(fd, bytes) {
             Ok(0) => None,
-            Ok(taken) => Some(taken as i32),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => Some(-error.raw_os_error().unwrap_or(libc::EIO)),
+            outcome => Some(errno::result_of(outcome, libc::EIO)),
         }
     }
 }
@@ -187,7 +187,7 @@ impl Driver for Ring {
         self.counters.shutdowns += 1;
         // SAFETY: as in `send_inline`.
         let fd = unsafe { BorrowedFd::borrow_raw(token.slot() as i32) };
-        let result = socket::end_stream(fd).map_or_else(|e| -e.raw_os_error().unwrap_or(libc::EIO), |()| 0);
+        let result = errno::result_of(socket::end_stream(fd).map(|()| 0), libc::EIO);
         self.done(token, result);
     }
 
