@@ -101,6 +101,9 @@ def size_text(count):
 class Nginx:
     """One worker on the server's CPU, which never closes a connection."""
 
+    def __init__(self, port=18080):
+        self.address = f"127.0.0.1:{port}"
+
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory()
         place = pathlib.Path(self.folder.name)
@@ -112,13 +115,12 @@ class Nginx:
                 client_body_temp_path {place}/body; proxy_temp_path {place}/proxy; fastcgi_temp_path {place}/fcgi;
                 uwsgi_temp_path {place}/uwsgi; scgi_temp_path {place}/scgi;
                 server {{
-                    listen 127.0.0.1:18080 backlog=4096;
+                    listen {self.address} backlog=4096;
                     location / {{ return 200 "{'x' * 64}"; }}
                     location /status {{ stub_status; }}
                 }}
             }}""")
         self.process = subprocess.Popen(pinned(SERVER_CPU, ["nginx", "-e", place / "error", "-c", place / "nginx.conf"]))
-        self.address = "127.0.0.1:18080"
         # One connection for all questions: a new one would wait in the accept queue behind those of a tool.
         self.asking = http.client.HTTPConnection(self.address, timeout=10)
         for _ in range(100):

@@ -1,0 +1,368 @@
+"""Checks of times: is what loadgen says a request took what it took? (GT-01 to GT-06, GT-12, GT-16, GT-19)"""
+
+import json
+import math
+import signal
+import statistics
+import subprocess
+import time
+
+from common import CLIENT_CPU, Nginx, pinned
+from truth import evidence, oracle
+from truth.rig import Noise
+
+US, MS, S = 1_000, 1_000_000, 1_000_000_000
+
+
+def us(ns):
+    return f"{ns / US:,.1f} us"
+
+
+def ms(ns):
+    return f"{ns / MS:,.3f} ms"
+
+
+def within(value, truth, limit):
+    return abs(value - truth) <= limit
+
+
+def loaded(run):
+    """The client's log without the requests that prove connections."""
+    return [row for row in run.asked if row.outcome != "proof"]
+
+
+def replay(rig):
+    """GT-01: every request of 20,000, one by one."""
+    seconds, rate, conns = rig.pick(20, 5), 1000, 50
+    for engine in rig.engines:
+        for arrival, service in (("poisson", "exp:500us"), ("constant", "bimodal:0.9,200us,5ms")):
+            run = rig.against_truth(engine, ("--service", service, "--seed", 7), "--rate", rate, "--arrival", arrival,
+                                    "--duration", f"{seconds}s", "--warmup", "0s", conns=conns, log=True)
+            what = f"{arrival}, {service}"
+            replay_exactly(rig, engine, run, what, arrival, rate)
+            replay_times(rig, engine, run, what)
+
+
+def replay_exactly(rig, engine, run, what, arrival, rate):
+    asked = loaded(run)
+    pairs, problems = evidence.match(run.asked, run.served)
+    problems += evidence.server_is_true(run.served, queued=True) + evidence.fates_agree(pairs)
+    rig.problems(f"{what}: all requests matched by connection and number, FIFO as by Lindley", problems,
+                 "100 %", engine, of=f"{len(asked):,} requests")
+    rig.problems(f"{what}: due <= sent <= server's rx <= tx <= received (residual >= 0)", evidence.causality(pairs),
+                 "all", engine, of=f"{len(pairs):,} requests")
+    if arrival == "constant":
+        rig.problems(f"{what}: the k-th is due k/R after the first", evidence.constant_schedule(
+            [row.due for row in asked], rate), "exact", engine)
+    latency, done = run.report["latency"], [row for row in asked if row.outcome == "ok"]
+    problems = evidence.log_is_histogram(latency["response"], [row.received - row.due for row in done], "response")
+    problems += evidence.log_is_histogram(latency["service"], [row.received - row.sent for row in done], "service")
+    waits, lags = latency["backlog_wait"], latency["generator_lag"]
+    late = sum(row.sent - row.due for row in asked)
+    if waits["sum_ns"] + lags["sum_ns"] != late:
+        problems.append(f"backlog wait {waits['sum_ns']} and generator lag {lags['sum_ns']} are not {late}")
+    rig.problems(f"{what}: histograms of the report, rebuilt from the log", problems, "every bucket", engine,
+                 of=f"{len(done):,} values")
+
+
+def replay_times(rig, engine, run, what):
+    pairs = [pair for pair in evidence.match(run.asked, run.served)[0] if pair.served.fate == "ok"]
+    in_order = sorted(pairs, key=lambda pair: pair.served.rx)
+    predicted = oracle.lindley([pair.asked.due for pair in in_order], [pair.served.service for pair in in_order])
+    off = sorted(pair.served.tx - done for pair, (_, done) in zip(in_order, predicted))
+    residual = sorted(pair.asked.received - pair.served.tx for pair in pairs)
+    p50, p99 = oracle.quantile(residual, 0.5), oracle.quantile(residual, 0.99)
+    rig.timing(f"{what}: server's tx against Lindley from due times, p99", "0", us(oracle.quantile(off, 0.99)),
+               "200 us", oracle.quantile(off, 0.99) <= 200 * US, run.noise, engine)
+    rig.timing(f"{what}: residual p50", "0", us(p50), "20 us", p50 <= 20 * US, run.noise, engine)
+    rig.timing(f"{what}: residual p99", "0", us(p99), "300 us", p99 <= 300 * US, run.noise, engine)
+
+
+def fixed_delay(rig):
+    """GT-02."""
+    loops = ["closed", "open"] if rig.has("--rate") else ["closed"]
+    if len(loops) == 1:
+        rig.not_run("fixed delay, open loop", "this loadgen has no --rate")
+    for engine in rig.engines:
+        for loop in loops:
+            for delay_ms in rig.pick((1, 5, 20, 100), (1, 20)):
+                conns = 50 if loop == "open" else 10 if delay_ms == 100 else 1
+                words = ("--rate", 200) if loop == "open" else ()
+                run = rig.against_truth(engine, ("--delay", f"fixed:{delay_ms}ms"), *words, "--duration",
+                                        rig.pick("3s", "2s"), "--warmup", "200ms", conns=conns)
+                fixed_delay_lines(rig, engine, run, delay_ms * MS, f"{delay_ms} ms, {loop} loop")
+
+
+def fixed_delay_lines(rig, engine, run, delay, what):
+    response = run.report["latency"]["response"]
+    p50, p99 = (response["quantiles_ns"][q] for q in ("0.5", "0.99"))
+    # Requests in flight when the window closed count with the time they had waited, which may be anything.
+    service_min = run.report["latency"]["service"]["min_ns"]
+    rig.exact(f"{what}: min", ms(delay), ms(service_min), ">= D", service_min >= delay, engine)
+    limit = delay + max(150 * US, delay // 100)
+    rig.timing(f"{what}: p50", ms(delay), ms(p50), "D + max(150 us, 1 %)", p50 <= limit, run.noise, engine)
+    rig.timing(f"{what}: p99", ms(delay), ms(p99), "D + 1 ms", p99 <= delay + MS, run.noise, engine)
+
+
+def bimodal(rig):
+    """GT-03: 90 % 1 ms, 10 % 50 ms."""
+    for engine in rig.engines:
+        requests = rig.pick(10_000, 3_000)
+        run = rig.against_truth(engine, ("--delay", "bimodal:0.9,1ms,50ms", "--seed", 3), "--requests", requests,
+                                conns=20, prove_first=False)
+        response = run.report["latency"]["response"]
+        truth = sum(row.service > 25 * MS for row in run.served)
+        above = evidence.count_above(response, 25 * MS)
+        rig.timing("requests above 25 ms", f"{truth} of {len(run.served)} drawn", above, "equal", above == truth,
+                   run.noise, engine)
+        buckets = evidence.decode_hdr(response["hdr"])
+        p85, p95 = (evidence.hdr_quantile(buckets, response["count"], q) for q in (0.85, 0.95))
+        rig.timing("p85 and p95 in their modes", "1 ms, 50 ms", f"{ms(p85)}, {ms(p95)}", "D + 1 ms",
+                   MS <= p85 <= 2 * MS and 50 * MS <= p95 <= 51 * MS, run.noise, engine)
+
+
+def queueing(rig):
+    """GT-04: M/D/1 and M/M/1 with 1 ms of service."""
+    service, base = 1 * MS, 150 * US
+    n_seed = 11
+    for kind, rhos in (("M/D/1", (0.3, 0.5, 0.7)), ("M/M/1", (0.3, 0.5, 0.7))):
+        for rho in rig.pick(rhos, (0.5,)):
+            rate, seconds = round(rho * S / service), rig.pick(20, 8)
+            exponential = kind == "M/M/1"
+            spread = oracle.simulated_spread(exponential, service, rho, rate * seconds, 60, n_seed)
+            of_queue = (oracle.mm1_mean, oracle.mm1_quantile) if exponential else (oracle.md1_mean, oracle.md1_quantile)
+            truths = [of_queue[0](service, rho), *(of_queue[1](service, rho, q) for q in (0.5, 0.9, 0.99))]
+            for engine in rig.engines:
+                words = ("--service", f"{'exp' if exponential else 'fixed'}:{service}", "--seed", n_seed)
+                run = rig.against_truth(engine, words, "--rate", rate, "--arrival", "poisson", "--duration",
+                                        f"{seconds}s", "--warmup", "0s", conns=200)
+                response = run.report["latency"]["response"]
+                seen = [response["mean_ns"], *(response["quantiles_ns"][q] for q in ("0.5", "0.9", "0.99"))]
+                queueing_lines(rig, engine, run, f"{kind}, rho {rho}", truths, seen, spread, base)
+
+
+def queueing_lines(rig, engine, run, what, truths, seen, spread, base):
+    rx = [row.rx for row in run.served if row.fate == "ok"]
+    statistic = oracle.anderson_darling_exponential([b - a for a, b in zip(rx, rx[1:])])
+    noise = list(run.noise)
+    if statistic > oracle.AD_CRITICAL_1_PERCENT:
+        noise.append(f"these arrivals are not Poisson enough (A2 {statistic:.2f} > {oracle.AD_CRITICAL_1_PERCENT})")
+    allowed = [max(3 * error, 0 if n == 0 else 0.03 * truth) for n, (truth, error) in enumerate(zip(truths, spread))]
+    # The queue is the server's; the way there and back comes on top, and never less than nothing.
+    good = all(truth - most <= value <= truth + most + base for truth, value, most in zip(truths, seen, allowed))
+    rig.timing(f"{what}: mean, p50, p90, p99", ", ".join(f"{t / MS:.3f}" for t in truths) + " ms",
+               ", ".join(f"{value / MS:.3f}" for value in seen) + " ms",
+               ", ".join(f"{most / MS:.3f}" for most in allowed) + " ms (3 SE; quantiles at least 3 %), + 0.15 ms for the way",
+               good, noise, engine)
+
+
+def stall(rig):
+    """GT-05: the server stands still for 1 s in every 10 s. The warm-up puts all stalls inside the window."""
+    conns, seconds = 50, rig.pick(60, 20)
+    for engine in rig.engines:
+        run = rig.against_truth(engine, ("--stall", "1s/10s"), "--rate", 1000, "--duration", f"{seconds}s",
+                                "--warmup", "2s", conns=conns)
+        response, service = run.report["latency"]["response"], run.report["latency"]["service"]
+        seen = {"mean": response["mean_ns"]} | {f"p{float(q) * 100:g}": response["quantiles_ns"][q]
+                                                for q in ("0.9", "0.95", "0.99", "0.999")}
+        truth = {"mean": oracle.stall_mean(S, 10 * S)} | {f"p{q * 100:g}": oracle.stall_quantile(S, 10 * S, q)
+                                                          for q in (0.9, 0.95, 0.99, 0.999)}
+        for name, value in seen.items():
+            rig.timing(f"1 s of 10 s, 1,000/s: {name}", f"{truth[name] / MS:.0f} ms", ms(value), "10 ms",
+                       within(value, truth[name], 10 * MS), run.noise, engine)
+        large, most = evidence.count_above(service, 20 * MS), conns * seconds // 10
+        rig.exact("service times above 20 ms: at most one a connection and stall", most, large, f"<= {most}",
+                  large <= most, engine,
+                  note=f"an uncorrected tool would have said mean {ms(service['mean_ns'])}, p95 "
+                       f"{ms(service['quantiles_ns']['0.95'])}, p99 {ms(service['quantiles_ns']['0.99'])}, p99.9 "
+                       f"{ms(service['quantiles_ns']['0.999'])}")
+
+
+def stopped_for(process, after_s, pause_s):
+    """SIGSTOP, then SIGCONT; the moments of both."""
+    time.sleep(after_s)
+    process.send_signal(signal.SIGSTOP)
+    stopped = time.monotonic_ns()
+    time.sleep(pause_s)
+    process.send_signal(signal.SIGCONT)
+    return [stopped, time.monotonic_ns()]
+
+
+def reason_codes(run):
+    return [reason["code"] for reason in run.report["verdict"]["reasons"]]
+
+
+def stopped_server(rig):
+    """GT-06, first half: the server stands still."""
+    for engine in rig.engines:
+        run = rig.against_truth(engine, (), "--rate", 1000, "--duration", "6s", "--warmup", "500ms", conns=50,
+                                disturb_server=lambda _, server: stopped_for(server, 3, 1.4))
+        pause = run.moments[1] - run.moments[0]
+        response = run.report["latency"]["response"]
+        rig.timing("server stopped: the longest response", ms(pause), ms(response["max_ns"]), "20 ms",
+                   within(response["max_ns"], pause, 20 * MS), run.noise, engine)
+        half, expected = evidence.count_above(response, pause // 2), pause / 2 / MS
+        rig.timing("server stopped: responses longer than half the pause", f"{expected:.0f}", half, "20",
+                   within(half, expected, 20), run.noise, engine)
+        rig.timing("server stopped: the generator is not blamed", "no generator_stalled", ", ".join(reason_codes(run))
+                   or run.report["verdict"]["state"], "", "generator_stalled" not in reason_codes(run), run.noise, engine)
+
+
+def stopped_client(rig):
+    """GT-06, second half: the generator stands still, and must say so."""
+    for engine in rig.engines:
+        run = rig.against_truth(engine, (), "--rate", 1000, "--duration", "6s", "--warmup", "500ms", "--strict",
+                                conns=50, disturb_server=lambda client, _: stopped_for(client, 3, 1.0))
+        pause = run.moments[1] - run.moments[0]
+        lag, wait = run.report["latency"]["generator_lag"], run.report["latency"]["backlog_wait"]
+        rig.exact("client stopped: verdict and exit status", "invalid, generator_stalled, 5",
+                  f"{run.report['verdict']['state']}, {', '.join(reason_codes(run))}, {run.exit}", "",
+                  run.report["verdict"]["state"] == "invalid" and "generator_stalled" in reason_codes(run)
+                  and run.exit == 5, engine,
+                  note="; ".join(reason["detail"] for reason in run.report["verdict"]["reasons"]))
+        rig.timing("client stopped: the longest generator lag", ms(pause), ms(lag["max_ns"]), "20 ms",
+                   within(lag["max_ns"], pause, 20 * MS), run.noise, engine)
+        rig.timing("client stopped: the target is not blamed (longest backlog wait)", "0", ms(wait["max_ns"]), "20 ms",
+                   wait["max_ns"] <= 20 * MS, run.noise, engine)
+
+
+def pauses(rig):
+    """GT-06."""
+    stopped_server(rig)
+    stopped_client(rig)
+
+
+def spins(rig):
+    return [("without --spin", ()), ("--spin 50us", ("--spin", "50us"))] if rig.has("--spin") else [("", ())]
+
+
+def observed(rig):
+    """GT-12: an observer on the loopback device, nginx as the server."""
+    try:
+        with Nginx(port=18085) as nginx:
+            for engine in rig.engines:
+                for spin, words in spins(rig):
+                    observed_run(rig, nginx, engine, spin, words)
+    except (FileNotFoundError, PermissionError) as error:
+        rig.not_run("independent observer", f"needs nginx and CAP_NET_RAW: {error}")
+    lag_at_high_rates(rig)
+
+
+def observed_run(rig, nginx, engine, spin, words):
+    log, conns = rig.scratch(".observed"), 50
+    noise = Noise(beside=lambda: nginx.cpu_ns() / S)
+    command = [rig.tools["observer"], "--port", nginx.address.split(":")[1], "--log", log]
+    with subprocess.Popen(pinned(CLIENT_CPU, command), stdout=subprocess.PIPE, text=True) as observer:
+        if observer.stdout.readline().strip() != "ready":
+            return rig.not_run("independent observer", "it may not capture here (needs CAP_NET_RAW and CAP_NET_ADMIN)")
+        try:
+            run = rig.client(engine, "--target", f"http://{nginx.address}/", "--conns", conns, "--max-unproven", 1,
+                             "--rate", 1000, "--duration", rig.pick("10s", "5s"), "--warmup", "1s", *words, log=True)
+        finally:
+            observer.send_signal(signal.SIGTERM)
+        seen = json.loads(observer.stdout.read())
+    run.noise = noise.reasons()
+    observed_lines(rig, engine, run, f"1,000/s, nginx, {spin}".strip(", "), seen, evidence.read_observed(log))
+    return None
+
+
+def observed_lines(rig, engine, run, what, seen, rows):
+    pairs, problems = evidence.match_observed(run.asked, rows)
+    if seen["dropped"] or seen["irregular"]:
+        problems.append(f"{seen['dropped']} segments dropped, {seen['irregular']} out of turn")
+    rig.problems(f"{what}: the observer saw each request and its reply, between sent and received", problems, "all",
+                 engine, of=f"{len(pairs):,} requests")
+    begins = min(row.due for row in loaded(run)) + run.report["scenario"]["warmup_ns"]
+    observer = sorted(row.reply - row.request for ask, row in pairs if ask.due >= begins and ask.outcome == "ok")
+    service = sorted(ask.received - ask.sent for ask, row in pairs if ask.due >= begins and ask.outcome == "ok")
+    if not observer:
+        return
+    truth = oracle.quantile(observer, 0.5)
+    for name in ("response", "service"):
+        p50 = run.report["latency"][name]["quantiles_ns"]["0.5"]
+        rig.timing(f"{what}: median {name} time", us(truth), f"{us(p50)} ({us(p50 - truth)} more)", "15 us",
+                   within(p50, truth, 15 * US), run.noise, engine)
+    shift = statistics.median(service) - truth
+    distance = oracle.ks_distance([value - shift for value in service], observer)
+    rig.timing(f"{what}: KS distance of service times, offset removed", "0", f"{distance:.3f}", "0.02",
+               distance <= 0.02, run.noise, engine)
+
+
+def lag_at_high_rates(rig):
+    """How late requests leave, without anybody watching."""
+    for rate in (20_000, 100_000):
+        for engine in rig.engines:
+            for spin, words in spins(rig):
+                run = rig.client(engine, "--conns", 50, "--rate", rate, "--duration", rig.pick("4s", "2s"), "--warmup",
+                                 "500ms", *words)
+                lag = run.report["latency"]["generator_lag"]["quantiles_ns"]
+                rig.figure(f"{rate:,}/s, {spin}: generator lag p50, p99".replace(", :", ":"),
+                           f"{us(lag['0.5'])}, {us(lag['0.99'])}", engine, "epoll",
+                           note="; ".join([run.report["verdict"]["state"], *reason_codes(run), *run.noise]))
+
+
+def overload(rig):
+    """GT-16: capacity 1,000/s, asked for 2,000/s for 10 s. A request due at t waits t, if the run lasts until 2t; the
+    others count with the time until the end. Both are spread evenly from 0 to half the run."""
+    seconds = rig.pick(10, 5)
+    for engine in rig.engines:
+        run = rig.against_truth(engine, ("--service", "fixed:1ms"), "--rate", 2000, "--duration", f"{seconds}s",
+                                "--warmup", "0s", "--timeout", "60s", "--strict", conns=100)
+        report, response = run.report, run.report["latency"]["response"]
+        ledger, longest = report["ledger"], seconds * S / 2
+        rig.exact("overload: scheduled", 2000 * seconds, ledger["scheduled"], "equal",
+                  ledger["scheduled"] == 2000 * seconds, engine)
+        rig.timing("overload: achieved requests/s", 1000, report["throughput"]["requests_per_s"], "1 %",
+                   within(report["throughput"]["requests_per_s"], 1000, 10), run.noise, engine)
+        for name, value, truth in (("max", response["max_ns"], longest),
+                                   ("p50", response["quantiles_ns"]["0.5"], longest / 2),
+                                   ("p90", response["quantiles_ns"]["0.9"], longest * 0.9)):
+            rig.timing(f"overload: response {name}", ms(truth), ms(value), "2 %", within(value, truth, 0.02 * longest),
+                       run.noise, engine)
+        left = ledger["unsent"] + ledger["in_flight_at_end"]
+        rig.exact("overload: not answered, and said so", f"{1000 * seconds}", f"{ledger['unsent']} unsent, "
+                  f"{ledger['in_flight_at_end']} in flight", "scheduled - ok",
+                  left == ledger["scheduled"] - ledger["ok"] and left > 0.9 * 1000 * seconds, engine)
+        rig.exact("overload: verdict", "overloaded", f"{report['verdict']['state']}, {', '.join(reason_codes(run))}, "
+                  f"exit {run.exit}", "", report["verdict"]["state"] == "overloaded", engine)
+
+
+def stepped_clock(rig):
+    """GT-19: CLOCK_REALTIME jumps."""
+    delay, seconds = 5 * MS, rig.pick(5, 4)
+    for engine in rig.engines:
+        counts = rig.scratch(".clock")
+        before = time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
+        run = rig.against_truth(engine, ("--delay", f"fixed:{delay}"), "--duration", f"{seconds}s", "--warmup", "200ms",
+                                conns=1, env={"LD_PRELOAD": str(rig.tools["clockstep.so"]),
+                                              "CLOCKSTEP_REPORT": str(counts)})
+        after = time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
+        asked = json.loads(counts.read_text()) if counts.exists() else {"realtime_before": 0, "monotonic": 0}
+        if not asked["realtime_before"] + asked["monotonic"]:
+            rig.not_run("CLOCK_REALTIME jumps", "this loadgen does not read clocks through the C library")
+            continue
+        fixed_delay_lines(rig, engine, run, delay, "CLOCK_REALTIME jumps by -1 h and +1 h, 5 ms")
+        problems = evidence.report_problems(run.report)
+        window = run.report["throughput"]["window_ns"]
+        if window != seconds * S:
+            problems.append(f"the window lasted {window} ns")
+        rig.problems("CLOCK_REALTIME jumps: the report is sound, the window as long as asked for", problems, "exact",
+                     engine, of=f"a run that read CLOCK_REALTIME {asked['realtime_before']} times, CLOCK_MONOTONIC "
+                                f"{asked['monotonic']:,} times")
+        ppm = abs((after[0] - before[0]) / (after[1] - before[1]) - 1) * 1e6
+        rig.timing("CLOCK_MONOTONIC against CLOCK_MONOTONIC_RAW", "0 ppm", f"{ppm:.1f} ppm", "200 ppm",
+                   ppm <= 200 and not math.isnan(ppm), [], engine)
+
+
+# What each needs of loadgen besides a closed loop.
+CHECKS = {
+    "GT-01": (replay, ("--rate", "--request-log")),
+    "GT-02": (fixed_delay, ()),
+    "GT-03": (bimodal, ()),
+    "GT-04": (queueing, ("--rate",)),
+    "GT-05": (stall, ("--rate",)),
+    "GT-06": (pauses, ("--rate",)),
+    "GT-12": (observed, ("--rate", "--request-log")),
+    "GT-16": (overload, ("--rate",)),
+    "GT-19": (stepped_clock, ()),
+}
