@@ -21,6 +21,16 @@ impl Rng {
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
+
+    /// Uniform in (0, 1], in steps of 2^-53: never 0, so that its logarithm is finite.
+    pub fn unit(&mut self) -> f64 {
+        ((self.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Exponentially distributed, by inversion; at most 37 times the mean.
+    pub fn exponential(&mut self, mean: f64) -> f64 {
+        -mean * self.unit().ln()
+    }
 }
 
 #[cfg(test)]
@@ -42,5 +52,33 @@ mod tests {
             seen[rng.below(7) as usize] = true;
         }
         assert!(seen.iter().all(|s| *s));
+    }
+
+    #[test]
+    fn unit_is_uniform_above_zero_and_up_to_one() {
+        let mut rng = Rng::new(3);
+        let values: Vec<f64> = (0..100_000).map(|_| rng.unit()).collect();
+        assert!(values.iter().all(|u| *u > 0.0 && *u <= 1.0));
+        // The standard error of the mean is 0.0009, of a tenth's share as much.
+        let mean = values.iter().sum::<f64>() / 1e5;
+        assert!((mean - 0.5).abs() < 0.004, "{mean}");
+        for tenth in 0..10 {
+            let inside = |u: &&f64| (**u * 10.0).ceil() as i32 == tenth + 1;
+            let share = values.iter().filter(inside).count() as f64 / 1e5;
+            assert!((share - 0.1).abs() < 0.004, "{tenth}: {share}");
+        }
+    }
+
+    #[test]
+    fn exponential_values_have_their_mean_and_quantiles() {
+        let mut rng = Rng::new(4);
+        let mut values: Vec<f64> = (0..100_000).map(|_| rng.exponential(200.0)).collect();
+        values.sort_by(f64::total_cmp);
+        let mean = values.iter().sum::<f64>() / 1e5;
+        assert!((mean - 200.0).abs() < 3.0, "{mean}"); // standard error 0.63
+        for (q, tolerance) in [(0.1, 0.05), (0.5, 0.03), (0.9, 0.03), (0.99, 0.06)] {
+            let (got, want) = (values[(1e5 * q) as usize], -200.0 * f64::ln(1.0 - q));
+            assert!((got / want - 1.0).abs() < tolerance, "{q}: {got}, not {want}");
+        }
     }
 }

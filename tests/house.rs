@@ -13,6 +13,7 @@ const PURE: &[&str] = &[
     "src/time.rs",
     "src/rng.rs",
     "src/arrivals.rs",
+    "src/service_time.rs",
     "src/histogram.rs",
     "src/protocol",
     "src/result",

@@ -127,6 +127,7 @@ fn scenario() -> Scenario {
         requests: None,
         in_flight: Some(64),
         engine_options: vec!["cq=4096".to_owned()],
+        server_injected: Vec::new(),
         server_engine_options: vec!["bundles".to_owned()],
     }
 }

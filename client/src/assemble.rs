@@ -86,6 +86,7 @@ fn scenario(plan: &Plan, remote: SocketAddr, server: Option<&ServerStats>) -> Sc
         requests: plan.requests(),
         in_flight: plan.in_flight_max,
         engine_options: if plan.engine.needs_ring { plan.ring.describe() } else { Vec::new() },
+        server_injected: plan.server_injected.words.clone(),
         server_engine_options: plan.server_ring.as_ref().map_or_else(Vec::new, ring::Options::describe),
     };
     scenario.hash = scenario.digest();

@@ -111,6 +111,17 @@ pub struct RunArgs {
     /// Threads of the embedded server
     #[arg(long, value_name = "N", default_value = "1", value_parser = units::parse_count, hide_short_help = true)]
     pub server_threads: u64,
+    /// Service times that the embedded server injects: fixed:1ms, exp:1ms, bimodal:0.1,1ms,50ms, trace:FILE
+    ///
+    /// As if one resource served all requests, one after the other; no CPU is burnt (docs/server.md).
+    #[arg(long, value_name = "DIST", hide_short_help = true)]
+    pub server_service_time: Option<String>,
+    /// Delays that the embedded server injects, of each request by itself
+    #[arg(long, value_name = "DIST", hide_short_help = true)]
+    pub server_delay: Option<String>,
+    /// The embedded server holds all replies for the last LENGTH of every PERIOD: 1s/10s
+    #[arg(long, value_name = "LENGTH/PERIOD", hide_short_help = true)]
+    pub server_stall: Option<String>,
     /// Protocol, where the target does not choose it: echo, http, discard, chargen
     #[arg(long, value_name = "NAME")]
     pub protocol: Option<String>,

@@ -1,6 +1,7 @@
 //! What a command line means: every default filled in, every name looked up, everything that cannot work refused.
 
 use crate::cli::RunArgs;
+use crate::embedded::Injected;
 use crate::engine::{self, Engines};
 use crate::failure::{Exit, Failure};
 use crate::session::StopRule;
@@ -45,6 +46,7 @@ pub struct Plan {
     pub server_ring: Option<ring::Options>,
     pub server_engine: String,
     pub server_threads: u64,
+    pub server_injected: Injected,
     pub server_cpus: Vec<usize>,
     pub client_cpus: Vec<usize>,
     pub connections: u64,
@@ -104,6 +106,7 @@ impl Plan {
             server_engine,
             server_ring,
             server_threads: whole("--server-threads", args.server_threads, 1, 1024)?,
+            server_injected: Injected::new(args, protocol)?,
             server_cpus,
             client_cpus,
             connections,

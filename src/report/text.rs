@@ -43,10 +43,12 @@ fn what_was_run(report: &Report, page: &mut Page) {
         _ => format!("{} loop", scenario.mode),
     };
     let server = scenario.server_engine.as_ref().map_or(String::new(), |engine| format!(", server {engine}"));
+    let injected = scenario.server_injected.iter().map(|what| format!(", {what}")).collect::<String>();
     let instead = report.engine.instead_of.as_ref().map_or(String::new(), |asked| format!(" instead of {asked}"));
     let window = format_duration(report.throughput.window_ns);
     let warmup = format_duration(report.phases.warmup_ns);
-    page.line("", &format!("{mode}, engine {}{instead}{server}, {window} after {warmup} of warm-up", scenario.engine));
+    let engines = format!("engine {}{instead}{server}{injected}", scenario.engine);
+    page.line("", &format!("{mode}, {engines}, {window} after {warmup} of warm-up"));
 }
 
 /// Reasons come before the figures: nobody reads on to the last line.

@@ -103,6 +103,9 @@ pub struct Scenario {
     pub engine_options: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_engine_options: Vec<String>,
+    /// What the embedded server injects (`service-time=fixed:1ms`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_injected: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -440,6 +443,28 @@ pub struct ServerStats {
     /// Engine `io_uring` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring: Option<RingStats>,
+    /// Only where service times were injected, or requests logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injected: Option<InjectedStats>,
+}
+
+/// What `loadgen-server` injected (docs/server.md).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InjectedStats {
+    /// The distribution, as `fixed:1ms`; null: none, as with the next two.
+    pub service_time: Option<String>,
+    pub delay: Option<String>,
+    pub stall: Option<String>,
+    pub seed: u64,
+    /// Requests that a stall held back.
+    pub stalled: u64,
+    /// How long after its intended release the last byte of a reply was handed to the kernel.
+    pub overrun: Option<Histogram>,
+    /// Time that threads looked for events without sleeping, because a release was near.
+    pub spin_ns: u64,
+    /// Rows of `--request-log`, and requests that found no room in it.
+    pub logged: u64,
+    pub log_dropped: u64,
 }
 
 /// The JSON Schema of [`Report`], as committed in `schema/loadgen.result-1.json`.
