@@ -138,7 +138,7 @@ impl Session {
     /// Issues what is due, as long as there are connections for it.
     pub(super) fn issue_due(&mut self, io: &mut impl Io, now: Instant) {
         for _ in 0..ISSUES_A_TURN {
-            if !self.pacer.as_ref().is_some_and(|pacer| pacer.next <= now) {
+            if self.pacer.as_ref().is_none_or(|pacer| pacer.next > now) {
                 return;
             }
             let Some(slot) = self.take_free() else { return };

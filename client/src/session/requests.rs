@@ -234,6 +234,10 @@ impl Session {
         if stamp.sent == Instant(0) {
             self.tally.whole.unsent += 1;
             self.tally.window.unsent += u64::from(covered);
+            if covered && self.pacer.is_some() {
+                self.tally.response.record(now.since(stamp.due));
+                self.tally.censored += 1;
+            }
             return false;
         }
         *self.tally.whole.errors.entry(kind).or_default() += 1;
