@@ -23,6 +23,8 @@ const DEFAULT_SIZE: u64 = 64;
 const DEFAULT_BLOCK_SIZE: u64 = 64 * 1024;
 /// Requests of one connection that are on their way, in bytes.
 const WIRE_MAX: u64 = 1 << 30;
+/// What a sleeping thread takes to wake up on a virtual machine, at most times.
+const SPIN_DEFAULT_NS: u64 = 100_000;
 /// Longer waits are slept, not spun.
 const SPIN_MAX_NS: u64 = 10 * NS_PER_MS;
 /// Requests of an open loop that are counted out before it begins.
@@ -128,8 +130,8 @@ impl Plan {
             client_cpus,
             connections,
             connections_over_time: args.conns.steady().is_none().then(|| args.conns.clone()),
+            spin_ns: spin(args, pacing.as_ref(), threads)?,
             pacing,
-            spin_ns: whole_ns("--spin", args.spin.unwrap_or(0), SPIN_MAX_NS)?,
             request_log: args.request_log.clone(),
             idle,
             threads,
@@ -262,6 +264,13 @@ fn whole_ns(flag: &str, ns: u64, most: u64) -> Result<u64, Failure> {
     }
     let [ns, most] = [ns, most].map(format_duration);
     Err(Failure::usage(format!("{flag} {ns} is out of range; it takes up to {most}")))
+}
+
+/// By default a bounded part of a CPU, and no longer than it takes to wake up.
+fn spin(args: &RunArgs, pacing: Option<&Pacing>, threads: u64) -> Result<u64, Failure> {
+    let Some(pacing) = pacing else { return Ok(0) };
+    let gap_ns = threads * NS_PER_S / pacing.rate.highest();
+    whole_ns("--spin", args.spin.unwrap_or((gap_ns / 10).min(SPIN_DEFAULT_NS)), SPIN_MAX_NS)
 }
 
 fn pacing(args: &RunArgs) -> Result<Option<Pacing>, Failure> {
