@@ -10,14 +10,6 @@ pub fn terminate(child: &std::process::Child) -> io::Result<()> {
     Ok(())
 }
 
-/// Has waits of the calling thread end at their time: the kernel may else let them last 50 us longer, so as to end
-/// several at once (prctl(2), PR_SET_TIMERSLACK).
-pub fn precise_timers() -> io::Result<()> {
-    // SAFETY: PR_SET_TIMERSLACK takes a number of nanoseconds and touches no memory.
-    check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong) })?;
-    Ok(())
-}
-
 /// Has the kernel send `SIGTERM` to the calling process when its parent dies, so that no server outlives its user.
 /// `parent` is the parent's id as read before; a parent that is gone already is an error.
 pub fn die_with_parent(parent: u32) -> io::Result<()> {
@@ -26,5 +18,13 @@ pub fn die_with_parent(parent: u32) -> io::Result<()> {
     if std::os::unix::process::parent_id() != parent {
         return Err(io::Error::other("the parent process is gone"));
     }
+    Ok(())
+}
+
+/// Has the kernel end the calling thread's waits on time. By default it may be 50 us late, to save wake-ups
+/// (PR_SET_TIMERSLACK, prctl(2)).
+pub fn precise_timers() -> io::Result<()> {
+    // SAFETY: PR_SET_TIMERSLACK takes a number of nanoseconds and touches no memory.
+    check(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1) })?;
     Ok(())
 }
