@@ -208,7 +208,8 @@ fn littles_law(report: &Report) -> Option<Reason> {
     let closed = !open && calm && scenario.in_flight.is_none() && scenario.connection_steps.is_none();
     // What was under way when the window opened is not of the window.
     let slack = places * u128::from(waited.max_ns);
-    let settled = scenario.requests.is_none() && !report.partial;
+    let seen = u128::from(report.ledger.in_flight_at_end + report.ledger.unsent);
+    let settled = scenario.requests.is_none() && !report.partial && seen >= places;
     let too_little = closed && settled && (booked + slack) * 1000 < room * (1000 - LITTLE_PERMILLE);
     if !too_much && !too_little {
         return None;
