@@ -209,18 +209,21 @@ pub struct Passage {
 impl Resource {
     pub fn new(injection: &Injection) -> Self {
         let draws = |of: &Option<Distribution>, seed| Draws::new(of.clone().unwrap_or(Distribution::Fixed(0)), seed);
+        let [service_seed, delay_seed] = Self::seeds(injection.seed);
         Self {
-            service_time: draws(&injection.service_time, injection.seed),
-            delay: draws(&injection.delay, Self::delay_seed(injection.seed)),
+            service_time: draws(&injection.service_time, service_seed),
+            delay: draws(&injection.delay, delay_seed),
             stall: injection.stall,
             first: None,
             busy_until: Instant(0),
         }
     }
 
-    /// The seed from which delays are drawn: far from that of service times in the generator's sequence.
-    pub fn delay_seed(seed: u64) -> u64 {
-        Rng::new(!seed).next_u64()
+    /// The seeds from which service times and delays are drawn: far from each other in the generator's sequence, and
+    /// from where `seed` itself begins, from which a client may draw its arrivals.
+    pub fn seeds(seed: u64) -> [u64; 2] {
+        let mut rng = Rng::new(!seed);
+        [rng.next_u64(), rng.next_u64()]
     }
 
     /// A request arrives. The order of calls is the order of service.
@@ -335,8 +338,9 @@ mod tests {
             seed: 9,
         };
         let mut resource = Resource::new(&injection);
-        let mut service = Draws::new(Distribution::Exponential(700), 9);
-        let mut delay = Draws::new(Distribution::Exponential(300), Resource::delay_seed(9));
+        let [service_seed, delay_seed] = Resource::seeds(9);
+        let mut service = Draws::new(Distribution::Exponential(700), service_seed);
+        let mut delay = Draws::new(Distribution::Exponential(300), delay_seed);
         let mut arrivals = Rng::new(5);
         let (mut now, mut wait, mut waited) = (Instant(1_000), 0_i64, 0);
         for _ in 0..10_000 {

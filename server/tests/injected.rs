@@ -245,7 +245,7 @@ fn what_is_drawn_can_be_computed_again() {
         });
         assert_eq!(rows.len(), 400);
         let bimodal = Distribution::Bimodal { probability: 0.2, usual_ns: 10_000, rare_ns: 300_000 };
-        let mut service = Draws::new(bimodal.clone(), 42);
+        let mut service = Draws::new(bimodal.clone(), Resource::seeds(42)[0]);
         let long = (0..400).filter(|_| service.next_ns() == 300_000).count();
         assert_eq!(rows.iter().filter(|row| row.service == 300_000).count(), long);
         let delay = Some(Distribution::Exponential(50_000));
