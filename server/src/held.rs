@@ -129,6 +129,12 @@ impl Held {
             debug_assert!(served.replies == 0, "a reply ends with a byte");
             return;
         }
+        let needed = self.bytes.len() + bytes.len();
+        if needed > self.bytes.capacity() {
+            // Growth by doubling alone could pass the bound that a connection is promised to cost.
+            let capacity = (2 * self.bytes.capacity()).clamp(needed, CAPACITY);
+            self.bytes.reserve_exact(capacity - self.bytes.len());
+        }
         self.bytes.extend_from_slice(bytes);
         let end = self.offset + (self.under_way + self.bytes.len()) as u64;
         let reply = served.replies > 0;
