@@ -6,6 +6,7 @@
 //! - [`rng`]: seeded randomness
 //! - [`arrivals`]: when a request is due
 //! - [`histogram`]: record, merge, quantiles, encoding
+//! - [`confidence`]: how much of a run's figures is chance, and whether it was steady
 //! - [`protocol`]: what is said on a connection, both halves, and the `PROTOCOLS` table
 //! - [`result`]: the report file
 //! - [`report`]: a report in other formats, and the `FORMATS` table
@@ -17,6 +18,7 @@
 #![deny(unsafe_code)]
 
 pub mod arrivals;
+pub mod confidence;
 pub mod histogram;
 pub mod machine;
 pub mod protocol;

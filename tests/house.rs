@@ -14,6 +14,7 @@ const PURE: &[&str] = &[
     "src/rng.rs",
     "src/arrivals.rs",
     "src/histogram.rs",
+    "src/confidence",
     "src/protocol",
     "src/result",
     "src/compare",
