@@ -94,6 +94,13 @@ pub fn resident_bytes(pid: Option<u32>) -> Option<u64> {
     kib_field(&read(&status_path(pid)), "VmRSS")
 }
 
+/// How long the calling thread could run and had to wait for a CPU, since it began; 0 where the kernel does not say
+/// (the second figure of `schedstat`, Documentation/scheduler/sched-stats.rst).
+pub fn thread_run_delay_ns() -> u64 {
+    let words = read("/proc/thread-self/schedstat");
+    words.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
 /// The TCP counters of this network namespace at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KernelCounters(BTreeMap<String, i64>);

@@ -13,6 +13,7 @@ mod failure;
 mod plan;
 mod preflight;
 mod progress;
+mod request_log;
 mod run;
 mod session;
 mod tally;
