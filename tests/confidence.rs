@@ -5,7 +5,7 @@
 use loadgen_core::confidence::batches::Batches;
 use loadgen_core::confidence::drift::Drift;
 use loadgen_core::confidence::figures::{Figures, enough_for_a_mean};
-use loadgen_core::confidence::{Sample, spread};
+use loadgen_core::confidence::{Goal, Sample, spread};
 use loadgen_core::histogram::Recorder;
 use loadgen_core::rng::Rng;
 use std::f64::consts::TAU;
@@ -178,10 +178,9 @@ fn measure(process: Process, requests: u64, runs: u64) -> Outcome {
             u64::from(rank(low) <= below[i] as f64 && (below[i] as f64) < rank(high))
         };
         let figures = Figures::new(&batches, WINDOW_NS);
-        for i in 0..3 {
-            outcome.naive_right[i] +=
-                spread::order_statistics(QUANTILES[i], count as f64).map_or(0, |ranks| holds(i, ranks));
-            if let Some(between) = figures.quantile(QUANTILES[i]).and_then(|ranks| ranks.between) {
+        for (i, q) in QUANTILES.into_iter().enumerate() {
+            outcome.naive_right[i] += spread::order_statistics(q, count as f64).map_or(0, |ranks| holds(i, ranks));
+            if let Some(between) = figures.quantile(q).and_then(|ranks| ranks.between) {
                 outcome.given[i] += 1;
                 outcome.right[i] += holds(i, between);
             }
@@ -301,7 +300,8 @@ fn what_changes_is_found_and_what_comes_and_goes_is_not() {
         assert_eq!(flagged(requests, |part| Some(1.0 + 2.0 * part)), 20, "service time grows from 1 to 3 ms");
         assert_eq!(flagged(requests, |part| Some(if part < 0.5 { 1.0 } else { 1.5 })), 20, "a step at half time");
         assert_eq!(flagged(requests, |part| Some(if part < 0.5 { 1.5 } else { 1.0 })), 20, "a step down");
-        let rate_halves = |part: f64| (part < 0.5 || (part * requests as f64) as u64 % 2 == 0).then_some(1.0);
+        let rate_halves =
+            |part: f64| (part < 0.5 || ((part * requests as f64) as u64).is_multiple_of(2)).then_some(1.0);
         assert_eq!(flagged(requests, rate_halves), 20, "half of the replies are missing from half time on");
         assert!(flagged(requests, |_| Some(1.0)) <= 1, "calm");
         assert!(flagged(requests, |part| Some(1.0 + 0.05 * part)) <= 1, "5 % are not relevant");
@@ -328,8 +328,8 @@ fn a_report_s_intervals_lie_around_their_figures() {
         recorder.record(value as u64);
         replies += 1;
     }
-    let sample = Sample { batches: &batches, response: &recorder, window_ns: WINDOW_NS, replies, whole_run: false };
-    let confidence = sample.confidence().unwrap();
+    let sample = Sample { batches: &batches, response: &recorder, window_ns: WINDOW_NS, replies, uneven: false };
+    let confidence = sample.confidence(&Goal::parse_list("p50=5%,p99.99=5%").unwrap()).unwrap();
     for (name, q) in loadgen_core::histogram::QUANTILES {
         let interval = &confidence.quantiles[*name];
         let known = interval.low_ns.zip(interval.high_ns);
@@ -346,10 +346,12 @@ fn a_report_s_intervals_lie_around_their_figures() {
     assert!((low..=high).contains(&recorder.mean_ns().unwrap()), "{confidence:?}");
     let (low, high) = (confidence.rate.low_per_s.unwrap(), confidence.rate.high_per_s.unwrap());
     assert!((low..=high).contains(&(replies / 10)) && high - low < 200, "{confidence:?}");
-    assert!(confidence.drift.is_some_and(|drift| drift.steady));
-    // Its own beginning is no drift, and nothing is nothing.
-    assert_eq!(Sample { whole_run: true, ..sample }.confidence().unwrap().drift, None);
-    assert_eq!(Sample { response: &Recorder::new(), ..sample }.confidence(), None);
+    assert!(confidence.drift.as_ref().is_some_and(|drift| drift.steady));
+    let reached: Vec<bool> = confidence.until_ci.iter().map(|goal| goal.reached).collect();
+    assert_eq!(reached, [true, false], "{confidence:?}");
+    // What is uneven by plan does not drift, and nothing is nothing.
+    assert_eq!(Sample { uneven: true, ..sample }.confidence(&[]).unwrap().drift, None);
+    assert_eq!(Sample { response: &Recorder::new(), ..sample }.confidence(&[]), None);
 }
 
 /// What one value costs on the way of every reply: `cargo test --release --test confidence -- --ignored the_cost`.

@@ -54,6 +54,7 @@ pub fn judge(report: &Report) -> Verdict {
         ring_overflow,
         buffer_shortage,
         longer_than_window,
+        not_steady,
         nothing,
     ];
     let reasons: Vec<Reason> = JUDGES.iter().filter_map(|judge| judge(report)).collect();
@@ -319,6 +320,22 @@ fn longer_than_window(report: &Report) -> Option<Reason> {
              percentile, which are too low by them. Give a longer --duration and --warmup, or fewer connections"
         ),
     })
+}
+
+/// What grows because the target cannot keep up is overload, and true.
+fn not_steady(report: &Report) -> Option<Reason> {
+    let drift = report.confidence.as_ref()?.drift.as_ref()?;
+    if drift.steady || overloaded(report).is_some() {
+        return None;
+    }
+    let [first, last] = [drift.response_first_ns, drift.response_last_ns].map(format_duration);
+    let [rate_first, rate_last] = [drift.rate_first_per_s, drift.rate_last_per_s].map(format_exact_count);
+    reason(
+        "not_steady",
+        format!(
+            "from the first third of the window to the last, the median response time went from {first} to {last}, and              the rate from {rate_first} to {rate_last} requests/s: the run had not settled, or something changed under              it, and its figures are of no one state. Give a longer --warmup, see `series` for when it happened, and              what else ran on both machines"
+        ),
+    )
 }
 
 fn nothing(report: &Report) -> Option<Reason> {

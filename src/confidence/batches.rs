@@ -128,6 +128,11 @@ impl Batches {
         self.heads.iter().map(|head| head.count).sum()
     }
 
+    /// How many replies.
+    pub fn replies(&self) -> u64 {
+        self.heads.iter().map(|head| head.replies).sum()
+    }
+
     /// The length of a batch.
     pub fn length_ns(&self) -> u64 {
         1 << self.shift

@@ -21,9 +21,10 @@ pub struct Ranks {
     pub effective: f64,
 }
 
-/// Independent values that have to lie beyond a percentile, and that a mean has to rest on: with fewer, the scatter is
-/// that of a few bursts, and an interval would hold the truth less often than it says.
+/// Independent values that have to lie beyond a percentile, that there have to be in all, and that a mean has to rest
+/// on: with fewer, the scatter is that of a few bursts, and an interval would hold the truth less often than it says.
 const EFFECTIVE_BEYOND: f64 = 10.0;
+const EFFECTIVE_IN_ALL: f64 = 60.0;
 const EFFECTIVE_FOR_MEAN: f64 = 100.0;
 
 impl<'a> Figures<'a> {
@@ -46,8 +47,9 @@ impl<'a> Figures<'a> {
         let effective = self.count as f64 / inflation;
         // The variance itself is an estimate: t instead of z.
         let penalty = (student_t(spread.freedom) / Z).powi(2);
-        let beyond = effective / sure(spread.freedom) * q.min(1.0 - q);
-        let between = order_statistics(q, effective / penalty).filter(|_| beyond >= EFFECTIVE_BEYOND);
+        let surely = effective / sure(spread.freedom);
+        let enough = surely >= EFFECTIVE_IN_ALL && surely * q.min(1.0 - q) >= EFFECTIVE_BEYOND;
+        let between = order_statistics(q, effective / penalty).filter(|_| enough);
         Some(Ranks { between, effective })
     }
 

@@ -1,7 +1,8 @@
 //! `--until-ci`: how narrow which interval is to become.
 
+use super::Sample;
 use crate::histogram::QUANTILES;
-use crate::result::{Confidence, Histogram, Throughput, UntilCi};
+use crate::result::{Confidence, UntilCi};
 
 /// A figure by the name that people type, and the half-width of its interval that they want, in millionths of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,16 +50,15 @@ impl Goal {
     }
 
     /// How far a run has come.
-    pub fn judge(&self, confidence: &Confidence, response: &Histogram, throughput: &Throughput) -> UntilCi {
-        let name = QUANTILES.iter().map(|(name, _)| *name).find(|name| percentile(name) == self.figure);
-        let (estimate, low, high) = match name {
-            Some(name) => {
-                let interval = confidence.quantiles.get(name);
-                let estimate = response.quantiles_ns.get(name).copied().unwrap_or(0);
-                (estimate, interval.and_then(|i| i.low_ns), interval.and_then(|i| i.high_ns))
+    pub fn judge(&self, confidence: &Confidence, sample: &Sample<'_>) -> UntilCi {
+        let quantile = QUANTILES.iter().find(|(name, _)| percentile(name) == self.figure);
+        let (estimate, low, high) = match (quantile, self.figure.as_str()) {
+            (Some((name, q)), _) => {
+                let interval = confidence.quantiles.get(*name);
+                (sample.response.quantile(*q), interval.and_then(|i| i.low_ns), interval.and_then(|i| i.high_ns))
             }
-            None if self.figure == "mean" => (response.mean_ns, confidence.mean.low_ns, confidence.mean.high_ns),
-            None => (throughput.requests_per_s, confidence.rate.low_per_s, confidence.rate.high_per_s),
+            (None, "mean") => (sample.response.mean_ns().unwrap_or(0), confidence.mean.low_ns, confidence.mean.high_ns),
+            (None, _) => (sample.per_second() as u64, confidence.rate.low_per_s, confidence.rate.high_per_s),
         };
         let half_width_ppm = match (low, high) {
             (Some(low), Some(high)) if estimate > 0 => {

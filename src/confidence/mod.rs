@@ -39,20 +39,20 @@ pub struct Sample<'a> {
     pub window_ns: u64,
     /// Valid replies that arrived in the window.
     pub replies: u64,
-    /// The window is the whole run, its beginning included, which cannot be steady.
-    pub whole_run: bool,
+    /// The window cannot be steady: the load changes by plan, or the run's beginning is part of it.
+    pub uneven: bool,
 }
 
 impl Sample<'_> {
     /// None where nothing was answered.
-    pub fn confidence(&self) -> Option<result::Confidence> {
+    pub fn confidence(&self, goals: &[Goal]) -> Option<result::Confidence> {
         if self.response.count() == 0 || self.window_ns == 0 {
             return None;
         }
         let figures = Figures::new(self.batches, self.window_ns);
         let drift = Drift::of(self.batches, self.window_ns)
-            .filter(|_| self.window_ns >= STEADY_WINDOW_LEAST_NS && !self.whole_run);
-        Some(result::Confidence {
+            .filter(|_| self.window_ns >= STEADY_WINDOW_LEAST_NS && !self.uneven);
+        let mut confidence = result::Confidence {
             level_percent: 95,
             method: METHOD.to_owned(),
             batch_ns: self.batches.length_ns(),
@@ -61,7 +61,13 @@ impl Sample<'_> {
             rate: self.rate(&figures),
             drift: drift.map(report),
             until_ci: Vec::new(),
-        })
+        };
+        confidence.until_ci = goals.iter().map(|goal| goal.judge(&confidence, self)).collect();
+        Some(confidence)
+    }
+
+    fn per_second(&self) -> f64 {
+        self.replies as f64 * NS_PER_S as f64 / self.window_ns as f64
     }
 
     fn quantile(&self, figures: &Figures<'_>, q: f64) -> Interval {
@@ -83,8 +89,7 @@ impl Sample<'_> {
         let Some(spread) = figures.rate() else {
             return RateInterval { low_per_s: None, high_per_s: None, reason: Some("correlated".to_owned()) };
         };
-        let rate = self.replies as f64 * NS_PER_S as f64 / self.window_ns as f64;
-        let half = spread.half_width();
+        let (rate, half) = (self.per_second(), spread.half_width());
         RateInterval {
             low_per_s: Some((rate - half).max(0.0).floor() as u64),
             high_per_s: Some((rate + half).ceil() as u64),
