@@ -237,7 +237,7 @@ fn cpu(run: &Run, server: Option<&ServerStats>) -> Cpu {
     let per_request = |ns: u64| ns.checked_div(tally.window_replies);
     let used = &tally.window_cpu;
     Cpu {
-        client_ns_per_request: per_request(used.total_ns),
+        client_ns_per_request: per_request(used.total_ns.saturating_sub(tally.spin_ns)),
         server_ns_per_request: run.server_cpu_ns.and_then(per_request),
         client_ns: used.total_ns,
         client_user_ns: used.user_ns,

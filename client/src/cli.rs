@@ -66,10 +66,11 @@ pub struct RunArgs {
     /// Gaps between the requests of an open loop: constant or poisson
     #[arg(long, value_name = "NAME", requires = "rate", hide_short_help = true)]
     pub arrival: Option<String>,
-    /// Wait without sleeping for so long before a request is due: less lag for more CPU [default: 0us]
+    /// Wait without sleeping for so long before a request is due; 0us: never [default: a tenth of the gap, up to 100us]
     ///
-    /// Waking up takes a sleeping thread 5 to 100 us, most of all on a virtual machine. What it costs is in the report
-    /// (generator.spin_ns).
+    /// Waking up takes a sleeping thread 5 to 100 us, most of all on a virtual machine, and by so much its requests
+    /// would leave late. What the waiting costs is in the report (generator.spin_ns): by default up to a tenth of a
+    /// CPU a thread.
     #[arg(long, value_name = "T", requires = "rate", value_parser = units::parse_duration_ns, hide_short_help = true)]
     pub spin: Option<u64>,
     /// Length of the measured window, e.g. 10s [default: 10s]

@@ -130,12 +130,16 @@ fn generator_lag(report: &Report) -> Option<Reason> {
         return None;
     }
     let [lag50, response50, lag99, response99] = [p50.0, p50.1, p99.0, p99.1].map(format_duration);
+    let remedy = if mostly_ours {
+        "Wait for due times without sleeping (--spin 100us), or use more --threads"
+    } else {
+        "Leave the machine to it alone, pin it (--cpus), or use more --threads"
+    };
     reason(
         "generator_lag",
         format!(
             "requests left late although connections were free: {lag50} at the median and {lag99} at the 99th \
-             percentile, of responses of {response50} and {response99}, which contain it. Wait for due times without \
-             sleeping (--spin 100us), use more --threads, or a quieter machine"
+             percentile, of responses of {response50} and {response99}, which contain it. {remedy}"
         ),
     )
 }
@@ -205,7 +209,8 @@ fn littles_law(report: &Report) -> Option<Reason> {
     let closed = !open && calm && scenario.in_flight.is_none() && scenario.connection_steps.is_none();
     // What was under way when the window opened is not of the window.
     let slack = places * u128::from(waited.max_ns);
-    let settled = scenario.requests.is_none() && !report.partial;
+    let seen = u128::from(report.ledger.in_flight_at_end + report.ledger.unsent);
+    let settled = scenario.requests.is_none() && !report.partial && seen >= places;
     let too_little = closed && settled && (booked + slack) * 1000 < room * (1000 - LITTLE_PERMILLE);
     if !too_much && !too_little {
         return None;

@@ -21,6 +21,9 @@ const WAIT_MAX_RAMP_NS: u64 = 2 * NS_PER_MS;
 
 /// A thread that is so late, and was not at work, stood still.
 const STANDSTILL_NS: u64 = 5 * NS_PER_MS;
+/// What one look for a deadline takes at most.
+const SPIN_TURN_MAX_NS: u64 = 10_000;
+
 /// How often its CPU time is looked at, to know the one from the other.
 const CPU_LOOK_NS: u64 = 20 * NS_PER_MS;
 
@@ -151,7 +154,8 @@ pub fn run<E: Engine>(mut engine: E, task: Task) -> io::Result<Tally> {
         let received = session.tally().bytes.received;
         engine.turn(Duration::new(asleep_ns / NS_PER_S, (asleep_ns % NS_PER_S) as u32), &mut session)?;
         if asleep_ns < wait_ns && session.tally().bytes.received == received {
-            session.spun(clock::now().since(expected));
+            // Not what it lasted while others had the CPU.
+            session.spun(clock::now().since(expected).min(SPIN_TURN_MAX_NS));
         }
     }
     engine.finish(&mut session)?;
