@@ -12,10 +12,8 @@ const GROUPS_LEAST: usize = 8;
 
 /// Neighbours whose residuals correlate more than chance explains belong into one batch (Fishman, "Grouping
 /// observations in digital simulation", Management Science 24, 1978). Under independence the correlation is about
-/// normal with deviation 1 / sqrt(groups); this is the one-sided limit at 5 %, and never more than what the correction
-/// below can bear.
+/// normal with deviation 1 / sqrt(groups); this is the one-sided limit at 5 %.
 const CORRELATION_LIMIT: f64 = 1.645;
-const CORRELATION_MOST: f64 = 0.3;
 
 /// A ratio of two sums and its uncertainty.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -45,7 +43,7 @@ impl Spread {
             let beside: f64 = residuals.windows(2).map(|pair| pair[0] * pair[1]).sum();
             let correlation = if square > 0.0 { (beside / square).max(0.0) } else { 0.0 };
             let count = groups as f64;
-            if correlation <= (CORRELATION_LIMIT / count.sqrt()).min(CORRELATION_MOST) {
+            if correlation <= CORRELATION_LIMIT / count.sqrt() {
                 // What correlation remains makes the variance too small: the term of order 1 / length is removed by
                 // extrapolation, 2 V(2 m) - V(m) = V(m) (1 + 2 r) (Vats and Flegal, "Lugsail lag windows", 2022).
                 let variance = square * count / (count - 1.0) / (total_under * total_under);
