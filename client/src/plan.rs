@@ -25,7 +25,7 @@ const WIRE_MAX: u64 = 1 << 30;
 /// A request body out of a file, in bytes.
 const BODY_MAX: u64 = 64 << 20;
 /// Connections from one loopback address: with 25,000 the kernel's search for a free port takes ten times as long.
-const CONNECTIONS_A_SOURCE: u64 = 8_000;
+pub const CONNECTIONS_A_SOURCE: u64 = 8_000;
 
 /// A run, ready to begin.
 #[derive(Debug)]
@@ -63,6 +63,8 @@ pub struct Plan {
     pub labels: BTreeMap<String, String>,
     pub output: Option<PathBuf>,
     pub format: &'static report::Format,
+    /// Measure the generator's own floor before the run.
+    pub floor: bool,
     pub strict: bool,
     pub quiet: bool,
 }
@@ -122,6 +124,7 @@ impl Plan {
             labels: labels(&args.labels)?,
             output: args.output.clone(),
             format: choose_format(&args.format)?,
+            floor: !args.no_floor,
             strict: args.strict,
             quiet: args.quiet,
         };

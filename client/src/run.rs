@@ -193,7 +193,7 @@ impl Supervisor {
 }
 
 /// One worker's share of the plan.
-fn config(plan: &Plan, remote: SocketAddr, index: u64, origin: Instant) -> Config {
+pub fn config(plan: &Plan, remote: SocketAddr, index: u64, origin: Instant) -> Config {
     let share = |total: u64| total / plan.threads + u64::from(index < total % plan.threads);
     let stop_rule = match plan.stop_rule {
         StopRule::After(ns) => StopRule::After(ns),
