@@ -21,6 +21,16 @@ impl Rng {
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }
+
+    /// Uniform in (0, 1], in steps of 2^-53.
+    pub fn unit(&mut self) -> f64 {
+        ((self.next_u64() >> 11) + 1) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Exponentially distributed, by inversion.
+    pub fn exponential(&mut self, mean: f64) -> f64 {
+        -mean * self.unit().ln()
+    }
 }
 
 #[cfg(test)]
@@ -32,6 +42,17 @@ mod tests {
         let mut rng = Rng::new(1234567);
         assert_eq!(rng.next_u64(), 6457827717110365317);
         assert_eq!(rng.next_u64(), 3203168211198807973);
+    }
+
+    #[test]
+    fn exponential_values_have_their_mean_and_median() {
+        let mut rng = Rng::new(3);
+        let mut values: Vec<f64> = (0..100_000).map(|_| rng.exponential(2.0)).collect();
+        let mean = values.iter().sum::<f64>() / 1e5;
+        values.sort_unstable_by(f64::total_cmp);
+        // The standard errors are 2 / sqrt(1e5) = 0.0063, of the mean and of the median alike.
+        assert!((mean - 2.0).abs() < 0.02 && (values[50_000] - 2.0 * 2.0_f64.ln()).abs() < 0.02, "{mean}");
+        assert!(values[0] >= 0.0 && (0..1000).all(|_| (0.0..=1.0).contains(&rng.unit())));
     }
 
     #[test]

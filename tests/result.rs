@@ -48,6 +48,7 @@ fn sample() -> Report {
             sent_bytes_per_s: 640_000,
             received_bytes_per_s: 640_000,
             window_ns: 2_000_000_000,
+            offered_per_s: Some(142_000),
             whole_run_sent_bytes: 140_800,
             whole_run_received_bytes: 140_800,
         },
@@ -76,6 +77,7 @@ fn sample() -> Report {
         },
         series: series(),
         cpu: cpu(),
+        generator: Some(generator()),
         server: Some(server()),
         kernel: map([("Tcp.ActiveOpens", 104), ("TcpExt.TCPTimeouts", 1)]),
         engine: engine(),
@@ -170,8 +172,22 @@ fn scenario() -> Scenario {
         duration_ns: Some(2_000_000_000),
         requests: None,
         in_flight: Some(64),
+        rate_steps: Some("1k:1s,1k..2k:1s".to_owned()),
+        connection_steps: Some("10:1s,100:1s".to_owned()),
+        spin_ns: 50_000,
         engine_options: vec!["cq=4096".to_owned()],
         server_engine_options: vec!["bundles".to_owned()],
+    }
+}
+
+fn generator() -> Generator {
+    Generator {
+        stalls: 2,
+        stalled_ns: 14_000_000,
+        longest_stall_ns: 8_000_000,
+        longest_stall_at_ns: 1_200_000_000,
+        run_delay_ns: 3_000_000,
+        spin_ns: 900_000,
     }
 }
 

@@ -38,7 +38,10 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
         scenario: scenario(plan, around.remote, around.server.as_ref()),
         environment,
         phases: phases(plan, run),
-        throughput: throughput(tally),
+        throughput: Throughput {
+            offered_per_s: plan.pacing.as_ref().map(|_| rate(tally.window.scheduled, window_ns(tally))),
+            ..throughput(tally)
+        },
         ledger: Ledger { whole_run: Some(Box::new(ledger(&tally.whole))), ..ledger(&tally.window) },
         connections: connections(plan, tally),
         errors: errors(tally),
@@ -49,6 +52,7 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
             rows: tally.seconds.iter().map(Second::row).collect(),
         },
         cpu: cpu(run, around.server.as_ref()),
+        generator: Some(generator(tally)),
         server: around.server,
         kernel: around.kernel,
         engine: engine(plan, tally),
@@ -89,9 +93,9 @@ fn scenario(plan: &Plan, remote: SocketAddr, server: Option<&ServerStats>) -> Sc
         connections: plan.connections,
         idle_connections: plan.idle,
         threads: plan.threads,
-        mode: "closed".to_owned(),
-        rate_per_s: None,
-        arrival: None,
+        mode: if plan.pacing.is_some() { "open" } else { "closed" }.to_owned(),
+        rate_per_s: plan.pacing.as_ref().and_then(|pacing| pacing.rate.steady()),
+        arrival: plan.pacing.as_ref().map(|pacing| pacing.arrival.name().to_owned()),
         pipeline: plan.pipeline,
         size_bytes: plan.size,
         request_hash: request_hash(plan),
@@ -102,6 +106,9 @@ fn scenario(plan: &Plan, remote: SocketAddr, server: Option<&ServerStats>) -> Sc
         duration_ns: plan.duration_ns(),
         requests: plan.requests(),
         in_flight: plan.in_flight_max,
+        rate_steps: plan.pacing.as_ref().filter(|p| p.rate.steady().is_none()).map(|p| p.rate.to_string()),
+        connection_steps: plan.connections_over_time.as_ref().map(ToString::to_string),
+        spin_ns: plan.spin_ns,
         engine_options: if plan.engine.needs_ring { plan.ring.describe() } else { Vec::new() },
         server_engine_options: plan.server_ring.as_ref().map_or_else(Vec::new, ring::Options::describe),
     };
@@ -134,21 +141,29 @@ fn phases(plan: &Plan, run: &Run) -> Phases {
     }
 }
 
-fn throughput(tally: &Tally) -> Throughput {
-    let window_ns = match (tally.window_from, tally.window_to) {
+fn window_ns(tally: &Tally) -> u64 {
+    match (tally.window_from, tally.window_to) {
         (Some(from), Some(to)) => to.since(from),
         _ => 0,
-    };
-    let rate = |count: u64| {
-        let (count, window) = (u128::from(count), u128::from(window_ns));
-        (count * u128::from(NS_PER_S) + window / 2).checked_div(window).unwrap_or(0) as u64
-    };
+    }
+}
+
+/// So many in a window, a second; rounded.
+fn rate(count: u64, window_ns: u64) -> u64 {
+    let (count, window) = (u128::from(count), u128::from(window_ns));
+    (count * u128::from(NS_PER_S) + window / 2).checked_div(window).unwrap_or(0) as u64
+}
+
+fn throughput(tally: &Tally) -> Throughput {
+    let window_ns = window_ns(tally);
+    let rate = |count: u64| rate(count, window_ns);
     Throughput {
         requests_per_s: rate(tally.window_replies),
         replies: tally.window_replies,
         sent_bytes_per_s: rate(tally.window_bytes.sent),
         received_bytes_per_s: rate(tally.window_bytes.received),
         window_ns,
+        offered_per_s: None,
         whole_run_sent_bytes: tally.bytes.sent,
         whole_run_received_bytes: tally.bytes.received,
     }
@@ -208,8 +223,8 @@ fn latency(tally: &Tally) -> Latency {
         response: tally.response.report(),
         service: tally.service.report(),
         connect: Recorder::report(&tally.connect),
-        backlog_wait: None,
-        generator_lag: None,
+        backlog_wait: tally.backlog_wait.report(),
+        generator_lag: tally.generator_lag.report(),
         censored: tally.censored,
     }
 }
@@ -220,7 +235,7 @@ fn cpu(run: &Run, server: Option<&ServerStats>) -> Cpu {
     let per_request = |ns: u64| ns.checked_div(tally.window_replies);
     let used = &tally.window_cpu;
     Cpu {
-        client_ns_per_request: per_request(used.total_ns),
+        client_ns_per_request: per_request(used.total_ns.saturating_sub(tally.spin_ns)),
         server_ns_per_request: run.server_cpu_ns.and_then(per_request),
         client_ns: used.total_ns,
         client_user_ns: used.user_ns,
@@ -229,6 +244,18 @@ fn cpu(run: &Run, server: Option<&ServerStats>) -> Cpu {
         client_thread_max_percent: (tally.window_cpu_max_ns * 100).checked_div(window_ns).unwrap_or(0).min(100),
         client_memory_bytes: machine::peak_memory_bytes(None).unwrap_or(0),
         server_memory_bytes: server.map(|stats| stats.memory_peak_bytes),
+    }
+}
+
+/// What the generator did to itself.
+fn generator(tally: &Tally) -> Generator {
+    Generator {
+        stalls: tally.stalls.count,
+        stalled_ns: tally.stalls.total_ns,
+        longest_stall_ns: tally.stalls.longest_ns,
+        longest_stall_at_ns: tally.stalls.longest_at_ns,
+        run_delay_ns: tally.run_delay_ns,
+        spin_ns: tally.spin_ns,
     }
 }
 

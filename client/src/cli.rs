@@ -1,6 +1,7 @@
 //! What was typed. Parsing does nothing; what it means is worked out in `plan`.
 
 use clap::{Args, Parser, Subcommand};
+use loadgen_core::arrivals::Profile;
 use loadgen_core::units;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -52,8 +53,26 @@ pub struct RunArgs {
     #[arg(value_name = "TARGET", conflicts_with = "target", hide_short_help = true)]
     pub positional_target: Option<String>,
     /// Connections that carry load, e.g. 100 or 10k
-    #[arg(short, long, value_name = "N", default_value = "100", value_parser = units::parse_count)]
-    pub conns: u64,
+    ///
+    /// Steps and ramps with their lengths make their number change over time: 10:5s,10..1k:20s,1k:5s.
+    #[arg(short, long, value_name = "N", default_value = "100", value_parser = Profile::parse)]
+    pub conns: Profile,
+    /// Open loop: so many requests a second in all, whatever the server does, e.g. 10k [default: closed loop]
+    ///
+    /// Steps and ramps with their lengths make it change over time: 1k:10s,1k..20k:30s. Requests are due at times that
+    /// are fixed when the load begins, and latency counts from there. A due request takes any connection with room;
+    /// while all are busy it waits, and the wait counts.
+    #[arg(short, long, value_name = "R", value_parser = Profile::parse)]
+    pub rate: Option<Profile>,
+    /// Gaps between the requests of an open loop: constant or poisson
+    #[arg(long, value_name = "NAME", requires = "rate", hide_short_help = true)]
+    pub arrival: Option<String>,
+    /// Wait without sleeping for so long before a request is due; 0us: never [default: a tenth of the gap, up to 100us]
+    ///
+    /// Waking up takes a sleeping thread 5 to 100 us, most of all on a virtual machine, and by so much its requests would
+    /// leave late. What the waiting costs is in the report (generator.spin_ns): by default a tenth of a CPU a thread.
+    #[arg(long, value_name = "T", requires = "rate", value_parser = units::parse_duration_ns, hide_short_help = true)]
+    pub spin: Option<u64>,
     /// Length of the measured window, e.g. 10s [default: 10s]
     #[arg(short, long, value_name = "T", value_parser = units::parse_duration_ns)]
     pub duration: Option<u64>,
@@ -143,6 +162,9 @@ pub struct RunArgs {
     /// Where the report goes; - is standard output [default: results/<UTC time>-<what>.json]
     #[arg(short, long, value_name = "PATH")]
     pub output: Option<PathBuf>,
+    /// Write every request with its times to a CSV file, for checking (4M at most)
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub request_log: Option<PathBuf>,
     /// What is printed on standard output: text, json, csv
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub format: String,
@@ -203,7 +225,7 @@ mod tests {
         for line in [vec!["loadgen", "--conns", "10k"], vec!["loadgen", "run", "-c", "10000"]] {
             let cli = Cli::parse_args(line.iter().map(OsString::from).collect()).unwrap();
             let Command::Run(run) = cli.command else { panic!("not run") };
-            assert_eq!(run.conns, 10_000);
+            assert_eq!(run.conns.steady(), Some(10_000));
         }
     }
 

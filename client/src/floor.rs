@@ -10,7 +10,7 @@ use crate::worker::{Control, Published, Tally, Task};
 use loadgen_core::histogram::Recorder;
 use loadgen_core::machine;
 use loadgen_core::result::Floor;
-use loadgen_core::sys::{affinity, clock, ring};
+use loadgen_core::sys::{affinity, clock, process, ring};
 use loadgen_core::time::{NS_PER_MS, NS_PER_US};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -53,7 +53,7 @@ pub struct Measured {
 #[derive(Debug)]
 pub struct Driven {
     pub tally: Tally,
-    pub run_delay_ns: Option<u64>,
+    pub run_delay_ns: u64,
 }
 
 impl Places {
@@ -132,16 +132,16 @@ pub fn drive(plan: &Plan, remote: SocketAddr, places: Places) -> Result<Driven, 
         config: run::config(plan, remote, 0, origin),
         client: plan.client().map_err(|failure| failure.cause().to_owned())?,
         cpu: places.client,
+        spin_ns: plan.spin_ns,
         ring: plan.ring.clone(),
         control,
         published: Arc::new(Published::default()),
     };
     let run = plan.engine.run;
     on_a_thread(move || {
-        let before = machine::run_delay_ns();
         let tally = run(task)?;
-        let run_delay_ns = before.and_then(|before| Some(machine::run_delay_ns()?.saturating_sub(before)));
-        Ok(Driven { tally, run_delay_ns })
+        // Of a thread that has done nothing else.
+        Ok(Driven { tally, run_delay_ns: machine::thread_run_delay_ns() })
     })
 }
 
@@ -152,6 +152,8 @@ fn wait(engine: &Entry, waits: Waits, cpu: Option<usize>) -> Result<(Recorder, u
         if let Some(cpu) = cpu {
             affinity::pin(&[cpu])?;
         }
+        // As a worker of an open loop has them.
+        process::precise_timers()?;
         let before = clock::now();
         let mut last = before;
         for _ in 0..CLOCK_READS {

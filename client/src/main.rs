@@ -15,6 +15,7 @@ mod floor;
 mod plan;
 mod preflight;
 mod progress;
+mod request_log;
 mod run;
 mod session;
 mod tally;

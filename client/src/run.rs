@@ -5,10 +5,11 @@ use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::progress::{Progress, sum};
+use crate::request_log;
 use crate::session::{Config, StopRule};
 use crate::tally::Tally;
 use crate::worker::{Control, Published, Task};
-use loadgen_core::arrivals::Arrivals;
+use loadgen_core::arrivals::Schedule;
 use loadgen_core::sys::clock;
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -108,6 +109,7 @@ impl Supervisor {
                 config: config(plan, remote, index, origin),
                 client: plan.client()?,
                 cpu: pick(&plan.client_cpus, index),
+                spin_ns: plan.spin_ns,
                 ring: plan.ring.clone(),
                 control: Arc::clone(&supervisor.control),
                 published: Arc::clone(&published),
@@ -195,6 +197,11 @@ impl Supervisor {
 /// One worker's share of the plan.
 pub fn config(plan: &Plan, remote: SocketAddr, index: u64, origin: Instant) -> Config {
     let share = |total: u64| total / plan.threads + u64::from(index < total % plan.threads);
+    // It counts from the beginning of the load, which nobody knows yet.
+    let schedule = plan.pacing.as_ref().map(|pacing| {
+        let profile = pacing.rate.after(plan.warmup_ns);
+        Schedule::new(pacing.arrival, profile, plan.seed, index, plan.threads, Instant(0))
+    });
     let stop_rule = match plan.stop_rule {
         StopRule::After(ns) => StopRule::After(ns),
         StopRule::Requests(n) => StopRule::Requests(share(n)),
@@ -209,7 +216,10 @@ pub fn config(plan: &Plan, remote: SocketAddr, index: u64, origin: Instant) -> C
         sources,
         active: share(plan.connections) as usize,
         idle: share(plan.idle) as usize,
-        arrivals: Arrivals::Closed,
+        schedule,
+        connections_over_time: plan.connections_over_time.as_ref().map(|profile| profile.after(plan.warmup_ns)),
+        worker: (index, plan.threads),
+        log_rows: if plan.request_log.is_some() { share(request_log::ROWS_MAX) as usize } else { 0 },
         depth: plan.pipeline as usize,
         in_flight_max: plan.in_flight_max.map(|most| share(most).max(1)),
         requests_per_connection: plan.requests_per_connection,
@@ -284,7 +294,7 @@ impl Watch {
         let asked_ramp_ns = plan.total_connections().saturating_mul(connect_interval_ns);
         Self {
             origin,
-            total: plan.total_connections(),
+            total: plan.connections_at_first(),
             timeout_ns: plan.timeout_ns,
             ramp_max_ns: RAMP_MAX_NS
                 .max(asked_ramp_ns.saturating_mul(2))

@@ -130,10 +130,11 @@ fn parse_cpu_times(stat: &str) -> Option<CpuTimes> {
     })
 }
 
-/// How long the calling thread has waited for a CPU although it could have run, in nanoseconds; None where the kernel
-/// does not say (CONFIG_SCHED_INFO).
-pub fn run_delay_ns() -> Option<u64> {
-    Root::system().read("proc/thread-self/schedstat").split_whitespace().nth(1)?.parse().ok()
+/// How long the calling thread could run and had to wait for a CPU, since it began; 0 where the kernel does not say
+/// (the second figure of `schedstat`, Documentation/scheduler/sched-stats.rst).
+pub fn thread_run_delay_ns() -> u64 {
+    let words = Root::system().read("proc/thread-self/schedstat");
+    words.split_whitespace().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -41,10 +41,10 @@ fn what_was_run(report: &Report, page: &mut Page) {
     let connections = plural(scenario.connections, "connection");
     let threads = plural(scenario.threads, "thread");
     page.line("", &format!("{} on {}: {connections}, {threads}", scenario.protocol, scenario.target));
-    let mode = match (scenario.rate_per_s, &scenario.arrival) {
-        (Some(rate), arrival) => {
-            format!("open loop at {} requests/s ({})", format_count(rate), arrival.as_deref().unwrap_or("constant"))
-        }
+    let arrival = scenario.arrival.as_deref().unwrap_or("constant");
+    let mode = match (scenario.rate_per_s, &scenario.rate_steps) {
+        (Some(rate), _) => format!("open loop at {} requests/s ({arrival})", format_count(rate)),
+        (None, Some(_)) => format!("open loop in steps ({arrival})"),
         _ if shape(report) != Shape::Exchange => "one-way stream".to_owned(),
         _ => format!("{} loop", scenario.mode),
     };
@@ -94,8 +94,17 @@ fn throughput(report: &Report, page: &mut Page) {
     let (sent, received) = (format_rate(rates.sent_bytes_per_s), format_rate(rates.received_bytes_per_s));
     let text = match shape(report) {
         Shape::Exchange => {
-            let replies = format_exact_count(rates.replies);
-            format!("{} requests/s ({replies}), {sent} sent, {received} received", format_count(rates.requests_per_s))
+            let rate = match rates.offered_per_s {
+                Some(offered) => {
+                    let [had, asked] = [rates.requests_per_s, offered].map(format_exact_count);
+                    format!("{had} of {asked} requests/s")
+                }
+                None => {
+                    let replies = format_exact_count(rates.replies);
+                    format!("{} requests/s ({replies})", format_count(rates.requests_per_s))
+                }
+            };
+            format!("{rate}, {sent} sent, {received} received")
         }
         Shape::Upload => format!("{sent} sent"),
         Shape::Download => format!("{received} received"),
@@ -222,7 +231,9 @@ fn cost(report: &Report, page: &mut Page) {
         let server = cpu.server_ns.map_or(String::new(), |ns| format!(", server {}", format_duration(ns)));
         format!("client {}{server}", format_duration(cpu.client_ns))
     };
-    page.line("CPU", &format!("{each_client}; busiest thread {busiest} %"));
+    let spin_ns = report.generator.as_ref().map_or(0, |generator| generator.spin_ns);
+    let spin = if spin_ns > 0 { format!(" and {} of spinning", format_duration(spin_ns)) } else { String::new() };
+    page.line("CPU", &format!("{each_client}; busiest thread {busiest} %{spin}"));
     let server = cpu.server_memory_bytes.map_or(String::new(), |bytes| format!(", server {}", format_size(bytes)));
     let calls = report
         .engine

@@ -36,6 +36,9 @@ pub struct Report {
     pub latency: Latency,
     pub series: Series,
     pub cpu: Cpu,
+    /// What kept the generator from its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator: Option<Generator>,
     /// The counters of `loadgen-server`, where it was ours (embedded).
     pub server: Option<ServerStats>,
     /// Kernel counters (`/proc/net/netstat`, `/proc/net/snmp`), after the run minus before; only those that moved.
@@ -102,6 +105,15 @@ pub struct Scenario {
     /// Requests in flight on all connections together, at most; null: `pipeline` on each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u64>,
+    /// Open loop: the rate where it changes over time, as typed (`1k:10s,1k..5k:20s`); `rate_per_s` is null then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_steps: Option<String>,
+    /// The number of connections where it changes over time, likewise; `connections` is the highest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_steps: Option<String>,
+    /// Open loop: how long before a request is due its thread waits for it without sleeping.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spin_ns: u64,
     /// Options of engine `io_uring` that differ from the defaults, of the client and of the embedded server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub engine_options: Vec<String>,
@@ -132,6 +144,9 @@ pub struct Throughput {
     pub sent_bytes_per_s: u64,
     pub received_bytes_per_s: u64,
     pub window_ns: u64,
+    /// Open loop: requests that were due within the window / window, rounded. What was asked for, not what was had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered_per_s: Option<u64>,
     /// Bytes of the whole run, handed to the kernel and received; a server's own counters equal these.
     #[serde(default)]
     pub whole_run_sent_bytes: u64,
@@ -142,7 +157,8 @@ pub struct Throughput {
 /// Where every request went. `scheduled = sent + unsent`, `sent = ok + sum(errors) + in_flight_at_end`.
 ///
 /// At the top level of a report: requests that were due within the measured window, and what had become of them when
-/// it closed. `whole_run`: from the first request to the end of the drain; a server's own counters equal these.
+/// it closed (open loop: when the last replies had been waited for). `whole_run`: from the first request to the end of
+/// the drain; a server's own counters equal these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ledger {
     pub scheduled: u64,
@@ -268,6 +284,21 @@ pub struct Cpu {
     /// Peak resident memory of the client.
     pub client_memory_bytes: u64,
     pub server_memory_bytes: Option<u64>,
+}
+
+/// What kept the generator from its work: times at which a thread did nothing although it was to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Generator {
+    /// Times of 5 ms and more at which a thread stood still: stopped, or kept off its CPU. Since the load began.
+    pub stalls: u64,
+    pub stalled_ns: u64,
+    pub longest_stall_ns: u64,
+    /// When the longest began, since the run did.
+    pub longest_stall_at_ns: u64,
+    /// How long the worst thread could run within the window and waited for a CPU that others had.
+    pub run_delay_ns: u64,
+    /// CPU time within the window that was spent waiting for due times without sleeping (`--spin`), of all threads.
+    pub spin_ns: u64,
 }
 
 /// What an engine did, over the whole run.
@@ -419,6 +450,10 @@ pub struct ServerStats {
     /// The machine that it ran on. Within a report it is under `environment`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// The JSON Schema of [`Report`], as committed in `schema/loadgen.result-1.json`.

@@ -26,6 +26,9 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     if let Some(path) = &path {
         write::probe(path).map_err(|error| not_written(path, &error))?;
     }
+    if let Some(log) = &plan.request_log {
+        std::fs::File::create(log).map_err(|error| log_not_written(log, &error))?;
+    }
     let machine = machine::describe();
     let server = match plan.target {
         Some(_) => None,
@@ -43,7 +46,7 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let floor = floor(&plan, &mut notes);
     // Behind the floor, whose connections are none of the run's.
     let kernel = KernelCounters::read();
-    let run = run::run(&plan, remote, server.as_ref())?;
+    let mut run = run::run(&plan, remote, server.as_ref())?;
     let kernel = KernelCounters::read().since(&kernel);
     notes.extend(run.notes.iter().cloned());
     let server = stop(server, &mut notes);
@@ -53,6 +56,13 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
         notes.iter().for_each(|note| tell(format_args!("note: {note}")));
     }
     deliver(&plan, &report, path.as_deref())?;
+    if let Some(log) = &plan.request_log {
+        run.tally.log.write(log).map_err(|error| log_not_written(log, &error))?;
+        if run.tally.log.left_out > 0 {
+            let left_out = run.tally.log.left_out;
+            tell(format_args!("note: {} has no room for {left_out} more requests: it is not whole", log.display()));
+        }
+    }
     Ok(exit(&plan, &run, &report))
 }
 
@@ -82,6 +92,11 @@ fn output_path(plan: &Plan, started_at: &str) -> Option<PathBuf> {
 fn not_written(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Exit::NotWritten, format!("cannot write the report to {}: {error}", path.display()))
         .help("choose another place with --output, or --output - for standard output")
+}
+
+fn log_not_written(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::NotWritten, format!("cannot write the requests to {}: {error}", path.display()))
+        .help("choose another place with --request-log")
 }
 
 /// The address to use. A name with several is tried in order, with one connection each, outside the measurement; a

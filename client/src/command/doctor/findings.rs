@@ -146,7 +146,7 @@ mod tests {
             requests_per_s: *rate,
             client_ns_per_request: 6_000,
             busy_percent: 96,
-            run_delay_percent: Some(1),
+            run_delay_percent: 1,
         };
         let floor = Floor { timer_late_p99_ns: 60_000, clock_read_ns: 25, ..Floor::default() };
         Reading { name: "epoll", floor: Some(floor), rounds: rates.iter().map(round).collect(), ..Reading::default() }
@@ -186,7 +186,7 @@ mod tests {
         let of = |engine: Reading| codes(&Examination { engines: vec![engine], ..calm() });
         assert_eq!(of(engine(&[100, 90, 102])), ["spread"]);
         let mut late = engine(&[100]);
-        late.rounds[0].run_delay_percent = Some(5);
+        late.rounds[0].run_delay_percent = 5;
         late.floor.as_mut().unwrap().timer_late_p99_ns = 1_000_000;
         late.refusal = Some(("no".to_owned(), "yes".to_owned()));
         assert_eq!(of(late), ["run_delay", "timers", "engine"]);

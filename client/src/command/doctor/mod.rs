@@ -66,7 +66,7 @@ struct Round {
     client_ns_per_request: u64,
     /// CPU time of the client's thread, and its wait for a CPU, as percent of the window, and of the whole round.
     busy_percent: u64,
-    run_delay_percent: Option<u64>,
+    run_delay_percent: u64,
 }
 
 pub fn run(args: &DoctorArgs) -> Result<Exit, Failure> {
@@ -206,7 +206,7 @@ fn round(plan: &Plan, server: &Embedded) -> Result<Round, Failure> {
         requests_per_s: (u128::from(tally.window_replies) * u128::from(NS_PER_S) / u128::from(window_ns)) as u64,
         client_ns_per_request: tally.window_cpu.total_ns / tally.window_replies,
         busy_percent: tally.window_cpu_max_ns * 100 / window_ns,
-        run_delay_percent: run_delay_ns.map(|ns| ns * 100 / took_ns),
+        run_delay_percent: run_delay_ns * 100 / took_ns,
     })
 }
 
@@ -227,6 +227,6 @@ impl Reading {
 
     /// The longest wait for a CPU, as percent of its round.
     fn run_delay_percent(&self) -> Option<u64> {
-        self.rounds.iter().filter_map(|round| round.run_delay_percent).max()
+        self.rounds.iter().map(|round| round.run_delay_percent).max()
     }
 }
