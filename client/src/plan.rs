@@ -27,8 +27,8 @@ const WIRE_MAX: u64 = 1 << 30;
 const SPIN_DEFAULT_NS: u64 = 100_000;
 /// Longer waits are slept, not spun.
 const SPIN_MAX_NS: u64 = 10 * NS_PER_MS;
-/// Requests of an open loop that are counted out before it begins.
-const SCHEDULED_MAX: u64 = 1_000_000_000;
+/// Requests of an open loop.
+const SCHEDULED_MAX: u64 = 10_000_000_000;
 /// A request body out of a file, in bytes.
 const BODY_MAX: u64 = 64 << 20;
 /// Connections from one loopback address: with 25,000 the kernel's search for a free port takes ten times as long.
@@ -99,6 +99,7 @@ impl Plan {
         let protocol = choose_protocol(args, target.as_ref())?;
         let pacing = pacing(args)?;
         let (stop_rule, warmup_ns) = stop_rule(args, pacing.as_ref())?;
+        check_schedule(pacing.as_ref(), stop_rule, warmup_ns)?;
         let pipeline = whole("--pipeline", args.pipeline, 1, 1024)?;
         let connections = whole("--conns", args.conns.highest(), 1, 10_000_000)?;
         let threads = whole("--threads", args.threads, 1, 1024)?;
@@ -312,6 +313,18 @@ fn stop_rule(args: &RunArgs, pacing: Option<&Pacing>) -> Result<(StopRule, u64),
         (Some(requests), None) => (StopRule::Requests(requests), warmup_ns),
         (Some(requests), Some(duration)) => (StopRule::RequestsOrAfter(requests, duration), warmup_ns),
     })
+}
+
+/// What is due and cannot leave is counted one by one when the run is over: that must not take for ever.
+fn check_schedule(pacing: Option<&Pacing>, stop_rule: StopRule, warmup_ns: u64) -> Result<(), Failure> {
+    let (Some(pacing), StopRule::After(window_ns)) = (pacing, stop_rule) else { return Ok(()) };
+    let seconds = u128::from(warmup_ns.saturating_add(window_ns)).div_ceil(u128::from(NS_PER_S));
+    let requests = u128::from(pacing.rate.highest()) * seconds;
+    if requests <= u128::from(SCHEDULED_MAX) {
+        return Ok(());
+    }
+    let message = format!("that is a schedule of up to {requests} requests; {SCHEDULED_MAX} is the limit");
+    Err(Failure::usage(message).help("use a lower --rate or a shorter --duration, or share the load among processes"))
 }
 
 /// How long it takes until so many requests of an open loop have been due.

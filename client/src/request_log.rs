@@ -34,9 +34,12 @@ impl RequestLog {
     }
 
     #[inline]
+    pub fn is_kept(&self) -> bool {
+        self.room > 0
+    }
+
     pub fn note(&mut self, row: Row) {
-        if self.room == 0 {
-        } else if self.rows.len() < self.room {
+        if self.rows.len() < self.room {
             self.rows.push(row);
         } else {
             self.left_out += 1;

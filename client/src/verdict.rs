@@ -129,12 +129,16 @@ fn generator_lag(report: &Report) -> Option<Reason> {
         return None;
     }
     let [lag50, response50, lag99, response99] = [p50.0, p50.1, p99.0, p99.1].map(format_duration);
+    let remedy = if mostly_ours {
+        "Wait for due times without sleeping (--spin 100us), or use more --threads"
+    } else {
+        "Leave the machine to it alone, pin it (--cpus), or use more --threads"
+    };
     reason(
         "generator_lag",
         format!(
             "requests left late although connections were free: {lag50} at the median and {lag99} at the 99th \
-             percentile, of responses of {response50} and {response99}, which contain it. Wait for due times without \
-             sleeping (--spin 100us), use more --threads, or a quieter machine"
+             percentile, of responses of {response50} and {response99}, which contain it. {remedy}"
         ),
     )
 }

@@ -257,6 +257,7 @@ fn what_makes_no_sense_is_refused() {
         &["--rate", "1k", "--in-flight", "5"],
         &["--rate", "1k", "--spin", "1s"],
         &["--rate", "1k", "--protocol", "chargen"],
+        &["--rate", "100M", "--duration", "1h"],
         &["--conns", "1..5"],
         &["--conns", "1:1s,x"],
     ] {
