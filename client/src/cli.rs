@@ -69,8 +69,9 @@ pub struct RunArgs {
     pub arrival: Option<String>,
     /// Wait without sleeping for so long before a request is due; 0us: never [default: a tenth of the gap, up to 100us]
     ///
-    /// Waking up takes a sleeping thread 5 to 100 us, most of all on a virtual machine, and by so much its requests would
-    /// leave late. What the waiting costs is in the report (generator.spin_ns): by default a tenth of a CPU a thread.
+    /// Waking up takes a sleeping thread 5 to 100 us, most of all on a virtual machine, and by so much its requests
+    /// would leave late. What the waiting costs is in the report (generator.spin_ns): by default a tenth of a CPU a
+    /// thread.
     #[arg(long, value_name = "T", requires = "rate", value_parser = units::parse_duration_ns, hide_short_help = true)]
     pub spin: Option<u64>,
     /// Length of the measured window, e.g. 10s [default: 10s]

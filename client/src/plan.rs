@@ -274,7 +274,7 @@ fn whole_ns(flag: &str, ns: u64, most: u64) -> Result<u64, Failure> {
 fn spin(args: &RunArgs, pacing: Option<&Pacing>, threads: u64) -> Result<u64, Failure> {
     let Some(pacing) = pacing else { return Ok(0) };
     let gap_ns = threads * NS_PER_S / pacing.rate.highest();
-    whole_ns("--spin", args.spin.unwrap_or((gap_ns / 10).min(SPIN_DEFAULT_NS)), SPIN_MAX_NS)
+    whole_ns("--spin", args.spin.unwrap_or_else(|| (gap_ns / 10).min(SPIN_DEFAULT_NS)), SPIN_MAX_NS)
 }
 
 fn pacing(args: &RunArgs) -> Result<Option<Pacing>, Failure> {
