@@ -10,7 +10,7 @@ use crate::worker::{Control, Published, Tally, Task};
 use loadgen_core::histogram::Recorder;
 use loadgen_core::machine;
 use loadgen_core::result::Floor;
-use loadgen_core::sys::{affinity, clock, process, ring};
+use loadgen_core::sys::{affinity, clock, memory, process, ring};
 use loadgen_core::time::{NS_PER_MS, NS_PER_US};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -18,6 +18,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// How much time is spent.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +32,8 @@ pub struct Effort {
 pub const BRIEF: Effort = Effort { warmup_ns: 10 * NS_PER_MS, latency_ns: 60 * NS_PER_MS, waits: 50 };
 
 const WAIT_NS: u64 = 500 * NS_PER_US;
+/// Longer than a client of ours is ever silent.
+const PATIENCE: Duration = Duration::from_secs(1);
 const CLOCK_READS: u64 = 1_000;
 
 /// Which CPUs client and null server are pinned to; `None`: to none.
@@ -44,9 +47,7 @@ pub struct Places {
 #[derive(Debug)]
 pub struct Measured {
     pub floor: Floor,
-    pub response: Recorder,
-    /// Flags that the kernel granted the client's ring.
-    pub ring_setup: Vec<String>,
+    pub tally: Tally,
 }
 
 /// What one worker did, and how long it had to wait for its CPU.
@@ -73,6 +74,8 @@ impl Places {
 
 /// The floor of an engine. All that it needs has been joined and closed when this returns.
 pub fn measure(engine: &Entry, ring: &ring::Options, places: Places, effort: Effort) -> Result<Measured, String> {
+    // Or its histograms would be in the peak memory of the run that follows.
+    memory::give_large_blocks_back();
     let began = clock::now();
     let server = NullServer::start(places.server).map_err(|error| format!("the null server: {error}"))?;
     let driven = plan(engine, ring, server.address, effort).and_then(|plan| drive(&plan, server.address, places));
@@ -98,13 +101,13 @@ pub fn measure(engine: &Entry, ring: &ring::Options, places: Places, effort: Eff
         server_cpu: places.server.map(|cpu| cpu as u64),
         took_ns: clock::now().since(began),
     };
-    let ring_setup = tally.engine.ring.map_or_else(Vec::new, |ring| ring.setup);
-    Ok(Measured { floor, response: tally.response, ring_setup })
+    Ok(Measured { floor, tally })
 }
 
 /// One connection, one request at a time, planned as if it had been typed, so that it runs as a run does.
 fn plan(engine: &Entry, ring: &ring::Options, remote: SocketAddr, effort: Effort) -> Result<Plan, String> {
-    let mut words = vec!["--target".to_owned(), remote.to_string(), "--conns=1".to_owned()];
+    let mut words =
+        vec!["--target".to_owned(), remote.to_string(), "--conns=1".to_owned(), "--timeout=200ms".to_owned()];
     words.extend([format!("--warmup={}ns", effort.warmup_ns), format!("--duration={}ns", effort.latency_ns)]);
     let options = ring.describe().join(",");
     if engine.needs_ring && !options.is_empty() {
@@ -211,6 +214,8 @@ impl NullServer {
 
 fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    // Should somebody else have come along, he is not waited for.
+    stream.set_read_timeout(Some(PATIENCE))?;
     let mut buffer = [0; 4096];
     loop {
         match stream.read(&mut buffer)? {

@@ -143,10 +143,11 @@ fn reading(entry: &'static Entry) -> Reading {
     // Where a run with a server of its own would have the two.
     let measured = plan(entry).and_then(|plan| floor::measure(entry, &options, Places::of(&plan), FLOOR));
     match measured {
-        Ok(Measured { floor, response, ring_setup }) => {
+        Ok(Measured { floor, tally }) => {
             reading.floor = Some(floor);
+            let response = &tally.response;
             (reading.response_p90_ns, reading.response_p999_ns) = (response.quantile(0.9), response.quantile(0.999));
-            reading.ring_setup = ring_setup;
+            reading.ring_setup = tally.engine.ring.map_or_else(Vec::new, |ring| ring.setup);
         }
         Err(cause) => reading.refusal = Some((cause, "is loopback up (`ip link set lo up`)?".to_owned())),
     }
@@ -155,7 +156,7 @@ fn reading(entry: &'static Entry) -> Reading {
 
 /// The plan of a short run against a server of our own.
 fn plan(entry: &Entry) -> Result<Plan, String> {
-    let words = [CONNECTIONS, ROUND[0], ROUND[1], "--no-floor", "--engine", entry.name];
+    let words = [CONNECTIONS, ROUND[0], ROUND[1], "--timeout=1s", "--no-floor", "--engine", entry.name];
     floor::planned(&words.map(str::to_owned))
 }
 
