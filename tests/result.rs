@@ -40,7 +40,7 @@ fn sample() -> Report {
         started_at: "2026-11-23T13:02:40.125Z".to_owned(),
         partial: false,
         scenario: scenario(),
-        environment: Environment { client: machine.clone(), server: Some(machine) },
+        environment: Environment { client: machine.clone(), server: Some(machine), warnings: vec![warning()] },
         phases: Phases { ramp_ns: 4_100_000, warmup_ns: 1_000_000_000, measure_ns: 2_000_000_000, drain_ns: 900_000 },
         throughput: Throughput {
             requests_per_s: 10_000,
@@ -48,6 +48,7 @@ fn sample() -> Report {
             sent_bytes_per_s: 640_000,
             received_bytes_per_s: 640_000,
             window_ns: 2_000_000_000,
+            offered_per_s: Some(142_000),
             whole_run_sent_bytes: 140_800,
             whole_run_received_bytes: 140_800,
         },
@@ -74,11 +75,14 @@ fn sample() -> Report {
             generator_lag: None,
             censored: 88,
         },
+        confidence: Some(confidence()),
         series: series(),
         cpu: cpu(),
+        generator: Some(generator()),
         server: Some(server()),
         kernel: map([("Tcp.ActiveOpens", 104), ("TcpExt.TCPTimeouts", 1)]),
         engine: engine(),
+        floor: Some(floor()),
         verdict: Verdict { state: VerdictState::Valid, reasons: Vec::new() },
         labels: map([("branch", "main".to_owned())]),
         shard: Some(Shard { index: 0, count: 1 }),
@@ -99,6 +103,49 @@ fn machine() -> Machine {
         sysctls: map([("net.core.somaxconn", "4096".to_owned())]),
         descriptor_limit: 20_000,
         load_1m_percent: 12,
+        cpus_pinned: vec![1],
+        descriptor_hard_limit: Some(20_000),
+        governors: vec!["performance".to_owned()],
+        boost: Some(false),
+        smt: Some("off".to_owned()),
+        idle_driver: Some("intel_idle".to_owned()),
+        idle_governor: Some("menu".to_owned()),
+        idle_states: vec![IdleState { name: "C1".to_owned(), exit_latency_ns: 2_000 }],
+        cpus_isolated: Some("1".to_owned()),
+        numa_nodes: Some(1),
+        mitigations: map([("spectre_v2", "Mitigation: Retpolines".to_owned())]),
+        mitigations_option: Some("auto".to_owned()),
+        transparent_hugepages: Some("madvise".to_owned()),
+        container: Some("docker".to_owned()),
+        cgroup: Some(Cgroup {
+            cpu_quota_percent: Some(150),
+            memory_limit_bytes: Some(1_073_741_824),
+            cpuset: Some("0-1".to_owned()),
+            throttled_periods: Some(3),
+        }),
+    }
+}
+
+fn warning() -> Warning {
+    let [code, what, why, remedy] =
+        ["load", "the load was high", "others took CPU time", "stop them"].map(str::to_owned);
+    Warning { code, weight: Weight::High, what, why, remedy }
+}
+
+fn floor() -> Floor {
+    Floor {
+        engine: "epoll".to_owned(),
+        samples: 1_000,
+        response_p50_ns: 50_000,
+        response_p99_ns: 90_000,
+        timer_samples: 50,
+        timer_late_p50_ns: 55_000,
+        timer_late_p99_ns: 80_000,
+        timer_late_max_ns: 95_000,
+        clock_read_ns: 25,
+        client_cpu: Some(1),
+        server_cpu: Some(0),
+        took_ns: 110_000_000,
     }
 }
 
@@ -126,8 +173,24 @@ fn scenario() -> Scenario {
         duration_ns: Some(2_000_000_000),
         requests: None,
         in_flight: Some(64),
+        rate_steps: Some("1k:1s,1k..2k:1s".to_owned()),
+        connection_steps: Some("10:1s,100:1s".to_owned()),
+        spin_ns: 50_000,
         engine_options: vec!["cq=4096".to_owned()],
+        server_injected: Vec::new(),
         server_engine_options: vec!["bundles".to_owned()],
+        until_ci: vec!["p99=2%".to_owned()],
+    }
+}
+
+fn generator() -> Generator {
+    Generator {
+        stalls: 2,
+        stalled_ns: 14_000_000,
+        longest_stall_ns: 8_000_000,
+        longest_stall_at_ns: 1_200_000_000,
+        run_delay_ns: 3_000_000,
+        spin_ns: 900_000,
     }
 }
 
@@ -164,6 +227,39 @@ fn errors() -> Vec<ErrorRow> {
         row("refused", "connect", "Connection refused (os error 111)"),
         row("reset", "reply", "Connection reset by peer (os error 104), after 12 bytes of the reply: \"aaaaaaaaaaaa\""),
     ]
+}
+
+fn confidence() -> Confidence {
+    let interval = |low_ns| Interval {
+        low_ns: Some(low_ns),
+        high_ns: Some(low_ns + low_ns / 50),
+        effective_samples: Some(9_000),
+        reason: None,
+    };
+    let unknown = Interval { reason: Some("few_values".to_owned()), ..Interval::default() };
+    Confidence {
+        level_percent: 95,
+        method: "batch means, order statistics".to_owned(),
+        batch_ns: 1 << 24,
+        quantiles: map([("0.5", interval(84_000)), ("0.9", interval(122_000)), ("0.9999", unknown)]),
+        mean: interval(89_000),
+        rate: RateInterval { low_per_s: Some(9_900), high_per_s: Some(10_100), reason: None },
+        drift: Some(Drift {
+            steady: true,
+            response_first_ns: 85_000,
+            response_last_ns: 86_000,
+            response_sigmas: 1,
+            rate_first_per_s: 10_010,
+            rate_last_per_s: 9_990,
+            rate_sigmas: 0,
+        }),
+        until_ci: vec![UntilCi {
+            figure: "p99".to_owned(),
+            asked_ppm: 20_000,
+            half_width_ppm: Some(17_300),
+            reached: true,
+        }],
+    }
 }
 
 fn series() -> Series {

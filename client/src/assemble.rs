@@ -4,8 +4,10 @@ use crate::plan::Plan;
 use crate::run::Run;
 use crate::tally::{Counts, SERIES_COLUMNS, SERIES_INTERVAL_NS, Second, Tally};
 use crate::verdict;
+use loadgen_core::confidence::Sample;
 use loadgen_core::histogram::Recorder;
 use loadgen_core::machine;
+use loadgen_core::machine::warnings::{Use, warnings};
 use loadgen_core::protocol::Shape;
 use loadgen_core::result::*;
 use loadgen_core::sys::ring;
@@ -22,11 +24,12 @@ pub struct Circumstances {
     pub machine: Machine,
     pub server: Option<ServerStats>,
     pub kernel: BTreeMap<String, i64>,
+    pub floor: Option<Floor>,
 }
 
-pub fn report(plan: &Plan, run: &Run, around: Circumstances) -> Report {
+pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
     let tally = &run.tally;
-    let embedded = plan.target.is_none();
+    let environment = environment(plan, around.remote, around.machine, around.server.as_mut());
     let mut report = Report {
         schema: SCHEMA.to_owned(),
         tool: Tool { name: "loadgen".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
@@ -34,22 +37,28 @@ pub fn report(plan: &Plan, run: &Run, around: Circumstances) -> Report {
         started_at: around.started_at,
         partial: run.interrupted.is_some() || run.gave_up.is_some(),
         scenario: scenario(plan, around.remote, around.server.as_ref()),
-        environment: Environment { server: embedded.then(|| around.machine.clone()), client: around.machine },
+        environment,
         phases: phases(plan, run),
-        throughput: throughput(tally),
+        throughput: Throughput {
+            offered_per_s: plan.pacing.as_ref().map(|_| rate(tally.window.scheduled, window_ns(tally))),
+            ..throughput(tally)
+        },
         ledger: Ledger { whole_run: Some(Box::new(ledger(&tally.whole))), ..ledger(&tally.window) },
         connections: connections(plan, tally),
         errors: errors(tally),
         latency: latency(tally),
+        confidence: confidence(plan, run),
         series: Series {
             interval_ns: SERIES_INTERVAL_NS,
             columns: SERIES_COLUMNS.map(str::to_owned).to_vec(),
             rows: tally.seconds.iter().map(Second::row).collect(),
         },
         cpu: cpu(run, around.server.as_ref()),
+        generator: Some(generator(tally)),
         server: around.server,
         kernel: around.kernel,
         engine: engine(plan, tally),
+        floor: around.floor,
         verdict: Verdict { state: VerdictState::Valid, reasons: Vec::new() },
         labels: plan.labels.clone(),
         shard: None,
@@ -57,6 +66,20 @@ pub fn report(plan: &Plan, run: &Run, around: Circumstances) -> Report {
     };
     report.verdict = verdict::judge(&report);
     report
+}
+
+/// The machines. That of an embedded server is ours, as the server sees it.
+fn environment(plan: &Plan, remote: SocketAddr, machine: Machine, server: Option<&mut ServerStats>) -> Environment {
+    let embedded = plan.target.is_none();
+    let ours = Use {
+        threads: plan.threads + if embedded { plan.server_threads } else { 0 },
+        server_here: embedded || remote.ip().is_loopback(),
+        debug_build: cfg!(debug_assertions),
+    };
+    let warnings = warnings(&machine, ours);
+    let seen = server.and_then(|stats| stats.machine.take()).or_else(|| embedded.then(|| machine.clone()));
+    let cpus_pinned = plan.client_cpus.iter().map(|cpu| *cpu as u64).collect();
+    Environment { server: seen.filter(|_| embedded), client: Machine { cpus_pinned, ..machine }, warnings }
 }
 
 fn scenario(plan: &Plan, remote: SocketAddr, server: Option<&ServerStats>) -> Scenario {
@@ -72,9 +95,9 @@ fn scenario(plan: &Plan, remote: SocketAddr, server: Option<&ServerStats>) -> Sc
         connections: plan.connections,
         idle_connections: plan.idle,
         threads: plan.threads,
-        mode: "closed".to_owned(),
-        rate_per_s: None,
-        arrival: None,
+        mode: if plan.pacing.is_some() { "open" } else { "closed" }.to_owned(),
+        rate_per_s: plan.pacing.as_ref().and_then(|pacing| pacing.rate.steady()),
+        arrival: plan.pacing.as_ref().map(|pacing| pacing.arrival.name().to_owned()),
         pipeline: plan.pipeline,
         size_bytes: plan.size,
         request_hash: request_hash(plan),
@@ -85,7 +108,12 @@ fn scenario(plan: &Plan, remote: SocketAddr, server: Option<&ServerStats>) -> Sc
         duration_ns: plan.duration_ns(),
         requests: plan.requests(),
         in_flight: plan.in_flight_max,
+        rate_steps: plan.pacing.as_ref().filter(|p| p.rate.steady().is_none()).map(|p| p.rate.to_string()),
+        connection_steps: plan.connections_over_time.as_ref().map(ToString::to_string),
+        spin_ns: plan.spin_ns,
         engine_options: if plan.engine.needs_ring { plan.ring.describe() } else { Vec::new() },
+        server_injected: plan.server_injected.words.clone(),
+        until_ci: plan.until_ci.iter().map(ToString::to_string).collect(),
         server_engine_options: plan.server_ring.as_ref().map_or_else(Vec::new, ring::Options::describe),
     };
     scenario.hash = scenario.digest();
@@ -117,21 +145,29 @@ fn phases(plan: &Plan, run: &Run) -> Phases {
     }
 }
 
-fn throughput(tally: &Tally) -> Throughput {
-    let window_ns = match (tally.window_from, tally.window_to) {
+fn window_ns(tally: &Tally) -> u64 {
+    match (tally.window_from, tally.window_to) {
         (Some(from), Some(to)) => to.since(from),
         _ => 0,
-    };
-    let rate = |count: u64| {
-        let (count, window) = (u128::from(count), u128::from(window_ns));
-        (count * u128::from(NS_PER_S) + window / 2).checked_div(window).unwrap_or(0) as u64
-    };
+    }
+}
+
+/// So many in a window, a second; rounded.
+fn rate(count: u64, window_ns: u64) -> u64 {
+    let (count, window) = (u128::from(count), u128::from(window_ns));
+    (count * u128::from(NS_PER_S) + window / 2).checked_div(window).unwrap_or(0) as u64
+}
+
+fn throughput(tally: &Tally) -> Throughput {
+    let window_ns = window_ns(tally);
+    let rate = |count: u64| rate(count, window_ns);
     Throughput {
         requests_per_s: rate(tally.window_replies),
         replies: tally.window_replies,
         sent_bytes_per_s: rate(tally.window_bytes.sent),
         received_bytes_per_s: rate(tally.window_bytes.received),
         window_ns,
+        offered_per_s: None,
         whole_run_sent_bytes: tally.bytes.sent,
         whole_run_received_bytes: tally.bytes.received,
     }
@@ -191,10 +227,26 @@ fn latency(tally: &Tally) -> Latency {
         response: tally.response.report(),
         service: tally.service.report(),
         connect: Recorder::report(&tally.connect),
-        backlog_wait: None,
-        generator_lag: None,
+        backlog_wait: tally.backlog_wait.report(),
+        generator_lag: tally.generator_lag.report(),
         censored: tally.censored,
     }
+}
+
+fn confidence(plan: &Plan, run: &Run) -> Option<Confidence> {
+    let tally = &run.tally;
+    let profile = plan.pacing.as_ref().is_some_and(|pacing| pacing.rate.steady().is_none());
+    let sample = Sample {
+        batches: &tally.batches,
+        response: &tally.response,
+        window_ns: window_ns(tally),
+        replies: tally.window_replies,
+        uneven: profile || plan.connections_over_time.is_some() || plan.requests().is_some(),
+    };
+    let mut confidence = sample.confidence(&plan.until_ci)?;
+    // The last moments, after the end had been decided on, may have widened an interval by a hair.
+    confidence.until_ci.iter_mut().for_each(|goal| goal.reached |= run.confident.is_some());
+    Some(confidence)
 }
 
 fn cpu(run: &Run, server: Option<&ServerStats>) -> Cpu {
@@ -203,7 +255,7 @@ fn cpu(run: &Run, server: Option<&ServerStats>) -> Cpu {
     let per_request = |ns: u64| ns.checked_div(tally.window_replies);
     let used = &tally.window_cpu;
     Cpu {
-        client_ns_per_request: per_request(used.total_ns),
+        client_ns_per_request: per_request(used.total_ns.saturating_sub(tally.spin_ns)),
         server_ns_per_request: run.server_cpu_ns.and_then(per_request),
         client_ns: used.total_ns,
         client_user_ns: used.user_ns,
@@ -212,6 +264,18 @@ fn cpu(run: &Run, server: Option<&ServerStats>) -> Cpu {
         client_thread_max_percent: (tally.window_cpu_max_ns * 100).checked_div(window_ns).unwrap_or(0).min(100),
         client_memory_bytes: machine::peak_memory_bytes(None).unwrap_or(0),
         server_memory_bytes: server.map(|stats| stats.memory_peak_bytes),
+    }
+}
+
+/// What the generator did to itself.
+fn generator(tally: &Tally) -> Generator {
+    Generator {
+        stalls: tally.stalls.count,
+        stalled_ns: tally.stalls.total_ns,
+        longest_stall_ns: tally.stalls.longest_ns,
+        longest_stall_at_ns: tally.stalls.longest_at_ns,
+        run_delay_ns: tally.run_delay_ns,
+        spin_ns: tally.spin_ns,
     }
 }
 

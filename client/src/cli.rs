@@ -1,6 +1,8 @@
 //! What was typed. Parsing does nothing; what it means is worked out in `plan`.
 
 use clap::{Args, Parser, Subcommand};
+use loadgen_core::arrivals::Profile;
+use loadgen_core::confidence::Goal;
 use loadgen_core::units;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,6 +22,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Print a report file in another format
     Report(ReportArgs),
+    /// Say what this machine can carry, what would spoil a measurement, and how to mend it
+    Doctor(DoctorArgs),
     /// Run the reference server (the same as `loadgen-server`)
     #[command(disable_help_flag = true)]
     Server {
@@ -32,7 +36,7 @@ impl Cli {
     /// Parses a command line; `run` may be left out.
     pub fn parse_args(mut args: Vec<OsString>) -> Result<Self, clap::Error> {
         let first = args.get(1).and_then(|arg| arg.to_str()).unwrap_or("--conns");
-        let is_command = ["run", "report", "server", "help", "--version", "-V"].contains(&first);
+        let is_command = ["run", "report", "server", "doctor", "help", "--version", "-V"].contains(&first);
         if !is_command && args.len() > 1 || args.len() == 1 {
             args.insert(1, "run".into());
         }
@@ -41,7 +45,7 @@ impl Cli {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Other commands: report, server. `loadgen help COMMAND` explains them.")]
+#[command(after_help = "Other commands: report, server, doctor. `loadgen help COMMAND` explains them.")]
 pub struct RunArgs {
     /// host:port (TCP echo) or a URL: tcp:// http:// discard:// chargen://; none: a server of our own
     #[arg(short = 'T', long, value_name = "TARGET")]
@@ -50,11 +54,36 @@ pub struct RunArgs {
     #[arg(value_name = "TARGET", conflicts_with = "target", hide_short_help = true)]
     pub positional_target: Option<String>,
     /// Connections that carry load, e.g. 100 or 10k
-    #[arg(short, long, value_name = "N", default_value = "100", value_parser = units::parse_count)]
-    pub conns: u64,
+    ///
+    /// Steps and ramps with their lengths make their number change over time: 10:5s,10..1k:20s,1k:5s.
+    #[arg(short, long, value_name = "N", default_value = "100", value_parser = Profile::parse)]
+    pub conns: Profile,
+    /// Open loop: so many requests a second in all, whatever the server does, e.g. 10k [default: closed loop]
+    ///
+    /// Steps and ramps with their lengths make it change over time: 1k:10s,1k..20k:30s. Requests are due at times that
+    /// are fixed when the load begins, and latency counts from there. A due request takes any connection with room;
+    /// while all are busy it waits, and the wait counts.
+    #[arg(short, long, value_name = "R", value_parser = Profile::parse)]
+    pub rate: Option<Profile>,
+    /// Gaps between the requests of an open loop: constant or poisson
+    #[arg(long, value_name = "NAME", requires = "rate", hide_short_help = true)]
+    pub arrival: Option<String>,
+    /// Wait without sleeping for so long before a request is due; 0us: never [default: a tenth of the gap, up to 100us]
+    ///
+    /// Waking up takes a sleeping thread 5 to 100 us, most of all on a virtual machine, and by so much its requests
+    /// would leave late. What the waiting costs is in the report (generator.spin_ns): by default up to a tenth of a
+    /// CPU a thread.
+    #[arg(long, value_name = "T", requires = "rate", value_parser = units::parse_duration_ns, hide_short_help = true)]
+    pub spin: Option<u64>,
     /// Length of the measured window, e.g. 10s [default: 10s]
     #[arg(short, long, value_name = "T", value_parser = units::parse_duration_ns)]
     pub duration: Option<u64>,
+    /// Go on until the 95 % intervals of these figures are so narrow, e.g. p99=2% or p50=1%,rate=0.5%
+    ///
+    /// Half of an interval's width, in percent of the figure: p50, p90, p95, p99, p99.9, p99.99, mean, rate. At least
+    /// 2 s; at most --duration, which is then 5m unless given. The summary says if that was not enough.
+    #[arg(long, value_name = "LIST", value_parser = goals, hide_short_help = true)]
+    pub until_ci: Option<Goals>,
     /// Stop after N requests instead; the whole run is measured
     #[arg(short = 'n', long, value_name = "N", value_parser = units::parse_count)]
     pub requests: Option<u64>,
@@ -111,6 +140,17 @@ pub struct RunArgs {
     /// Threads of the embedded server
     #[arg(long, value_name = "N", default_value = "1", value_parser = units::parse_count, hide_short_help = true)]
     pub server_threads: u64,
+    /// Service times that the embedded server injects: fixed:1ms, exp:1ms, bimodal:0.1,1ms,50ms, trace:FILE
+    ///
+    /// As if one resource served all requests, one after the other; no CPU is burnt (docs/server.md).
+    #[arg(long, value_name = "DIST", hide_short_help = true)]
+    pub server_service_time: Option<String>,
+    /// Delays that the embedded server injects, of each request by itself
+    #[arg(long, value_name = "DIST", hide_short_help = true)]
+    pub server_delay: Option<String>,
+    /// The embedded server holds all replies for the last LENGTH of every PERIOD: 1s/10s
+    #[arg(long, value_name = "LENGTH/PERIOD", hide_short_help = true)]
+    pub server_stall: Option<String>,
     /// Protocol, where the target does not choose it: echo, http, discard, chargen
     #[arg(long, value_name = "NAME")]
     pub protocol: Option<String>,
@@ -141,10 +181,16 @@ pub struct RunArgs {
     /// Where the report goes; - is standard output [default: results/<UTC time>-<what>.json]
     #[arg(short, long, value_name = "PATH")]
     pub output: Option<PathBuf>,
+    /// Write every request with its times to a CSV file, for checking (4M at most)
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    pub request_log: Option<PathBuf>,
     /// What is printed on standard output: text, json, csv
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub format: String,
-    /// Exit with 5 when the verdict is invalid
+    /// Do not measure the generator's own floor before the run (a tenth of a second)
+    #[arg(long, hide_short_help = true)]
+    pub no_floor: bool,
+    /// Exit with 5 when the verdict is invalid, 8 when --until-ci was not reached
     #[arg(long)]
     pub strict: bool,
     /// No progress line and no notes
@@ -160,6 +206,14 @@ fn cpus(text: &str) -> Result<CpuList, String> {
     units::parse_cpus(text).map(CpuList)
 }
 
+/// What `--until-ci` asks for; never empty.
+#[derive(Clone, Debug)]
+pub struct Goals(pub Vec<Goal>);
+
+fn goals(text: &str) -> Result<Goals, String> {
+    Goal::parse_list(text).map(Goals)
+}
+
 #[derive(Args, Debug)]
 pub struct ReportArgs {
     /// Report files
@@ -168,6 +222,19 @@ pub struct ReportArgs {
     /// text, json, csv
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub format: String,
+}
+
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Examine this engine only: epoll, io_uring [default: all of them]
+    #[arg(long, value_name = "NAME")]
+    pub engine: Option<String>,
+    /// text, json
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub format: String,
+    /// No word on what is being measured
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 #[cfg(test)]
@@ -185,7 +252,7 @@ mod tests {
         for line in [vec!["loadgen", "--conns", "10k"], vec!["loadgen", "run", "-c", "10000"]] {
             let cli = Cli::parse_args(line.iter().map(OsString::from).collect()).unwrap();
             let Command::Run(run) = cli.command else { panic!("not run") };
-            assert_eq!(run.conns, 10_000);
+            assert_eq!(run.conns.steady(), Some(10_000));
         }
     }
 

@@ -12,6 +12,7 @@ pub enum Exit {
     Invalid = 5,
     NotWritten = 6,
     Machine = 7,
+    Inconclusive = 8,
     Interrupted = 130,
     Terminated = 143,
 }
@@ -31,6 +32,15 @@ impl Failure {
 
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
+    }
+
+    /// What went wrong, in one line.
+    pub fn cause(&self) -> &str {
+        &self.message
+    }
+
+    pub fn remedy(&self) -> Option<&str> {
+        self.help.as_deref()
     }
 
     /// Says what to do about it.

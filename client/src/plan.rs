@@ -1,14 +1,17 @@
 //! What a command line means: every default filled in, every name looked up, everything that cannot work refused.
 
 use crate::cli::RunArgs;
+use crate::embedded::Injected;
 use crate::engine::{self, Engines};
 use crate::failure::{Exit, Failure};
 use crate::session::StopRule;
 use crate::target::Target;
+use loadgen_core::arrivals::{Process, Profile, Schedule};
+use loadgen_core::confidence::Goal;
 use loadgen_core::protocol::{self, Client, ClientOptions, Protocol, Shape};
 use loadgen_core::report::{self, FORMATS};
 use loadgen_core::sys::{affinity, ring};
-use loadgen_core::time::{NS_PER_MS, NS_PER_S};
+use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use loadgen_core::units::format_duration;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -16,16 +19,24 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 const DEFAULT_DURATION_NS: u64 = 10 * NS_PER_S;
+/// With `--until-ci`, the window's bound.
+const UNTIL_DURATION_NS: u64 = 300 * NS_PER_S;
 const DEFAULT_WARMUP_NS: u64 = NS_PER_S;
 /// Payload of an exchange, and of a block of a stream.
 const DEFAULT_SIZE: u64 = 64;
 const DEFAULT_BLOCK_SIZE: u64 = 64 * 1024;
 /// Requests of one connection that are on their way, in bytes.
 const WIRE_MAX: u64 = 1 << 30;
+/// What a sleeping thread takes to wake up on a virtual machine, at most times.
+const SPIN_DEFAULT_NS: u64 = 100_000;
+/// Longer waits are slept, not spun.
+const SPIN_MAX_NS: u64 = 10 * NS_PER_MS;
+/// Requests of an open loop.
+const SCHEDULED_MAX: u64 = 10_000_000_000;
 /// A request body out of a file, in bytes.
 const BODY_MAX: u64 = 64 << 20;
 /// Connections from one loopback address: with 25,000 the kernel's search for a free port takes ten times as long.
-const CONNECTIONS_A_SOURCE: u64 = 8_000;
+pub const CONNECTIONS_A_SOURCE: u64 = 8_000;
 
 /// A run, ready to begin.
 #[derive(Debug)]
@@ -45,9 +56,17 @@ pub struct Plan {
     pub server_ring: Option<ring::Options>,
     pub server_engine: String,
     pub server_threads: u64,
+    pub server_injected: Injected,
     pub server_cpus: Vec<usize>,
     pub client_cpus: Vec<usize>,
+    /// The most at any time.
     pub connections: u64,
+    /// `None`: the same number all the time.
+    pub connections_over_time: Option<Profile>,
+    /// `None`: a closed loop.
+    pub pacing: Option<Pacing>,
+    pub spin_ns: u64,
+    pub request_log: Option<PathBuf>,
     pub idle: u64,
     pub threads: u64,
     pub pipeline: u64,
@@ -55,6 +74,8 @@ pub struct Plan {
     pub size: u64,
     pub requests_per_connection: Option<u32>,
     pub stop_rule: StopRule,
+    /// The run ends before its time when these intervals are narrow enough; none: it does not.
+    pub until_ci: Vec<Goal>,
     pub warmup_ns: u64,
     pub timeout_ns: u64,
     pub connect_rate: Option<u64>,
@@ -63,8 +84,17 @@ pub struct Plan {
     pub labels: BTreeMap<String, String>,
     pub output: Option<PathBuf>,
     pub format: &'static report::Format,
+    /// Measure the generator's own floor before the run.
+    pub floor: bool,
     pub strict: bool,
     pub quiet: bool,
+}
+
+/// An open loop.
+#[derive(Debug)]
+pub struct Pacing {
+    pub rate: Profile,
+    pub arrival: Process,
 }
 
 impl Plan {
@@ -74,9 +104,11 @@ impl Plan {
             None => None,
         };
         let protocol = choose_protocol(args, target.as_ref())?;
-        let stop_rule = stop_rule(args)?;
+        let pacing = pacing(args)?;
+        let (stop_rule, warmup_ns) = stop_rule(args, pacing.as_ref())?;
+        check_schedule(pacing.as_ref(), stop_rule, warmup_ns)?;
         let pipeline = whole("--pipeline", args.pipeline, 1, 1024)?;
-        let connections = whole("--conns", args.conns, 1, 10_000_000)?;
+        let connections = whole("--conns", args.conns.highest(), 1, 10_000_000)?;
         let threads = whole("--threads", args.threads, 1, 1024)?;
         if threads > connections {
             return Err(Failure::usage(format!("--threads {threads} is more than --conns {connections}")));
@@ -104,9 +136,14 @@ impl Plan {
             server_engine,
             server_ring,
             server_threads: whole("--server-threads", args.server_threads, 1, 1024)?,
+            server_injected: Injected::new(args, protocol)?,
             server_cpus,
             client_cpus,
             connections,
+            connections_over_time: args.conns.steady().is_none().then(|| args.conns.clone()),
+            spin_ns: spin(args, pacing.as_ref(), threads)?,
+            pacing,
+            request_log: args.request_log.clone(),
             idle,
             threads,
             pipeline,
@@ -114,7 +151,8 @@ impl Plan {
             size,
             requests_per_connection: churn(args)?,
             stop_rule,
-            warmup_ns: args.warmup.unwrap_or(DEFAULT_WARMUP_NS),
+            until_ci: until_ci(args, protocol)?,
+            warmup_ns,
             timeout_ns: timeout(args.timeout)?,
             connect_rate: args.connect_rate.map(|rate| whole("--connect-rate", rate, 1, NS_PER_S)).transpose()?,
             max_unproven: whole("--max-unproven", args.max_unproven, 1, 1_000_000)?,
@@ -122,14 +160,18 @@ impl Plan {
             labels: labels(&args.labels)?,
             output: args.output.clone(),
             format: choose_format(&args.format)?,
+            floor: !args.no_floor,
             strict: args.strict,
             quiet: args.quiet,
         };
-        let wire = plan.client()?.request().len() as u64 * plan.pipeline;
-        if wire > WIRE_MAX {
-            return Err(too_much_in_flight(pipeline, wire));
-        }
+        plan.check_wire()?;
         Ok(plan)
+    }
+
+    /// What one connection may have on its way is kept in one piece.
+    fn check_wire(&self) -> Result<(), Failure> {
+        let wire = self.client()?.request().len() as u64 * self.pipeline;
+        if wire <= WIRE_MAX { Ok(()) } else { Err(too_much_in_flight(self.pipeline, wire)) }
     }
 
     /// A client half of the protocol, for one thread.
@@ -148,6 +190,11 @@ impl Plan {
     /// All connections, active and idle.
     pub fn total_connections(&self) -> u64 {
         self.connections + self.idle
+    }
+
+    /// Those that are to be open when the load begins.
+    pub fn connections_at_first(&self) -> u64 {
+        self.connections_over_time.as_ref().map_or(self.connections, Profile::first) + self.idle
     }
 
     /// Local addresses to connect from: those that were asked for; for a loopback target as many of 127.0.0.x as it
@@ -227,18 +274,77 @@ fn timeout(ns: u64) -> Result<u64, Failure> {
     Err(Failure::usage(format!("--timeout {} is out of range; it takes 1ms to 1h", format_duration(ns))))
 }
 
-fn stop_rule(args: &RunArgs) -> Result<StopRule, Failure> {
+fn whole_ns(flag: &str, ns: u64, most: u64) -> Result<u64, Failure> {
+    if ns <= most {
+        return Ok(ns);
+    }
+    let [ns, most] = [ns, most].map(format_duration);
+    Err(Failure::usage(format!("{flag} {ns} is out of range; it takes up to {most}")))
+}
+
+/// By default a bounded part of a CPU, and no longer than it takes to wake up.
+fn spin(args: &RunArgs, pacing: Option<&Pacing>, threads: u64) -> Result<u64, Failure> {
+    let Some(pacing) = pacing else { return Ok(0) };
+    let gap_ns = threads * NS_PER_S / pacing.rate.highest();
+    whole_ns("--spin", args.spin.unwrap_or_else(|| (gap_ns / 10).min(SPIN_DEFAULT_NS)), SPIN_MAX_NS)
+}
+
+fn pacing(args: &RunArgs) -> Result<Option<Pacing>, Failure> {
+    let Some(rate) = args.rate.clone() else { return Ok(None) };
+    let arrival = match args.arrival.as_deref() {
+        None => Process::Constant,
+        Some(name) => {
+            Process::by_name(name).ok_or_else(|| unknown("arrival", name, ["constant", "poisson"].into_iter()))?
+        }
+    };
+    if args.in_flight.is_some() {
+        let message = "--in-flight does not go with --rate: an open loop sends what is due on any connection with room";
+        return Err(Failure::usage(message).help("bound the requests in flight by --conns and --pipeline"));
+    }
+    Ok(Some(Pacing { rate, arrival }))
+}
+
+/// When the run stops, and how long it warms up before it is measured.
+fn stop_rule(args: &RunArgs, pacing: Option<&Pacing>) -> Result<(StopRule, u64), Failure> {
     if args.requests.is_some() && args.warmup.is_some() {
         return Err(Failure::usage("--warmup does not go with --requests: the whole run is measured then"));
     }
     if args.duration == Some(0) {
         return Err(Failure::usage("--duration 0 measures nothing"));
     }
+    let warmup_ns = args.warmup.unwrap_or(DEFAULT_WARMUP_NS);
+    let steps = pacing.map(|pacing| &pacing.rate).into_iter().chain([&args.conns]);
+    let steps_ns = steps.filter_map(Profile::length_ns).max();
+    if let (Some(pacing), Some(requests)) = (pacing, args.requests) {
+        let asked = args.duration.unwrap_or(u64::MAX);
+        let requests = whole("--requests", requests, 1, SCHEDULED_MAX)?;
+        return Ok((StopRule::After(until_due(pacing, args.seed, requests).min(asked)), 0));
+    }
+    let default_ns = if args.until_ci.is_some() { UNTIL_DURATION_NS } else { DEFAULT_DURATION_NS };
     Ok(match (args.requests, args.duration) {
-        (None, duration) => StopRule::After(duration.unwrap_or(DEFAULT_DURATION_NS)),
-        (Some(requests), None) => StopRule::Requests(requests),
-        (Some(requests), Some(duration)) => StopRule::RequestsOrAfter(requests, duration),
+        (None, duration) => (StopRule::After(duration.or(steps_ns).unwrap_or(default_ns)), warmup_ns),
+        (Some(requests), None) => (StopRule::Requests(requests), warmup_ns),
+        (Some(requests), Some(duration)) => (StopRule::RequestsOrAfter(requests, duration), warmup_ns),
     })
+}
+
+/// What is due and cannot leave is counted one by one when the run is over: that must not take for ever.
+fn check_schedule(pacing: Option<&Pacing>, stop_rule: StopRule, warmup_ns: u64) -> Result<(), Failure> {
+    let (Some(pacing), StopRule::After(window_ns)) = (pacing, stop_rule) else { return Ok(()) };
+    let seconds = u128::from(warmup_ns.saturating_add(window_ns)).div_ceil(u128::from(NS_PER_S));
+    let requests = u128::from(pacing.rate.highest()) * seconds;
+    if requests <= u128::from(SCHEDULED_MAX) {
+        return Ok(());
+    }
+    let message = format!("that is a schedule of up to {requests} requests; {SCHEDULED_MAX} is the limit");
+    Err(Failure::usage(message).help("use a lower --rate or a shorter --duration, or share the load among processes"))
+}
+
+/// How long it takes until so many requests of an open loop have been due.
+fn until_due(pacing: &Pacing, seed: u64, requests: u64) -> u64 {
+    let mut schedule = Schedule::new(pacing.arrival, pacing.rate.clone(), seed, 0, 1, Instant(0));
+    let last = (0..requests).map(|_| schedule.next_due()).last();
+    last.map_or(0, |due| due.0 + 1)
 }
 
 fn check_requests(rule: StopRule, connections: u64) -> Result<(), Failure> {
@@ -258,6 +364,7 @@ fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
         ("--requests-per-conn", args.requests_per_conn.is_some()),
         ("--pipeline", args.pipeline != 1),
         ("--in-flight", args.in_flight.is_some()),
+        ("--rate", args.rate.is_some()),
     ];
     match given.iter().find(|(_, given)| stream && *given) {
         Some((flag, _)) => Err(Failure::usage(format!(
@@ -266,6 +373,23 @@ fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
         ))),
         None => Ok(()),
     }
+}
+
+fn until_ci(args: &RunArgs, protocol: &Protocol) -> Result<Vec<Goal>, Failure> {
+    let Some(goals) = &args.until_ci else { return Ok(Vec::new()) };
+    if protocol.shape != Shape::Exchange {
+        let message = format!("--until-ci is about requests, and {} is a one-way stream without any", protocol.name);
+        return Err(Failure::usage(message));
+    }
+    if args.requests.is_some() {
+        return Err(Failure::usage("--until-ci does not go with --requests: both say when the run ends")
+            .help("bound it by --duration"));
+    }
+    if args.conns.steady().is_none() || args.rate.as_ref().is_some_and(|rate| rate.steady().is_none()) {
+        let message = "--until-ci does not go with a load that changes by plan: its figures are of no one load";
+        return Err(Failure::usage(message).help("give --conns and --rate one number each"));
+    }
+    Ok(goals.0.clone())
 }
 
 fn churn(args: &RunArgs) -> Result<Option<u32>, Failure> {

@@ -5,10 +5,12 @@ use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::progress::{Progress, sum};
+use crate::request_log;
 use crate::session::{Config, StopRule};
 use crate::tally::Tally;
+use crate::until::{Handover, Until};
 use crate::worker::{Control, Published, Task};
-use loadgen_core::arrivals::Arrivals;
+use loadgen_core::arrivals::Schedule;
 use loadgen_core::sys::clock;
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -42,6 +44,8 @@ pub struct Run {
     pub interrupted: Option<i32>,
     /// Why it ended before its time, other than by a signal.
     pub gave_up: Option<String>,
+    /// `--until-ci`: when the window closed because the intervals were narrow enough.
+    pub confident: Option<Instant>,
     /// CPU time of the embedded server between the window's edges.
     pub server_cpu_ns: Option<u64>,
     pub notes: Vec<String>,
@@ -64,8 +68,8 @@ pub fn run(plan: &Plan, remote: SocketAddr, server: Option<&Embedded>) -> Result
         let counted = outcome.map_err(|error| Failure::new(Exit::Machine, format!("a worker failed: {error}")))?;
         tally.merge(&counted);
     }
-    let Ending { went, interrupted, gave_up, server_cpu_ns, notes } = ending;
-    Ok(Run { tally, origin, went, ended: clock::now(), interrupted, gave_up, server_cpu_ns, notes })
+    let Ending { went, interrupted, gave_up, confident, server_cpu_ns, notes } = ending;
+    Ok(Run { tally, origin, went, ended: clock::now(), interrupted, gave_up, confident, server_cpu_ns, notes })
 }
 
 /// The first signal is for us to read; the second of a kind ends the process as if nobody had asked.
@@ -81,6 +85,7 @@ fn register(number: i32, signal: &Arc<AtomicUsize>) -> io::Result<()> {
 struct Supervisor {
     workers: Vec<JoinHandle<io::Result<Tally>>>,
     published: Vec<Arc<Published>>,
+    handovers: Vec<Arc<Handover>>,
     control: Arc<Control>,
     origin: Instant,
 }
@@ -90,6 +95,7 @@ struct Ending {
     went: Option<Instant>,
     interrupted: Option<i32>,
     gave_up: Option<String>,
+    confident: Option<Instant>,
     server_cpu_ns: Option<u64>,
     notes: Vec<String>,
 }
@@ -101,16 +107,21 @@ impl Supervisor {
             // The whole run is measured: there is nothing to wait for.
             control.go(origin);
         }
-        let mut supervisor = Self { workers: Vec::new(), published: Vec::new(), control, origin };
+        let (workers, published, handovers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut supervisor = Self { workers, published, handovers, control, origin };
         for index in 0..plan.threads {
             let published = Arc::new(Published::default());
+            let handover = (!plan.until_ci.is_empty()).then(|| Arc::new(Handover::new()));
+            supervisor.handovers.extend(handover.clone());
             let task = Task {
                 config: config(plan, remote, index, origin),
                 client: plan.client()?,
                 cpu: pick(&plan.client_cpus, index),
+                spin_ns: plan.spin_ns,
                 ring: plan.ring.clone(),
                 control: Arc::clone(&supervisor.control),
                 published: Arc::clone(&published),
+                handover,
             };
             let run = plan.engine.run;
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(task));
@@ -127,6 +138,7 @@ impl Supervisor {
         let mut ending = Ending { went: plan.requests().map(|_| self.origin), ..Ending::default() };
         let mut progress = Progress::new(plan.quiet, self.origin);
         let mut watch = Watch::new(plan, self.origin);
+        let mut until = Until::new(plan, &self.handovers);
         let mut server_cpu = ServerCpu::default();
         while !self.workers.iter().all(JoinHandle::is_finished) {
             let now = clock::now();
@@ -146,7 +158,11 @@ impl Supervisor {
                             self.control.stop(now.after(NS_PER_MS));
                         }
                     }
-                    server_cpu.sample(plan, server, went, now);
+                    if ending.confident.is_none() {
+                        ending.confident = until.reached(now);
+                        ending.confident.iter().for_each(|at| self.control.finish(*at));
+                    }
+                    server_cpu.sample(plan, server, went, ending.confident, now);
                     if now < went.after(plan.warmup_ns) { "warm-up" } else { "measuring" }
                 }
             };
@@ -186,15 +202,26 @@ impl Supervisor {
     fn nap(&self, plan: &Plan, ending: &Ending, now: Instant) -> Duration {
         let Some(went) = ending.went else { return Duration::from_millis(2) };
         let opens = went.after(plan.warmup_ns);
-        let closes = plan.duration_ns().map_or(Instant::NEVER, |ns| opens.after(ns));
+        let closes = closes(plan, opens, ending.confident);
         let boundary = [opens, closes].into_iter().filter(|at| *at > now).min().unwrap_or(Instant::NEVER);
         Duration::from_nanos(boundary.since(now).min(20 * NS_PER_MS))
     }
 }
 
+/// When the window closes that opens at `opens`.
+fn closes(plan: &Plan, opens: Instant, confident: Option<Instant>) -> Instant {
+    let planned = plan.duration_ns().map_or(Instant::NEVER, |ns| opens.after(ns));
+    confident.map_or(planned, |at| at.min(planned))
+}
+
 /// One worker's share of the plan.
-fn config(plan: &Plan, remote: SocketAddr, index: u64, origin: Instant) -> Config {
+pub fn config(plan: &Plan, remote: SocketAddr, index: u64, origin: Instant) -> Config {
     let share = |total: u64| total / plan.threads + u64::from(index < total % plan.threads);
+    // It counts from the beginning of the load, which nobody knows yet.
+    let schedule = plan.pacing.as_ref().map(|pacing| {
+        let profile = pacing.rate.after(plan.warmup_ns);
+        Schedule::new(pacing.arrival, profile, plan.seed, index, plan.threads, Instant(0))
+    });
     let stop_rule = match plan.stop_rule {
         StopRule::After(ns) => StopRule::After(ns),
         StopRule::Requests(n) => StopRule::Requests(share(n)),
@@ -209,7 +236,10 @@ fn config(plan: &Plan, remote: SocketAddr, index: u64, origin: Instant) -> Confi
         sources,
         active: share(plan.connections) as usize,
         idle: share(plan.idle) as usize,
-        arrivals: Arrivals::Closed,
+        schedule,
+        connections_over_time: plan.connections_over_time.as_ref().map(|profile| profile.after(plan.warmup_ns)),
+        worker: (index, plan.threads),
+        log_rows: if plan.request_log.is_some() { share(request_log::ROWS_MAX) as usize } else { 0 },
         depth: plan.pipeline as usize,
         in_flight_max: plan.in_flight_max.map(|most| share(most).max(1)),
         requests_per_connection: plan.requests_per_connection,
@@ -235,13 +265,20 @@ struct ServerCpu {
 }
 
 impl ServerCpu {
-    fn sample(&mut self, plan: &Plan, server: Option<&Embedded>, went: Instant, now: Instant) {
+    fn sample(
+        &mut self,
+        plan: &Plan,
+        server: Option<&Embedded>,
+        went: Instant,
+        confident: Option<Instant>,
+        now: Instant,
+    ) {
         let Some(server) = server else { return };
         let opens = if plan.requests().is_some() { went } else { went.after(plan.warmup_ns) };
         if self.at_open.is_none() && now >= opens {
             self.at_open = server.cpu_ns();
         }
-        let closes = plan.duration_ns().map_or(Instant::NEVER, |ns| opens.after(ns));
+        let closes = closes(plan, opens, confident);
         if self.at_close.is_none() && now >= closes {
             self.at_close = server.cpu_ns();
         }
@@ -284,7 +321,7 @@ impl Watch {
         let asked_ramp_ns = plan.total_connections().saturating_mul(connect_interval_ns);
         Self {
             origin,
-            total: plan.total_connections(),
+            total: plan.connections_at_first(),
             timeout_ns: plan.timeout_ns,
             ramp_max_ns: RAMP_MAX_NS
                 .max(asked_ramp_ns.saturating_mul(2))

@@ -3,6 +3,8 @@
 //! Threads share nothing: each has a tally of its own, and they are added up when the run is over.
 
 use crate::engine::Counters;
+use crate::request_log::RequestLog;
+use loadgen_core::confidence::Batches;
 use loadgen_core::histogram::Recorder;
 use loadgen_core::time::{Instant, NS_PER_S};
 use std::collections::BTreeMap;
@@ -17,8 +19,13 @@ pub struct Tally {
     pub connections: ConnectionCounts,
     pub errors: Vec<ErrorExample>,
     pub response: Recorder,
+    /// The same over time, and the replies of the window.
+    pub batches: Batches,
     pub service: Recorder,
     pub connect: Recorder,
+    /// Open loop only.
+    pub backlog_wait: Recorder,
+    pub generator_lag: Recorder,
     /// How many of `response` had no reply.
     pub censored: u64,
     /// Valid replies that arrived within the window, whenever they were due.
@@ -33,6 +40,15 @@ pub struct Tally {
     pub window_cpu_max_ns: u64,
     pub seconds: Vec<Second>,
     pub engine: Counters,
+    /// Times at which a worker stood still although it had work, or was to wake up.
+    pub stalls: Stalls,
+    /// CPU time spent waiting for deadlines (`--spin`), within the window.
+    pub spin_ns: u64,
+    /// How long a thread that could run waited for a CPU, within the window; of the worst one.
+    pub run_delay_ns: u64,
+    /// Requests one by one, and how many connections they are of.
+    pub log: RequestLog,
+    pub slots: u32,
 }
 
 impl Tally {
@@ -43,8 +59,11 @@ impl Tally {
             connections: ConnectionCounts::default(),
             errors: Vec::new(),
             response: Recorder::new(),
+            batches: Batches::new(),
             service: Recorder::new(),
             connect: Recorder::new(),
+            backlog_wait: Recorder::new(),
+            generator_lag: Recorder::new(),
             censored: 0,
             window_replies: 0,
             window_from: None,
@@ -55,7 +74,19 @@ impl Tally {
             window_cpu_max_ns: 0,
             seconds: Vec::new(),
             engine: Counters::default(),
+            stalls: Stalls::default(),
+            spin_ns: 0,
+            run_delay_ns: 0,
+            log: RequestLog::default(),
+            slots: 0,
         }
+    }
+
+    /// A response time of a request of the window, which was due so long after it opened.
+    #[inline]
+    pub fn responded(&mut self, due_ns: u64, response_ns: u64) {
+        self.response.record(response_ns);
+        self.batches.record(due_ns, response_ns);
     }
 
     /// Counts an error that belongs to no request, or the request's own; keeps the first example of each kind.
@@ -76,8 +107,16 @@ impl Tally {
             self.merge_error(error);
         }
         self.response.merge(&other.response);
+        self.batches.merge(&other.batches);
         self.service.merge(&other.service);
         self.connect.merge(&other.connect);
+        self.backlog_wait.merge(&other.backlog_wait);
+        self.generator_lag.merge(&other.generator_lag);
+        self.log.append(&other.log, self.slots);
+        self.slots += other.slots;
+        self.stalls.merge(&other.stalls);
+        self.spin_ns += other.spin_ns;
+        self.run_delay_ns = self.run_delay_ns.max(other.run_delay_ns);
         self.censored += other.censored;
         self.window_replies += other.window_replies;
         self.window_from = earlier(self.window_from, other.window_from);
@@ -235,6 +274,30 @@ impl CpuTime {
     }
 }
 
+/// When threads stood still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stalls {
+    pub count: u64,
+    pub total_ns: u64,
+    pub longest_ns: u64,
+    /// When the longest began, since the run did.
+    pub longest_at_ns: u64,
+}
+
+impl Stalls {
+    pub fn note(&mut self, ns: u64, at_ns: u64) {
+        self.merge(&Self { count: 1, total_ns: ns, longest_ns: ns, longest_at_ns: at_ns });
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.total_ns += other.total_ns;
+        if other.longest_ns > self.longest_ns {
+            (self.longest_ns, self.longest_at_ns) = (other.longest_ns, other.longest_at_ns);
+        }
+    }
+}
+
 /// One row of the series.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Second {
@@ -244,16 +307,29 @@ pub struct Second {
     pub received_bytes: u64,
     pub connections: u64,
     pub response_max_ns: u64,
+    pub sent: u64,
+    pub lag_max_ns: u64,
+    pub backlog_max_ns: u64,
 }
 
 pub const SERIES_INTERVAL_NS: u64 = NS_PER_S;
-pub const SERIES_COLUMNS: [&str; 6] =
-    ["ok", "errors", "sent_bytes", "received_bytes", "connections_open", "response_max_ns"];
+pub const SERIES_COLUMNS: [&str; 9] = [
+    "ok",
+    "errors",
+    "sent_bytes",
+    "received_bytes",
+    "connections_open",
+    "response_max_ns",
+    "sent",
+    "generator_lag_max_ns",
+    "backlog_wait_max_ns",
+];
 
 impl Second {
     pub fn row(&self) -> Vec<u64> {
-        let Self { ok, errors, sent_bytes, received_bytes, connections, response_max_ns } = *self;
-        vec![ok, errors, sent_bytes, received_bytes, connections, response_max_ns]
+        let Self { ok, errors, sent_bytes, received_bytes, connections, response_max_ns, sent, .. } = *self;
+        let (lag, backlog) = (self.lag_max_ns, self.backlog_max_ns);
+        vec![ok, errors, sent_bytes, received_bytes, connections, response_max_ns, sent, lag, backlog]
     }
 }
 
@@ -266,6 +342,9 @@ fn merge_seconds(into: &mut Vec<Second>, other: &[Second]) {
         sum.received_bytes += second.received_bytes;
         sum.connections += second.connections;
         sum.response_max_ns = sum.response_max_ns.max(second.response_max_ns);
+        sum.sent += second.sent;
+        sum.lag_max_ns = sum.lag_max_ns.max(second.lag_max_ns);
+        sum.backlog_max_ns = sum.backlog_max_ns.max(second.backlog_max_ns);
     }
 }
 

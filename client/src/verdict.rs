@@ -2,7 +2,9 @@
 //! what to do.
 
 use loadgen_core::protocol::{self, Shape};
-use loadgen_core::result::{Reason, Report, Verdict, VerdictState};
+use loadgen_core::result::{Histogram, Reason, Report, Verdict, VerdictState};
+use loadgen_core::time::NS_PER_MS;
+use loadgen_core::units::{format_duration, format_exact_count};
 
 /// A client thread busier than this was the limit itself, or close to it.
 const CLIENT_CPU_MAX_PERCENT: u64 = 95;
@@ -10,20 +12,237 @@ const CLIENT_CPU_MAX_PERCENT: u64 = 95;
 /// The kernel repeats an unanswered SYN after 1 s (RFC 6298, 2.1), a little less by its clock's grain.
 const RETRY_NS: u64 = 900_000_000;
 
-/// Judges a report that is complete but for its verdict.
+/// A standstill of the generator that no percentile of a run hides, and the share of the run (in thousandths) that
+/// several of them may take: the 99th percentile is theirs beyond it.
+const STALL_MAX_NS: u64 = 100 * NS_PER_MS;
+const STALLED_MAX_PERMILLE: u64 = 10;
+
+/// A thread that waited for a CPU for longer than this share of the window was not alone on it.
+const RUN_DELAY_MAX_PERCENT: u64 = 5;
+
+/// Requests that leave later than this at the 99th percentile do not follow the schedule, unless the target is so slow
+/// that it makes no difference.
+const LAG_MAX_NS: u64 = NS_PER_MS;
+const LAG_MAX_PERCENT: u64 = 10;
+/// Beyond this, the median says more about the generator's waking up than about the target.
+const LAG_MEDIAN_MAX_PERCENT: u64 = 50;
+
+/// Less than this of the asked-for rate is not that rate.
+const ACHIEVED_MIN_PERCENT: u64 = 99;
+
+/// Segments that were sent again, in thousandths of the requests, and how many they must be at least.
+const RETRANSMITTED_MAX_PERMILLE: i64 = 1;
+const RETRANSMITTED_MIN: i64 = 10;
+
+/// How far, in thousandths, the books may be from Little's law: clocks are read one after the other.
+const LITTLE_PERMILLE: u128 = 10;
+
+/// Judges a report that is complete but for its verdict. Where the generator was the limit, nothing is said against the
+/// target.
 pub fn judge(report: &Report) -> Verdict {
     const JUDGES: &[fn(&Report) -> Option<Reason>] = &[
+        server_lost,
         connections_short,
+        generator_stalled,
+        cpu_contention,
         client_saturated,
+        generator_lag,
+        rate_missed,
+        littles_law,
+        retransmissions,
         listen_overflow,
         ring_overflow,
         buffer_shortage,
         longer_than_window,
+        not_steady,
         nothing,
     ];
     let reasons: Vec<Reason> = JUDGES.iter().filter_map(|judge| judge(report)).collect();
-    let state = if reasons.is_empty() { VerdictState::Valid } else { VerdictState::Invalid };
-    Verdict { state, reasons }
+    if !reasons.is_empty() {
+        return Verdict { state: VerdictState::Invalid, reasons };
+    }
+    match overloaded(report) {
+        Some(reason) => Verdict { state: VerdictState::Overloaded, reasons: vec![reason] },
+        None => Verdict { state: VerdictState::Valid, reasons },
+    }
+}
+
+fn reason(code: &str, detail: String) -> Option<Reason> {
+    Some(Reason { code: code.to_owned(), detail })
+}
+
+fn server_lost(report: &Report) -> Option<Reason> {
+    if report.scenario.server_engine.is_none() || report.server.is_some() {
+        return None;
+    }
+    let detail = "the embedded server did not live to the end, so its counters are missing and part of the load met \
+         nobody. See its words above; start one by hand (loadgen-server) to find out why";
+    reason("server_lost", detail.to_owned())
+}
+
+fn generator_stalled(report: &Report) -> Option<Reason> {
+    let generator = report.generator.as_ref()?;
+    let load_ns = report.phases.warmup_ns + report.phases.measure_ns;
+    let often = generator.stalled_ns.saturating_mul(1000) > load_ns.saturating_mul(STALLED_MAX_PERMILLE);
+    if generator.longest_stall_ns < STALL_MAX_NS && !often {
+        return None;
+    }
+    let [longest, total, at] =
+        [generator.longest_stall_ns, generator.stalled_ns, generator.longest_stall_at_ns].map(format_duration);
+    reason(
+        "generator_stalled",
+        format!(
+            "the generator stalled {longest} (at {at}; {} times and {total} in all): it was stopped, or kept off its \
+             CPU, and what was due then waited for us, not for the target. Leave the machine to it alone, and pin it \
+             (--cpus)",
+            generator.stalls
+        ),
+    )
+}
+
+fn cpu_contention(report: &Report) -> Option<Reason> {
+    // What the host took from a virtual machine shows as steal, of all CPUs together.
+    let stolen_ns = report.kernel.get("Cpu.steal_ms").map_or(0, |ms| ms.unsigned_abs() * NS_PER_MS);
+    let stolen_ns = stolen_ns / report.environment.client.cpus.max(1);
+    let waited_ns = report.generator.as_ref()?.run_delay_ns.max(stolen_ns);
+    let percent = waited_ns.saturating_mul(100).checked_div(report.throughput.window_ns)?;
+    if percent < RUN_DELAY_MAX_PERCENT {
+        return None;
+    }
+    let waited = format_duration(waited_ns);
+    reason(
+        "cpu_contention",
+        format!(
+            "a client thread waited {waited} ({percent} % of the window) for a CPU that others had, or that the host \
+             had taken: its times contain theirs. Stop what else runs, give it a CPU of its own (--cpus), or use \
+             fewer --threads"
+        ),
+    )
+}
+
+/// The value at a quantile, by the name that it has in reports.
+fn quantile(histogram: &Histogram, name: &str) -> u64 {
+    histogram.quantiles_ns.get(name).copied().unwrap_or(0)
+}
+
+fn generator_lag(report: &Report) -> Option<Reason> {
+    let (lag, response) = (report.latency.generator_lag.as_ref()?, report.latency.response.as_ref()?);
+    let [p50, p99] = ["0.5", "0.99"].map(|name| (quantile(lag, name), quantile(response, name)));
+    let late = p99.0 > LAG_MAX_NS && p99.0 * 100 > p99.1 * LAG_MAX_PERCENT;
+    let mostly_ours = p50.0 * 100 > p50.1 * LAG_MEDIAN_MAX_PERCENT;
+    if !late && !mostly_ours {
+        return None;
+    }
+    let [lag50, response50, lag99, response99] = [p50.0, p50.1, p99.0, p99.1].map(format_duration);
+    let remedy = if mostly_ours {
+        "Wait for due times without sleeping (--spin 100us), or use more --threads"
+    } else {
+        "Leave the machine to it alone, pin it (--cpus), or use more --threads"
+    };
+    reason(
+        "generator_lag",
+        format!(
+            "requests left late although connections were free: {lag50} at the median and {lag99} at the 99th \
+             percentile, of responses of {response50} and {response99}, which contain it. {remedy}"
+        ),
+    )
+}
+
+/// Offered and achieved rate, if they differ.
+fn behind(report: &Report) -> Option<(u64, u64)> {
+    let (offered, achieved) = (report.throughput.offered_per_s?, report.throughput.requests_per_s);
+    let ledger = &report.ledger;
+    let unsent = ledger.unsent * 100 > ledger.scheduled;
+    let waited = report.latency.backlog_wait.as_ref().map_or(0, |wait| quantile(wait, "0.5"))
+        + report.latency.generator_lag.as_ref().map_or(0, |lag| quantile(lag, "0.5").saturating_sub(LAG_MAX_NS));
+    let fewer = achieved * 100 < offered * ACHIEVED_MIN_PERCENT && waited > 0;
+    (unsent || fewer).then_some((offered, achieved))
+}
+
+/// Whether what requests waited for before they left was mostly us.
+fn ours(report: &Report) -> bool {
+    let sum = |histogram: &Option<Histogram>| histogram.as_ref().map_or(0, |h| h.sum_ns);
+    sum(&report.latency.generator_lag) > sum(&report.latency.backlog_wait)
+}
+
+fn rate_missed(report: &Report) -> Option<Reason> {
+    let (offered, achieved) = behind(report).filter(|_| ours(report))?;
+    let [offered, achieved] = [offered, achieved].map(format_exact_count);
+    reason(
+        "rate_missed",
+        format!(
+            "{offered} requests/s were due and {achieved} were answered, and it was the generator that was late: this \
+             is not the load that was asked for. Use more --threads, a faster machine, or a lower --rate"
+        ),
+    )
+}
+
+fn overloaded(report: &Report) -> Option<Reason> {
+    let (offered, achieved) = behind(report)?;
+    let scenario = &report.scenario;
+    let [offered, achieved, unsent] = [offered, achieved, report.ledger.unsent].map(format_exact_count);
+    let service_ns = report.latency.service.as_ref().map_or(0, |service| service.mean_ns);
+    let most = (scenario.connections * scenario.pipeline).saturating_mul(1_000_000_000).checked_div(service_ns);
+    let most = most.map_or(String::new(), |most| {
+        let (each, most) = (format_duration(service_ns), format_exact_count(most));
+        format!(" (at {each} of service a request, {} connections carry {most}/s)", scenario.connections)
+    });
+    reason(
+        "overloaded",
+        format!(
+            "{offered} requests/s were due and {achieved} were answered; {unsent} never left, because every connection \
+             was busy. The queue grew for as long as the run lasted, and so did the latencies: they are true, and they \
+             depend on how long it was. Lower --rate to find what the target can take; more --conns, if they were too \
+             few{most}"
+        ),
+    )
+}
+
+/// L = X R (Little, "A Proof for the Queuing Formula", 1961): what has been booked as waiting cannot be more than there
+/// was time to wait on all connections, nor, in a closed loop, less.
+fn littles_law(report: &Report) -> Option<Reason> {
+    let scenario = &report.scenario;
+    let places = u128::from(scenario.connections * scenario.pipeline);
+    let open = scenario.mode == "open";
+    let waited = if open { report.latency.service.as_ref()? } else { report.latency.response.as_ref()? };
+    let drain_ns = if open { report.phases.drain_ns } else { 0 };
+    let time_ns = u128::from(report.throughput.window_ns + drain_ns);
+    let (booked, room) = (u128::from(waited.sum_ns), places * time_ns);
+    let too_much = booked * 1000 > room * (1000 + LITTLE_PERMILLE);
+    let calm = report.connections.attempts == report.connections.requested && report.ledger.errors.is_empty();
+    let closed = !open && calm && scenario.in_flight.is_none() && scenario.connection_steps.is_none();
+    // What was under way when the window opened is not of the window.
+    let slack = places * u128::from(waited.max_ns);
+    let seen = u128::from(report.ledger.in_flight_at_end + report.ledger.unsent);
+    let settled = scenario.requests.is_none() && !report.partial && seen >= places;
+    let too_little = closed && settled && (booked + slack) * 1000 < room * (1000 - LITTLE_PERMILLE);
+    if !too_much && !too_little {
+        return None;
+    }
+    reason(
+        "littles_law",
+        format!(
+            "the latencies add up to {:.3} times the time that there was on all connections: the books of this run \
+             contradict each other, and no figure in it can be trusted. Please report this as a bug, with the report",
+            booked as f64 / room.max(1) as f64
+        ),
+    )
+}
+
+fn retransmissions(report: &Report) -> Option<Reason> {
+    let again = report.kernel.get("Tcp.RetransSegs").copied().unwrap_or(0);
+    let sent = report.ledger.whole_run.as_ref().map_or(0, |whole| whole.sent) as i64;
+    if again < RETRANSMITTED_MIN || again * 1000 <= sent * RETRANSMITTED_MAX_PERMILLE {
+        return None;
+    }
+    reason(
+        "retransmissions",
+        format!(
+            "this machine's network stack sent {again} segments again: each costs its request the time until the \
+             kernel noticed (200 ms and more), which is the network's and not the server's. Mend the path (drops, \
+             queue limits), or lower the load"
+        ),
+    )
 }
 
 fn connections_short(report: &Report) -> Option<Reason> {
@@ -112,6 +331,25 @@ fn longer_than_window(report: &Report) -> Option<Reason> {
     })
 }
 
+/// What grows because the target cannot keep up is overload, and true.
+fn not_steady(report: &Report) -> Option<Reason> {
+    let drift = report.confidence.as_ref()?.drift.as_ref()?;
+    if drift.steady || overloaded(report).is_some() {
+        return None;
+    }
+    let [first, last] = [drift.response_first_ns, drift.response_last_ns].map(format_duration);
+    let [rate_first, rate_last] = [drift.rate_first_per_s, drift.rate_last_per_s].map(format_exact_count);
+    reason(
+        "not_steady",
+        format!(
+            "from the first third of the window to the last, the median response time went from {first} to {last}, and \
+             the rate from {rate_first} to {rate_last} requests/s: the run had not settled, or something changed under \
+             it, and its figures are of no one state. Give a longer --warmup; see `series` for when it happened, and \
+             what else ran on both machines then"
+        ),
+    )
+}
+
 fn nothing(report: &Report) -> Option<Reason> {
     let rates = &report.throughput;
     let stream = protocol::by_name(&report.scenario.protocol).is_some_and(|p| p.shape != Shape::Exchange);
@@ -123,4 +361,167 @@ fn nothing(report: &Report) -> Option<Reason> {
              or run for longer"
                 .to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loadgen_core::histogram::Recorder;
+    use loadgen_core::result::{Confidence, Drift, Generator};
+
+    fn histogram(count: u64, ns: u64) -> Option<Histogram> {
+        let mut recorder = Recorder::new();
+        (0..count).for_each(|n| recorder.record(ns + n % 7));
+        recorder.report()
+    }
+
+    /// 10,000 requests/s on 100 connections for two seconds, and nothing to complain about.
+    fn calm(mode: &str) -> Report {
+        let mut report: Report = serde_json::from_str(include_str!("../../tests/golden/result-1.json")).unwrap();
+        let open = mode == "open";
+        mode.clone_into(&mut report.scenario.mode);
+        let response_ns = if open { 150_000 } else { 9_995_000 };
+        report.latency.response = histogram(20_000, response_ns);
+        report.latency.service = histogram(20_000, response_ns - 20_000);
+        report.latency.backlog_wait = histogram(20_000, 0).filter(|_| open);
+        report.latency.generator_lag = histogram(20_000, 20_000).filter(|_| open);
+        report.throughput.offered_per_s = open.then_some(10_000);
+        report.ledger.errors.clear();
+        report.ledger.in_flight_at_end = if open { 0 } else { 100 };
+        report.connections.attempts = 100;
+        report.connections.alive_at_end = 100;
+        report.kernel.clear();
+        report.generator = Some(Generator::default());
+        report
+    }
+
+    /// The one reason of a report, if it has one.
+    fn only(report: &Report) -> Option<String> {
+        let verdict = judge(report);
+        assert!(verdict.reasons.len() <= 1, "{:?}", verdict.reasons);
+        let code = verdict.reasons.first().map(|reason| reason.code.clone());
+        let expected = match code.as_deref() {
+            None => VerdictState::Valid,
+            Some("overloaded") => VerdictState::Overloaded,
+            Some(_) => VerdictState::Invalid,
+        };
+        assert_eq!(verdict.state, expected);
+        code
+    }
+
+    /// Service time grows from 1 to 3 ms, or so little that it is steady.
+    fn drifting(steady: bool) -> Option<Confidence> {
+        let drift = Drift {
+            steady,
+            response_first_ns: 1_300_000,
+            response_last_ns: if steady { 1_310_000 } else { 2_700_000 },
+            response_sigmas: 20,
+            rate_first_per_s: 10_000,
+            rate_last_per_s: 10_000,
+            rate_sigmas: 0,
+        };
+        Some(Confidence { drift: Some(drift), ..Confidence::default() })
+    }
+
+    #[test]
+    fn a_run_that_is_steady_or_overloaded_may_change() {
+        for mode in ["open", "closed"] {
+            let mut report = calm(mode);
+            report.confidence = drifting(true);
+            assert_eq!(only(&report), None);
+            report.confidence = Some(Confidence::default());
+            assert_eq!(only(&report), None);
+        }
+        let mut report = calm("open");
+        report.ledger.unsent = 10_000;
+        report.latency.backlog_wait = histogram(20_000, 1_000_000_000);
+        report.confidence = drifting(false);
+        assert_eq!(only(&report).as_deref(), Some("overloaded"));
+    }
+
+    #[test]
+    fn a_calm_run_is_valid() {
+        for mode in ["open", "closed"] {
+            assert_eq!(only(&calm(mode)), None, "{mode}");
+        }
+    }
+
+    /// Each reason has something that brings it about, and only that reason comes of it.
+    #[test]
+    fn every_reason_is_brought_about() {
+        type Change = fn(&mut Report);
+        let cases: &[(&str, &str, Change)] = &[
+            ("server_lost", "closed", |r| r.server = None),
+            ("connections_short", "open", |r| r.connections.served = 99),
+            ("generator_stalled", "open", |r| r.generator.as_mut().unwrap().longest_stall_ns = 1_000_000_000),
+            ("generator_stalled", "closed", |r| r.generator.as_mut().unwrap().stalled_ns = 40_000_000),
+            ("cpu_contention", "closed", |r| r.generator.as_mut().unwrap().run_delay_ns = 120_000_000),
+            ("cpu_contention", "open", |r| _ = r.kernel.insert("Cpu.steal_ms".to_owned(), 300)),
+            ("client_saturated", "closed", |r| r.cpu.client_thread_max_percent = 96),
+            ("generator_lag", "open", |r| r.latency.generator_lag = histogram(20_000, 80_000)),
+            ("generator_lag", "open", |r| {
+                r.latency.generator_lag = histogram(20_000, 2_000_000);
+                r.latency.response = histogram(20_000, 9_000_000);
+            }),
+            ("rate_missed", "open", |r| {
+                r.ledger.unsent = 300;
+                r.latency.response = histogram(20_000, 150_000);
+            }),
+            ("littles_law", "closed", |r| r.latency.response = histogram(20_000, 10_200_000)),
+            ("littles_law", "closed", |r| r.latency.response = histogram(20_000, 5_000_000)),
+            ("littles_law", "open", |r| r.latency.service = histogram(20_000, 10_200_000)),
+            ("retransmissions", "open", |r| _ = r.kernel.insert("Tcp.RetransSegs".to_owned(), 100)),
+            ("listen_overflow", "open", |r| {
+                r.kernel.insert("TcpExt.ListenDrops".to_owned(), 1);
+                r.latency.connect = histogram(100, 1_010_000_000);
+            }),
+            ("longer_than_window", "closed", |r| {
+                r.ledger.in_flight_at_end = 10;
+                r.latency.response = histogram(20_000, 9_995_000);
+            }),
+            ("not_steady", "closed", |r| r.confidence = drifting(false)),
+            ("nothing_measured", "open", |r| r.throughput.replies = 0),
+            ("overloaded", "open", |r| {
+                r.ledger.unsent = 10_000;
+                r.latency.backlog_wait = histogram(20_000, 1_000_000_000);
+            }),
+            ("overloaded", "open", |r| {
+                r.throughput.requests_per_s = 9_800;
+                r.latency.backlog_wait = histogram(20_000, 1_000_000_000);
+            }),
+        ];
+        for (code, mode, change) in cases {
+            let mut report = calm(mode);
+            change(&mut report);
+            assert_eq!(only(&report).as_deref(), Some(*code));
+            let detail = &judge(&report).reasons[0].detail;
+            // What happened, why it matters, what to do.
+            assert!(detail.len() > 80 && !detail.contains('\n'), "{detail}");
+        }
+    }
+
+    #[test]
+    fn rings_that_overflow_or_starve_spoil_a_run() {
+        for (code, overflows, shortages) in [("ring_overflow", 1, 0), ("buffer_shortage", 0, 60)] {
+            let mut report = calm("open");
+            let ring = loadgen_core::result::RingStats {
+                completions: 100,
+                overflows,
+                buffer_shortages: shortages,
+                ..Default::default()
+            };
+            report.engine.ring = Some(ring);
+            assert_eq!(only(&report).as_deref(), Some(code));
+        }
+    }
+
+    #[test]
+    fn a_generator_that_stalled_does_not_blame_the_target() {
+        let mut report = calm("open");
+        report.ledger.unsent = 10_000;
+        report.latency.backlog_wait = histogram(20_000, 1_000_000_000);
+        report.generator.as_mut().unwrap().longest_stall_ns = 1_000_000_000;
+        assert_eq!(only(&report).as_deref(), Some("generator_stalled"));
+        assert!(judge(&report).reasons[0].detail.starts_with("the generator stalled 1.00 s"));
+    }
 }

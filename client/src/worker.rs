@@ -2,8 +2,9 @@
 
 use crate::engine::Engine;
 use crate::session::{Config, Session};
+use crate::until::Handover;
 use loadgen_core::protocol::Client;
-use loadgen_core::sys::{affinity, clock, ring};
+use loadgen_core::sys::{affinity, clock, process, ring};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use std::io;
 use std::sync::Arc;
@@ -18,16 +19,28 @@ const WAIT_MAX_NS: u64 = 50 * NS_PER_MS;
 /// Likewise while connections are being opened and everybody waits for the word to go.
 const WAIT_MAX_RAMP_NS: u64 = 2 * NS_PER_MS;
 
+/// A thread that is so late, and was not at work, stood still.
+const STANDSTILL_NS: u64 = 5 * NS_PER_MS;
+/// What one look for a deadline takes at most.
+const SPIN_TURN_MAX_NS: u64 = 10_000;
+
+/// How often its CPU time is looked at, to know the one from the other.
+const CPU_LOOK_NS: u64 = 20 * NS_PER_MS;
+
 /// What a worker is to do.
 #[derive(Debug)]
 pub struct Task {
     pub config: Config,
     pub client: Box<dyn Client>,
     pub cpu: Option<usize>,
+    /// How long before a request is due it is waited for without sleeping.
+    pub spin_ns: u64,
     /// Options of engine `io_uring`.
     pub ring: ring::Options,
     pub control: Arc<Control>,
     pub published: Arc<Published>,
+    /// `--until-ci` only.
+    pub handover: Option<Arc<Handover>>,
 }
 
 impl Task {
@@ -49,6 +62,8 @@ pub struct Control {
     go: AtomicU64,
     /// When to stop early, and how long to wait for the last replies: an [`Instant`]; 0: no need.
     stop: AtomicU64,
+    /// When the window closes, if before its time: an [`Instant`]; 0: no need.
+    finish: AtomicU64,
 }
 
 impl Control {
@@ -59,6 +74,11 @@ impl Control {
     /// Stops sending now; what is unanswered at `until` is in flight.
     pub fn stop(&self, until: Instant) {
         self.stop.store(until.0, Ordering::Relaxed);
+    }
+
+    /// Closes the window at `at`; the last replies are waited for as ever.
+    pub fn finish(&self, at: Instant) {
+        self.finish.store(at.0, Ordering::Relaxed);
     }
 
     fn read(word: &AtomicU64) -> Option<Instant> {
@@ -91,11 +111,20 @@ pub fn run<E: Engine>(mut engine: E, task: Task) -> io::Result<Tally> {
     if let Some(cpu) = task.cpu {
         affinity::pin(&[cpu])?;
     }
-    let Task { config, client, control, published, .. } = task;
+    let Task { config, client, control, published, handover, spin_ns, .. } = task;
+    if config.schedule.is_some() {
+        process::precise_timers()?;
+    }
+    let mut standstill = Standstill::new(clock::now());
     let mut session = Session::new(config, client);
     let mut going = false;
     loop {
         let now = clock::now();
+        if let Some(from) = standstill.check(now)
+            && going
+        {
+            session.stood_still(from, now);
+        }
         if !going && let Some(at) = Control::read(&control.go) {
             going = true;
             session.go(engine.io(), at, now);
@@ -103,19 +132,64 @@ pub fn run<E: Engine>(mut engine: E, task: Task) -> io::Result<Tally> {
         if let Some(until) = Control::read(&control.stop) {
             session.stop(engine.io(), now, until);
         }
+        if let Some(at) = Control::read(&control.finish) {
+            session.finish_at(at, now);
+        }
         session.tick(engine.io(), now);
+        if let Some(handover) = &handover {
+            handover.offer(session.tally(), now);
+        }
         publish(&published, &session);
         if session.finished() {
             break;
         }
         let longest = if going { WAIT_MAX_NS } else { WAIT_MAX_RAMP_NS };
+        // Requests may have been sent meanwhile, and the next one should not be late by the time that took.
+        let now = clock::now();
         let wait_ns = session.next_deadline().since(now).min(longest);
-        engine.turn(Duration::new(wait_ns / NS_PER_S, (wait_ns % NS_PER_S) as u32), &mut session)?;
+        let asleep_ns = wait_ns.min(session.next_issue().since(now).saturating_sub(spin_ns));
+        let expected = now.after(asleep_ns);
+        standstill.expected = expected;
+        session.waits_until(expected);
+        let received = session.tally().bytes.received;
+        engine.turn(Duration::new(asleep_ns / NS_PER_S, (asleep_ns % NS_PER_S) as u32), &mut session)?;
+        if asleep_ns < wait_ns && session.tally().bytes.received == received {
+            // Not what it lasted while others had the CPU.
+            session.spun(clock::now().since(expected).min(SPIN_TURN_MAX_NS));
+        }
     }
     engine.finish(&mut session)?;
     let mut tally = session.into_tally();
     tally.engine = engine.counters();
     Ok(tally)
+}
+
+/// Finds out when this thread was stopped, or kept from running: it was to be back at a certain time, and is late by
+/// more than it has worked.
+#[derive(Debug)]
+struct Standstill {
+    expected: Instant,
+    looked: Instant,
+    cpu_ns: u64,
+}
+
+impl Standstill {
+    fn new(now: Instant) -> Self {
+        Self { expected: now, looked: now, cpu_ns: clock::thread_cpu_ns() }
+    }
+
+    /// Since when it stood still until `now`, if it did.
+    #[inline]
+    fn check(&mut self, now: Instant) -> Option<Instant> {
+        let late_ns = now.since(self.expected);
+        if late_ns < STANDSTILL_NS && now.since(self.looked) < CPU_LOOK_NS {
+            return None;
+        }
+        let before = std::mem::replace(&mut self.cpu_ns, clock::thread_cpu_ns());
+        self.looked = now;
+        let idle_ns = late_ns.saturating_sub(self.cpu_ns - before);
+        (idle_ns >= STANDSTILL_NS).then(|| Instant(now.0 - idle_ns))
+    }
 }
 
 fn publish(published: &Published, session: &Session) {

@@ -8,5 +8,7 @@ mod faults;
 mod ledger;
 #[path = "nginx.rs"]
 mod nginx;
+#[path = "open.rs"]
+mod open;
 #[path = "outages.rs"]
 mod outages;

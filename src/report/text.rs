@@ -1,27 +1,33 @@
 //! The summary that a person reads on a terminal: what was run, whether to believe it, and what came out.
 
+use super::intervals;
+use crate::confidence::{ENOUGH_BEYOND, goal};
 use crate::histogram::{QUANTILES, count_beyond};
 use crate::protocol::{self, Shape};
-use crate::result::{Histogram, Ledger, Report, RingStats, VerdictState};
+use crate::result::{Floor, Histogram, Ledger, Report, RingStats, VerdictState, Weight};
 use crate::units::{format_count, format_duration, format_exact_count, format_rate, format_size};
 
 const WIDTH: usize = 80;
 /// Width of the words in front of each line.
 const LABEL: usize = 13;
-/// A percentile with fewer values than this beyond it is chance.
-const ENOUGH_BEYOND: u64 = 10;
 /// Kinds of errors that are listed; the report has all of them.
 const ERRORS_LISTED: usize = 5;
+/// Warnings about the machine that are listed.
+const WARNINGS_LISTED: usize = 3;
+/// A response time below so many percent of the generator's own floor is near it.
+const NEAR_FLOOR_PERCENT: u64 = 150;
 /// Characters of an error's first example: two lines.
 const EXAMPLE: usize = 2 * (WIDTH - LABEL) - 10;
 
 /// The summary: about 20 lines, more only where there is something to explain.
 pub fn render(report: &Report) -> String {
-    let mut page = Page(String::new());
+    let mut page = Page::default();
     what_was_run(report, &mut page);
     verdict(report, &mut page);
+    machine(report, &mut page);
     throughput(report, &mut page);
     latency(report, &mut page);
+    floor(report, &mut page);
     connections(report, &mut page);
     ledgers(report, &mut page);
     errors(report, &mut page);
@@ -35,18 +41,20 @@ fn what_was_run(report: &Report, page: &mut Page) {
     let connections = plural(scenario.connections, "connection");
     let threads = plural(scenario.threads, "thread");
     page.line("", &format!("{} on {}: {connections}, {threads}", scenario.protocol, scenario.target));
-    let mode = match (scenario.rate_per_s, &scenario.arrival) {
-        (Some(rate), arrival) => {
-            format!("open loop at {} requests/s ({})", format_count(rate), arrival.as_deref().unwrap_or("constant"))
-        }
+    let arrival = scenario.arrival.as_deref().unwrap_or("constant");
+    let mode = match (scenario.rate_per_s, &scenario.rate_steps) {
+        (Some(rate), _) => format!("open loop at {} requests/s ({arrival})", format_count(rate)),
+        (None, Some(_)) => format!("open loop in steps ({arrival})"),
         _ if shape(report) != Shape::Exchange => "one-way stream".to_owned(),
         _ => format!("{} loop", scenario.mode),
     };
     let server = scenario.server_engine.as_ref().map_or(String::new(), |engine| format!(", server {engine}"));
+    let injected = scenario.server_injected.iter().map(|what| format!(", {what}")).collect::<String>();
     let instead = report.engine.instead_of.as_ref().map_or(String::new(), |asked| format!(" instead of {asked}"));
     let window = format_duration(report.throughput.window_ns);
     let warmup = format_duration(report.phases.warmup_ns);
-    page.line("", &format!("{mode}, engine {}{instead}{server}, {window} after {warmup} of warm-up", scenario.engine));
+    let engines = format!("engine {}{instead}{server}{injected}", scenario.engine);
+    page.line("", &format!("{mode}, {engines}, {window} after {warmup} of warm-up"));
 }
 
 /// Reasons come before the figures: nobody reads on to the last line.
@@ -66,13 +74,39 @@ fn verdict(report: &Report, page: &mut Page) {
     }
 }
 
+/// What about this machine can change the figures; the rest, and what to do, is in the report.
+fn machine(report: &Report, page: &mut Page) {
+    let heavy: Vec<&str> = report
+        .environment
+        .warnings
+        .iter()
+        .filter(|warning| warning.weight == Weight::High)
+        .map(|warning| warning.what.as_str())
+        .collect();
+    for (index, what) in heavy.iter().take(WARNINGS_LISTED).enumerate() {
+        let label = if index == 0 { "machine" } else { "" };
+        let last = index + 1 == heavy.len().min(WARNINGS_LISTED);
+        let more = if last { " (`loadgen doctor` says more)" } else { "" };
+        page.line(label, &format!("! {what}{more}"));
+    }
+}
+
 fn throughput(report: &Report, page: &mut Page) {
     let rates = &report.throughput;
     let (sent, received) = (format_rate(rates.sent_bytes_per_s), format_rate(rates.received_bytes_per_s));
     let text = match shape(report) {
         Shape::Exchange => {
-            let replies = format_exact_count(rates.replies);
-            format!("{} requests/s ({replies}), {sent} sent, {received} received", format_count(rates.requests_per_s))
+            let rate = match rates.offered_per_s {
+                Some(offered) => {
+                    let [had, asked] = [rates.requests_per_s, offered].map(format_exact_count);
+                    format!("{had} of {asked} requests/s")
+                }
+                None => {
+                    let replies = format_exact_count(rates.replies);
+                    format!("{} requests/s ({replies})", format_count(rates.requests_per_s))
+                }
+            };
+            format!("{rate}, {sent} sent, {received} received")
         }
         Shape::Upload => format!("{sent} sent"),
         Shape::Download => format!("{received} received"),
@@ -82,14 +116,12 @@ fn throughput(report: &Report, page: &mut Page) {
 
 fn latency(report: &Report, page: &mut Page) {
     if let Some(response) = &report.latency.response {
-        page.line("response", &percentiles(response, &["0.5", "0.9", "0.99"]));
-        let tail = percentiles(response, &["0.999", "0.9999"]);
-        let (max, mean) = (format_duration(response.max_ns), format_duration(response.mean_ns));
-        page.line("", &format!("{tail}  {:<15}  mean {mean}", format!("max {max}")));
+        responses(report, response, page);
         if report.latency.censored > 0 {
             let censored = format_exact_count(report.latency.censored);
             page.line("", &format!("{censored} without a reply count with the time they had waited"));
         }
+        confidence(report, page);
     }
     let spread = |histogram: &Histogram| {
         format!("{}  max {}", percentiles(histogram, &["0.5", "0.99"]), format_duration(histogram.max_ns))
@@ -107,16 +139,49 @@ fn latency(report: &Report, page: &mut Page) {
     }
 }
 
+/// The headline: with its intervals, where the report has them.
+fn responses(report: &Report, response: &Histogram, page: &mut Page) {
+    let Some(confidence) = &report.confidence else {
+        page.line("response", &percentiles(response, &["0.5", "0.9", "0.99"]));
+        let tail = percentiles(response, &["0.999", "0.9999"]);
+        let (max, mean) = (format_duration(response.max_ns), format_duration(response.mean_ns));
+        return page.line("", &format!("{tail}  {:<15}  mean {mean}", format!("max {max}")));
+    };
+    for (index, line) in intervals::percentiles(response, confidence).iter().enumerate() {
+        page.line(if index == 0 { "response" } else { "" }, line);
+    }
+}
+
+fn confidence(report: &Report, page: &mut Page) {
+    let (Some(response), Some(confidence)) = (&report.latency.response, &report.confidence) else { return };
+    page.line("confidence", &intervals::explained(response, confidence));
+    if !confidence.until_ci.is_empty() {
+        page.line("", &intervals::until(&confidence.until_ci));
+    }
+}
+
+/// What the generator itself adds, and a word where the figures are hardly more than that.
+fn floor(report: &Report, page: &mut Page) {
+    let Some(floor) = &report.floor else { return };
+    let Floor { response_p50_ns, response_p99_ns, timer_late_p99_ns, .. } = *floor;
+    let [p50, p99, late] = [response_p50_ns, response_p99_ns, timer_late_p99_ns].map(format_duration);
+    page.line("floor", &format!("p50 {p50}, p99 {p99} against a null server; timers p99 {late} late"));
+    let median = report.latency.response.as_ref().and_then(|response| response.quantiles_ns.get("0.5"));
+    if median.is_some_and(|median| median * 100 < response_p50_ns.saturating_mul(NEAR_FLOOR_PERCENT)) {
+        page.line(
+            "",
+            "! close to the floor: a response takes hardly longer than with a server that does nothing, so this says \
+             more about generator and kernel than about the target",
+        );
+    }
+}
+
 /// `p50 68.2 us  p99 120 us`, with `-` for what rests on too few values.
 fn percentiles(histogram: &Histogram, names: &[&str]) -> String {
     let text = |(name, q): &(&str, f64)| {
         let known = histogram.quantiles_ns.get(*name).filter(|_| count_beyond(histogram.count, *q) >= ENOUGH_BEYOND);
         let value = known.map_or_else(|| "-".to_owned(), |ns| format_duration(*ns));
-        // "0.999" is p99.9: two digits, then a point if there are more.
-        let (percent, rest) = name[2..].split_at(name.len().min(4) - 2);
-        let percent = if percent.len() == 1 { format!("{percent}0") } else { percent.to_owned() };
-        let point = if rest.is_empty() { "" } else { "." };
-        format!("{:<15}", format!("p{percent}{point}{rest} {value}"))
+        format!("{:<15}", format!("{} {value}", goal::percentile(name)))
     };
     let chosen = QUANTILES.iter().filter(|(name, _)| names.contains(name));
     chosen.map(text).collect::<Vec<_>>().join("  ")
@@ -183,7 +248,9 @@ fn cost(report: &Report, page: &mut Page) {
         let server = cpu.server_ns.map_or(String::new(), |ns| format!(", server {}", format_duration(ns)));
         format!("client {}{server}", format_duration(cpu.client_ns))
     };
-    page.line("CPU", &format!("{each_client}; busiest thread {busiest} %"));
+    let spin_ns = report.generator.as_ref().map_or(0, |generator| generator.spin_ns);
+    let spin = if spin_ns > 0 { format!(" and {} of spinning", format_duration(spin_ns)) } else { String::new() };
+    page.line("CPU", &format!("{each_client}; busiest thread {busiest} %{spin}"));
     let server = cpu.server_memory_bytes.map_or(String::new(), |bytes| format!(", server {}", format_size(bytes)));
     let calls = report
         .engine
@@ -241,11 +308,12 @@ fn plural(count: u64, noun: &str) -> String {
 }
 
 /// Lines of at most `WIDTH` columns, each with a label or indented below one.
-struct Page(String);
+#[derive(Debug, Default)]
+pub struct Page(pub String);
 
 impl Page {
     /// Wraps at spaces, and within words that are longer than a line.
-    fn line(&mut self, label: &str, text: &str) {
+    pub fn line(&mut self, label: &str, text: &str) {
         let mut line = self.start(label);
         let mut width = line.len();
         let mut fresh = true;

@@ -4,6 +4,7 @@
 //! below; nothing that JSON cannot say (no NaN). Adding a field is compatible, so every field that is not in the very
 //! first version has a default; changing what a field means is a new major version.
 
+use super::environment::{Environment, Floor, Machine};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,13 +34,22 @@ pub struct Report {
     /// Errors by kind and phase, requests' and connections', with the first example of each.
     pub errors: Vec<ErrorRow>,
     pub latency: Latency,
+    /// How much of these figures is chance, and whether the run was steady; null where nothing was answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Confidence>,
     pub series: Series,
     pub cpu: Cpu,
+    /// What kept the generator from its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generator: Option<Generator>,
     /// The counters of `loadgen-server`, where it was ours (embedded).
     pub server: Option<ServerStats>,
     /// Kernel counters (`/proc/net/netstat`, `/proc/net/snmp`), after the run minus before; only those that moved.
     pub kernel: BTreeMap<String, i64>,
     pub engine: EngineStats,
+    /// What the generator itself adds; null: not measured (`--no-floor`).
+    #[serde(default)]
+    pub floor: Option<Floor>,
     pub verdict: Verdict,
     pub labels: BTreeMap<String, String>,
     /// Which part of a distributed run this is.
@@ -98,39 +108,26 @@ pub struct Scenario {
     /// Requests in flight on all connections together, at most; null: `pipeline` on each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u64>,
+    /// Open loop: the rate where it changes over time, as typed (`1k:10s,1k..5k:20s`); `rate_per_s` is null then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_steps: Option<String>,
+    /// The number of connections where it changes over time, likewise; `connections` is the highest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_steps: Option<String>,
+    /// Open loop: how long before a request is due its thread waits for it without sleeping.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub spin_ns: u64,
     /// Options of engine `io_uring` that differ from the defaults, of the client and of the embedded server.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub engine_options: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub server_engine_options: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Environment {
-    pub client: Machine,
-    /// The machine of an embedded server is the client's; null where it is not known.
-    pub server: Option<Machine>,
-}
-
-/// A machine, as far as it matters to a measurement.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Machine {
-    /// `uname`: release and version.
-    pub kernel: String,
-    pub cpu_model: String,
-    /// CPUs that are online.
-    pub cpus: u64,
-    /// CPUs that this process may use, as the kernel lists them (`0-3,7`).
-    pub cpus_allowed: String,
-    pub memory_bytes: u64,
-    pub clocksource: String,
-    pub congestion_control: String,
-    pub virtualisation: Option<String>,
-    /// Kernel settings that matter here, by name (`net.core.somaxconn`).
-    pub sysctls: BTreeMap<String, String>,
-    pub descriptor_limit: u64,
-    /// 1-minute load average before the run, times 100.
-    pub load_1m_percent: u64,
+    /// What the embedded server injects (`service-time=fixed:1ms`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub server_injected: Vec<String>,
+    /// The run was to end when these intervals are narrow enough (`p99=2%`), at the latest after `duration_ns`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub until_ci: Vec<String>,
 }
 
 /// The parts of a run, in order; lengths in nanoseconds.
@@ -156,6 +153,9 @@ pub struct Throughput {
     pub sent_bytes_per_s: u64,
     pub received_bytes_per_s: u64,
     pub window_ns: u64,
+    /// Open loop: requests that were due within the window / window, rounded. What was asked for, not what was had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered_per_s: Option<u64>,
     /// Bytes of the whole run, handed to the kernel and received; a server's own counters equal these.
     #[serde(default)]
     pub whole_run_sent_bytes: u64,
@@ -166,7 +166,8 @@ pub struct Throughput {
 /// Where every request went. `scheduled = sent + unsent`, `sent = ok + sum(errors) + in_flight_at_end`.
 ///
 /// At the top level of a report: requests that were due within the measured window, and what had become of them when
-/// it closed. `whole_run`: from the first request to the end of the drain; a server's own counters equal these.
+/// it closed (open loop: when the last replies had been waited for). `whole_run`: from the first request to the end of
+/// the drain; a server's own counters equal these.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ledger {
     pub scheduled: u64,
@@ -270,6 +271,73 @@ pub struct Histogram {
     pub hdr: String,
 }
 
+/// Intervals that hold the figures of this run at a level of confidence, and whether it was steady. About this one run:
+/// another day or another start of the server can differ by more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Confidence {
+    pub level_percent: u64,
+    /// How the intervals came about, in words; docs/confidence.md explains.
+    pub method: String,
+    /// Length of the batches that the run was cut into.
+    pub batch_ns: u64,
+    /// Of `latency.response`, by quantile.
+    pub quantiles: BTreeMap<String, Interval>,
+    pub mean: Interval,
+    /// Of `throughput.requests_per_s`.
+    pub rate: RateInterval,
+    /// Null: too short to tell, or not asked (a run of a number of requests contains its own beginning).
+    pub drift: Option<Drift>,
+    /// What `--until-ci` asked for, and what came of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub until_ci: Vec<UntilCi>,
+}
+
+/// Between which values a figure lies; null, with the reason, where that is not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Interval {
+    pub low_ns: Option<u64>,
+    pub high_ns: Option<u64>,
+    /// So many independent values would say as much as those that were measured, which depend on one another.
+    pub effective_samples: Option<u64>,
+    /// `few_values`, `few_independent_values` or `correlated`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RateInterval {
+    pub low_per_s: Option<u64>,
+    pub high_per_s: Option<u64>,
+    /// As in [`Interval`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The first third of the window compared with the last, by medians of batches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Drift {
+    /// Neither the median response time nor the rate of replies changed by more than 10 % and 4 standard errors.
+    pub steady: bool,
+    pub response_first_ns: u64,
+    pub response_last_ns: u64,
+    /// The change in standard errors, rounded down; at most 1000.
+    pub response_sigmas: u64,
+    pub rate_first_per_s: u64,
+    pub rate_last_per_s: u64,
+    pub rate_sigmas: u64,
+}
+
+/// One figure of `--until-ci`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UntilCi {
+    /// `p50` to `p99.99`, `mean` or `rate`.
+    pub figure: String,
+    /// Half the width of the interval, in millionths of the figure: as asked, and as it was when the run ended.
+    pub asked_ppm: u64,
+    pub half_width_ppm: Option<u64>,
+    pub reached: bool,
+}
+
 /// What happened in each second after the first request, ramp and warm-up included.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Series {
@@ -292,6 +360,21 @@ pub struct Cpu {
     /// Peak resident memory of the client.
     pub client_memory_bytes: u64,
     pub server_memory_bytes: Option<u64>,
+}
+
+/// What kept the generator from its work: times at which a thread did nothing although it was to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Generator {
+    /// Times of 5 ms and more at which a thread stood still: stopped, or kept off its CPU. Since the load began.
+    pub stalls: u64,
+    pub stalled_ns: u64,
+    pub longest_stall_ns: u64,
+    /// When the longest began, since the run did.
+    pub longest_stall_at_ns: u64,
+    /// How long the worst thread could run within the window and waited for a CPU that others had.
+    pub run_delay_ns: u64,
+    /// CPU time within the window that was spent waiting for due times without sleeping (`--spin`), of all threads.
+    pub spin_ns: u64,
 }
 
 /// What an engine did, over the whole run.
@@ -440,6 +523,35 @@ pub struct ServerStats {
     /// Engine `io_uring` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring: Option<RingStats>,
+    /// Only where service times were injected, or requests logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injected: Option<InjectedStats>,
+    /// The machine that it ran on. Within a report it is under `environment`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+}
+
+/// What `loadgen-server` injected (docs/server.md).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InjectedStats {
+    /// The distribution, as `fixed:1ms`; null: none, as with the next two.
+    pub service_time: Option<String>,
+    pub delay: Option<String>,
+    pub stall: Option<String>,
+    pub seed: u64,
+    /// Requests that a stall held back.
+    pub stalled: u64,
+    /// How long after its intended release the last byte of a reply was handed to the kernel.
+    pub overrun: Option<Histogram>,
+    /// Time that threads looked for events without sleeping, because a release was near.
+    pub spin_ns: u64,
+    /// Rows of `--request-log`, and requests that found no room in it.
+    pub logged: u64,
+    pub log_dropped: u64,
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 /// The JSON Schema of [`Report`], as committed in `schema/loadgen.result-1.json`.

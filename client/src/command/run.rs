@@ -4,12 +4,13 @@ use crate::assemble::{self, Circumstances};
 use crate::cli::RunArgs;
 use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure};
+use crate::floor::{self, Places};
 use crate::plan::Plan;
 use crate::preflight;
 use crate::progress::tell;
 use crate::run::{self, Run};
 use loadgen_core::machine::{self, KernelCounters};
-use loadgen_core::result::{Report, ServerStats, VerdictState, write};
+use loadgen_core::result::{Floor, Report, ServerStats, VerdictState, write};
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -25,8 +26,10 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     if let Some(path) = &path {
         write::probe(path).map_err(|error| not_written(path, &error))?;
     }
+    if let Some(log) = &plan.request_log {
+        std::fs::File::create(log).map_err(|error| log_not_written(log, &error))?;
+    }
     let machine = machine::describe();
-    let kernel = KernelCounters::read();
     let server = match plan.target {
         Some(_) => None,
         None => {
@@ -39,16 +42,42 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
         None => reachable(&plan)?,
     };
     preflight::check(&plan, &remote)?;
-    let run = run::run(&plan, remote, server.as_ref())?;
+    let mut notes = Vec::new();
+    let floor = floor(&plan, &mut notes);
+    // Behind the floor, whose connections are none of the run's.
+    let kernel = KernelCounters::read();
+    let mut run = run::run(&plan, remote, server.as_ref())?;
     let kernel = KernelCounters::read().since(&kernel);
-    let mut notes = run.notes.clone();
+    notes.extend(run.notes.iter().cloned());
     let server = stop(server, &mut notes);
-    let report = assemble::report(&plan, &run, Circumstances { command, started_at, remote, machine, server, kernel });
+    let around = Circumstances { command, started_at, remote, machine, server, kernel, floor };
+    let report = assemble::report(&plan, &run, around);
     if !plan.quiet {
         notes.iter().for_each(|note| tell(format_args!("note: {note}")));
     }
     deliver(&plan, &report, path.as_deref())?;
+    if let Some(log) = &plan.request_log {
+        run.tally.log.write(log).map_err(|error| log_not_written(log, &error))?;
+        if run.tally.log.left_out > 0 {
+            let left_out = run.tally.log.left_out;
+            tell(format_args!("note: {} has no room for {left_out} more requests: it is not whole", log.display()));
+        }
+    }
     Ok(exit(&plan, &run, &report))
+}
+
+/// What the generator itself adds. That this cannot be had is no reason not to measure.
+fn floor(plan: &Plan, notes: &mut Vec<String>) -> Option<Floor> {
+    if !plan.floor {
+        return None;
+    }
+    match floor::measure(plan.engine, &plan.ring, Places::of(plan), floor::BRIEF) {
+        Ok(measured) => Some(measured.floor),
+        Err(why) => {
+            notes.push(format!("the generator's floor could not be measured: {why}"));
+            None
+        }
+    }
 }
 
 /// Where the report goes; `None`: standard output.
@@ -63,6 +92,11 @@ fn output_path(plan: &Plan, started_at: &str) -> Option<PathBuf> {
 fn not_written(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Exit::NotWritten, format!("cannot write the report to {}: {error}", path.display()))
         .help("choose another place with --output, or --output - for standard output")
+}
+
+fn log_not_written(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::NotWritten, format!("cannot write the requests to {}: {error}", path.display()))
+        .help("choose another place with --request-log")
 }
 
 /// The address to use. A name with several is tried in order, with one connection each, outside the measurement; a
@@ -156,6 +190,10 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
     }
     if failed_requests || failed_connections || short || run.gave_up.is_some() {
         return Exit::Failures;
+    }
+    let until = report.confidence.iter().flat_map(|confidence| &confidence.until_ci);
+    if plan.strict && !plan.until_ci.is_empty() && until.filter(|goal| goal.reached).count() < plan.until_ci.len() {
+        return Exit::Inconclusive;
     }
     Exit::Done
 }

@@ -2,21 +2,25 @@
 //! connection comes back. Every engine is driven by this same code.
 //!
 //! Read in this order: here, what a connection is and its states; `opening` (connections come, fail and come back);
-//! `requests` (they are sent, answered, or fail); `window` (what counts for the measured window).
+//! `requests` (they are sent, answered, or fail); `pacing` (the open loop); `window` (what counts for the measured
+//! window).
 
 mod opening;
+mod pacing;
 mod requests;
 mod window;
 
 use crate::engine::{Handler, Io};
+use crate::request_log::RequestLog;
 use crate::tally::{Phase, Tally};
 use crate::timers::Timers;
-use loadgen_core::arrivals::Arrivals;
+use loadgen_core::arrivals::{Profile, Schedule};
 use loadgen_core::protocol::{Client, ClientState, Shape};
 use loadgen_core::rng::Rng;
 use loadgen_core::sys::clock;
 use loadgen_core::time::{Instant, NS_PER_S};
 use opening::Gate;
+use pacing::Pacer;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -34,7 +38,14 @@ pub struct Config {
     pub active: usize,
     /// Connections that are proved with one request and then left idle: the slots behind them.
     pub idle: usize,
-    pub arrivals: Arrivals,
+    /// Open loop: when requests are due. None: a closed loop, where a reply makes the next request due.
+    pub schedule: Option<Schedule>,
+    /// How many of `active` are in use, over the time since the load began; all workers' together.
+    pub connections_over_time: Option<Profile>,
+    /// Which worker this is, of how many.
+    pub worker: (u64, u64),
+    /// Requests that the request log has room for.
+    pub log_rows: usize,
     /// Requests in flight on one connection, at most.
     pub depth: usize,
     /// Requests in flight on all connections together, at most: they take turns.
@@ -51,6 +62,14 @@ pub struct Config {
     pub seed: u64,
     /// The beginning of the run; times in the report count from here.
     pub origin: Instant,
+}
+
+impl Config {
+    /// This worker's share of a number that all share.
+    pub fn share(&self, total: u64) -> u64 {
+        let (index, workers) = self.worker;
+        total / workers + u64::from(index < total % workers)
+    }
 }
 
 /// Connections that begin with the load in one turn.
@@ -83,6 +102,8 @@ struct Conn {
     flags: u8,
     /// Failures in a row.
     failures: u8,
+    /// Which queues of the open loop have an entry of it.
+    queued: u8,
 }
 
 const _: () = assert!(size_of::<Conn>() == 32 && size_of::<Stamp>() == 16);
@@ -149,6 +170,12 @@ pub struct Session {
     /// Requests that are due or sent, and unanswered; whose turn is next, where they take turns.
     in_flight: u64,
     next_turn: u32,
+    /// Open loop only.
+    pacer: Option<Pacer>,
+    /// Of the active slots, those in use: all, unless their number changes over time.
+    in_use: u32,
+    /// When the load began.
+    began: Instant,
     going: bool,
     /// When unanswered requests are given up; set once no more are sent.
     drain_until: Option<Instant>,
@@ -159,6 +186,7 @@ pub struct Session {
     request_failures: u64,
     connect_failures: u64,
     tally: Tally,
+    log: RequestLog,
 }
 
 impl Session {
@@ -172,6 +200,8 @@ impl Session {
                 (n.saturating_sub(capacity as u64), capacity as u64, flag::RESERVED)
             }
         };
+        let first = config.connections_over_time.as_ref().map_or(config.active as u64, |p| config.share(p.first()));
+        let in_use = (first as usize).min(config.active) as u32;
         let mut session = Self {
             shape,
             request_len,
@@ -180,7 +210,7 @@ impl Session {
             kept: HashMap::new(),
             spare: Vec::new(),
             gate: Gate::new(&config),
-            to_open: (0..capacity as u32).collect(),
+            to_open: (0..in_use).chain(config.active as u32..capacity as u32).collect(),
             to_start: 0..0,
             timeouts: Timers::new(config.origin, capacity),
             backoffs: Timers::new(config.origin, 0),
@@ -189,6 +219,9 @@ impl Session {
             owed,
             in_flight: 0,
             next_turn: 0,
+            pacer: config.schedule.clone().map(|schedule| Pacer::new(schedule, config.active)),
+            in_use,
+            began: Instant::NEVER,
             going: false,
             drain_until: None,
             window: Window::new(config.origin),
@@ -197,6 +230,7 @@ impl Session {
             request_failures: 0,
             connect_failures: 0,
             tally: Tally::new(),
+            log: RequestLog::new(config.log_rows),
             config,
             client,
         };
@@ -210,8 +244,10 @@ impl Session {
     /// workers.
     pub fn go(&mut self, io: &mut impl Io, at: Instant, now: Instant) {
         self.going = true;
-        if let StopRule::After(_) = self.config.stop_rule {
+        self.began = at;
+        if let StopRule::After(ns) = self.config.stop_rule {
             self.window.open_at(at.after(self.config.warmup_ns), self.config.stop_rule);
+            self.begin_schedule(at, at.after(self.config.warmup_ns + ns));
             self.cross_boundaries(now);
         }
         if self.config.in_flight_max.is_some() {
@@ -230,6 +266,7 @@ impl Session {
                 continue;
             }
             match self.shape {
+                Shape::Exchange if self.pacer.is_some() => self.let_in(io, slot, now),
                 Shape::Exchange => self.go_on(io, slot, now),
                 Shape::Upload => self.upload(io, slot),
                 Shape::Download => {}
@@ -244,6 +281,8 @@ impl Session {
             return;
         }
         self.cross_boundaries(now);
+        self.issue_due(io, now);
+        self.end_schedule(now);
         self.close_window(now);
         self.drain_until = Some(until);
         self.to_start = 0..0;
@@ -264,11 +303,15 @@ impl Session {
                 self.stop(io, now, now.after(self.config.timeout_ns + NS_PER_S / 10));
             }
         }
+        self.issue_due(io, now);
         self.fire_timeouts(io, now);
         if self.going && self.config.in_flight_max.is_some() {
             self.take_turns(io, now);
         }
         self.start_some(io, now);
+        if self.going && self.drain_until.is_none() {
+            self.follow_profile(io, now);
+        }
         self.open_connections(io, now);
         if self.drain_until.is_some_and(|until| now >= until) {
             self.give_up(io);
@@ -282,6 +325,7 @@ impl Session {
     /// When [`Session::tick`] is next needed.
     pub fn next_deadline(&self) -> Instant {
         let mut next = self.window.next_boundary().min(self.timeouts.next()).min(self.backoffs.next());
+        next = next.min(self.next_issue());
         if !self.to_start.is_empty() {
             return Instant(0);
         }
@@ -317,7 +361,10 @@ impl Session {
 
     /// The final figures.
     pub fn into_tally(mut self) -> Tally {
+        self.book_unsent();
         self.close_series(clock::now());
+        self.tally.log = self.log;
+        self.tally.slots = self.conns.len() as u32;
         self.tally
     }
 

@@ -66,6 +66,10 @@ impl Session {
                 return;
             }
             let Some(slot) = self.to_open.pop_front() else { return };
+            // It may have been let go, or opened otherwise, while it waited.
+            if self.is_retired(slot) || self.conns[slot as usize].state != State::Closed {
+                continue;
+            }
             self.open_connection(io, slot, now);
         }
     }
@@ -80,9 +84,10 @@ impl Session {
         let depth = self.config.depth;
         let conn = &mut self.conns[slot as usize];
         let kept_flags = conn.flags & (flag::ESTABLISHED | flag::SERVED | flag::TIMER | flag::DUE | flag::RESERVED);
+        let queued = conn.queued;
         // A request that is due keeps its stamp, which is the first of the ring.
         let due = self.stamps[slot as usize * depth + usize::from(conn.oldest)].due;
-        *conn = Conn { flags: kept_flags | flag::UNPROVEN, failures: conn.failures, ..Conn::default() };
+        *conn = Conn { flags: kept_flags | flag::UNPROVEN, failures: conn.failures, queued, ..Conn::default() };
         conn.state = State::Connecting;
         self.stamps[slot as usize * depth] = super::Stamp { due, sent: now };
         self.open += 1;
@@ -114,7 +119,7 @@ impl Session {
             conn.flags |= flag::ESTABLISHED;
             self.tally.connections.established += 1;
         }
-        if self.drain_until.is_some() {
+        if self.drain_until.is_some() || self.is_retired(slot) {
             return self.wind_up(io, slot);
         }
         match self.shape {
@@ -124,6 +129,11 @@ impl Session {
                 self.upload(io, slot);
             }
             Shape::Download => {}
+            // A scheduled request will prove it.
+            Shape::Exchange if self.pacer.is_some() && self.going && !self.is_idle(slot) => {
+                self.offer_fresh(slot, now);
+                self.issue_due(io, now);
+            }
             Shape::Exchange => self.begin(io, slot, now),
         }
     }
@@ -172,6 +182,9 @@ impl Session {
 
     /// Whether there is a request left for a connection that would be opened: of a given number, all may be spent.
     fn has_use_for(&self, slot: u32) -> bool {
+        if self.is_retired(slot) {
+            return false;
+        }
         self.budget > 0 || self.conns[slot as usize].flags & (flag::DUE | flag::RESERVED) != 0
     }
 

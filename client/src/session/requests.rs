@@ -2,6 +2,7 @@
 
 use super::{Session, Stamp, State, flag};
 use crate::engine::Io;
+use crate::request_log::Row;
 use crate::tally::Phase;
 use loadgen_core::protocol::{Outcome, Reply, ReplyError, Shape};
 use loadgen_core::sys::clock;
@@ -68,7 +69,7 @@ impl Session {
             self.enqueue(slot, 1);
         }
         if self.conns[slot as usize].unsent > 0 {
-            self.flush(io, slot);
+            let _ = self.flush(io, slot);
             self.arm_timeout(slot, now);
         }
     }
@@ -83,14 +84,14 @@ impl Session {
         1
     }
 
-    fn schedule(&mut self, requests: u64, due: Instant) {
+    pub(super) fn schedule(&mut self, requests: u64, due: Instant) {
         self.tally.whole.scheduled += requests;
         if self.window.covers(due) {
             self.tally.window.scheduled += requests;
         }
     }
 
-    fn enqueue(&mut self, slot: u32, requests: u16) {
+    pub(super) fn enqueue(&mut self, slot: u32, requests: u16) {
         let conn = &mut self.conns[slot as usize];
         conn.outstanding += requests;
         self.in_flight += u64::from(requests);
@@ -98,7 +99,7 @@ impl Session {
         conn.unsent += u32::from(requests) * self.request_len as u32;
     }
 
-    fn stamp(&mut self, slot: u32, position: usize) -> &mut Stamp {
+    pub(super) fn stamp(&mut self, slot: u32, position: usize) -> &mut Stamp {
         let depth = self.config.depth;
         let index = (usize::from(self.conns[slot as usize].oldest) + position) % depth;
         &mut self.stamps[slot as usize * depth + index]
@@ -107,13 +108,13 @@ impl Session {
     /// Hands the kernel what it will take of the due requests.
     ///
     /// When it refuses because the connection broke, nothing is decided here: replies may still be waiting to be
-    /// received, and the engine tells them before it tells the end.
-    pub(super) fn flush(&mut self, io: &mut impl Io, slot: u32) {
+    /// received, and the engine tells them before it tells the end. Answers when that was.
+    pub(super) fn flush(&mut self, io: &mut impl Io, slot: u32) -> Instant {
         let unsent = self.conns[slot as usize].unsent as usize;
         let requests = unsent.div_ceil(self.request_len);
         let end = requests * self.request_len;
         let now = clock::now();
-        let Ok(taken) = io.send(slot, end - unsent..end) else { return };
+        let Ok(taken) = io.send(slot, end - unsent..end) else { return now };
         self.tally.bytes.sent += taken as u64;
         let conn = &mut self.conns[slot as usize];
         conn.unsent -= taken as u32;
@@ -130,6 +131,7 @@ impl Session {
                 }
             }
         }
+        now
     }
 
     /// Bytes arrived on a connection of requests and replies.
@@ -185,28 +187,35 @@ impl Session {
 
     /// A reply is complete.
     fn complete(&mut self, slot: u32, reply: Reply, now: Instant) {
-        let stamp = self.pop(slot);
+        let stamp = self.pop(slot, now);
         let conn = &self.conns[slot as usize];
         if conn.flags & flag::UNPROVEN != 0 || conn.failures > 0 {
             self.served(slot);
         }
         let Outcome::Refused(kind) = reply.outcome else {
             let response_ns = now.since(stamp.due);
+            self.log(slot, stamp, now, "ok");
             self.tally.whole.ok += 1;
             self.window.replied(now, response_ns);
+            if self.window.is_open() {
+                self.tally.batches.replied(self.window.age_ns(now));
+            }
             if self.window.covers(stamp.due) {
                 self.tally.window.ok += 1;
-                self.tally.response.record(response_ns);
+                self.tally.responded(self.window.age_ns(stamp.due), response_ns);
                 self.tally.service.record(now.since(stamp.sent));
             }
             return;
         };
-        self.fail(stamp, kind, now);
+        self.fail(slot, stamp, kind, now);
         self.note(kind, Phase::Reply, 1, || "the server answered with an error status".to_owned());
     }
 
-    fn pop(&mut self, slot: u32) -> Stamp {
-        let stamp = *self.stamp(slot, 0);
+    /// Takes the oldest request off a connection. Its place is free from now on: the open loop wants to know since
+    /// when.
+    fn pop(&mut self, slot: u32, now: Instant) -> Stamp {
+        let place = self.stamp(slot, 0);
+        let stamp = std::mem::replace(place, Stamp { due: place.due, sent: now });
         let conn = &mut self.conns[slot as usize];
         conn.oldest = ((usize::from(conn.oldest) + 1) % self.config.depth) as u16;
         conn.outstanding -= 1;
@@ -214,12 +223,27 @@ impl Session {
         stamp
     }
 
+    #[inline]
+    fn log(&mut self, slot: u32, stamp: Stamp, ended: Instant, outcome: &'static str) {
+        if !self.log.is_kept() {
+            return;
+        }
+        // What proved a connection before the load began is marked as such.
+        let outcome = if outcome == "ok" && stamp.due < self.began { "proof" } else { outcome };
+        self.log.note(Row { slot, due: stamp.due, sent: stamp.sent, ended, outcome });
+    }
+
     /// Books a request that failed, or that never left.
-    fn fail(&mut self, stamp: Stamp, kind: &'static str, now: Instant) -> bool {
+    fn fail(&mut self, slot: u32, stamp: Stamp, kind: &'static str, now: Instant) -> bool {
         let covered = self.window.covers(stamp.due);
+        self.log(slot, stamp, now, if stamp.sent == Instant(0) { "unsent" } else { kind });
         if stamp.sent == Instant(0) {
             self.tally.whole.unsent += 1;
             self.tally.window.unsent += u64::from(covered);
+            if covered && self.pacer.is_some() {
+                self.tally.responded(self.window.age_ns(stamp.due), now.since(stamp.due));
+                self.tally.censored += 1;
+            }
             return false;
         }
         *self.tally.whole.errors.entry(kind).or_default() += 1;
@@ -228,7 +252,7 @@ impl Session {
         if covered {
             *self.tally.window.errors.entry(kind).or_default() += 1;
             if kind == "timeout" {
-                self.tally.response.record(now.since(stamp.due));
+                self.tally.responded(self.window.age_ns(stamp.due), now.since(stamp.due));
                 self.tally.censored += 1;
             }
         }
@@ -241,11 +265,11 @@ impl Session {
         let outstanding = self.conns[slot as usize].outstanding;
         let mut failed = (0, 0);
         for position in 0..outstanding {
-            let stamp = self.pop(slot);
+            let stamp = self.pop(slot, now);
             if position == 0 {
-                failed.0 += u64::from(self.fail(stamp, first, now));
+                failed.0 += u64::from(self.fail(slot, stamp, first, now));
             } else {
-                failed.1 += u64::from(self.fail(stamp, rest, now));
+                failed.1 += u64::from(self.fail(slot, stamp, rest, now));
             }
         }
         if failed.0 == 0 {
@@ -264,6 +288,9 @@ impl Session {
         if self.drain_until.is_some() {
             return self.close_when_answered(io, slot);
         }
+        if self.is_retired(slot) {
+            return self.close_when_answered(io, slot);
+        }
         let conn = &self.conns[slot as usize];
         if self.config.requests_per_connection.is_some_and(|limit| conn.issued >= limit) {
             // An idle connection made its one request and stays, whatever the limit.
@@ -278,6 +305,10 @@ impl Session {
         }
         if self.config.in_flight_max.is_some() && self.going && !self.is_idle(slot) {
             return self.take_turns(io, now);
+        }
+        if self.pacer.is_some() && self.going && !self.is_idle(slot) {
+            self.offer(slot);
+            return self.issue_due(io, now);
         }
         self.begin(io, slot, now);
     }
@@ -299,17 +330,16 @@ impl Session {
     /// In a closed loop the next request is due the moment the reply before it arrived, also when a new connection
     /// must be opened for it first: that is then part of its response time.
     fn due_on_reopening(&mut self, slot: u32, now: Instant) {
-        if !self.going || self.is_idle(slot) || self.budget == 0 {
+        if !self.going || self.is_idle(slot) || self.budget == 0 || self.pacer.is_some() {
             return;
         }
         self.budget -= 1;
         self.owed += 1;
-        let due = self.config.arrivals.next_due(now);
-        self.schedule(1, due);
+        self.schedule(1, now);
         let conn = &mut self.conns[slot as usize];
         conn.oldest = 0;
         conn.flags |= flag::DUE;
-        self.stamps[slot as usize * self.config.depth] = Stamp { due, sent: Instant(0) };
+        self.stamps[slot as usize * self.config.depth] = Stamp { due: now, sent: Instant(0) };
     }
 
     /// The server's stream ended, or the connection broke.
@@ -420,22 +450,23 @@ impl Session {
             }
             io.close(slot);
             for _ in 0..self.conns[slot as usize].outstanding {
-                let stamp = self.pop(slot);
-                self.in_flight(stamp, now);
+                let stamp = self.pop(slot, now);
+                self.in_flight(slot, stamp, now);
             }
             self.closed(slot);
         }
     }
 
-    fn in_flight(&mut self, stamp: Stamp, now: Instant) {
+    fn in_flight(&mut self, slot: u32, stamp: Stamp, now: Instant) {
         if stamp.sent == Instant(0) {
-            self.fail(stamp, "unsent", now);
+            self.fail(slot, stamp, "unsent", now);
             return;
         }
+        self.log(slot, stamp, now, "in_flight");
         self.tally.whole.in_flight += 1;
         if self.window.covers(stamp.due) {
             self.tally.window.in_flight += 1;
-            self.tally.response.record(now.since(stamp.due));
+            self.tally.responded(self.window.age_ns(stamp.due), now.since(stamp.due));
             self.tally.censored += 1;
         }
     }

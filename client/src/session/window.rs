@@ -5,6 +5,7 @@
 
 use super::{Session, State, StopRule, flag};
 use crate::tally::{Bytes, CpuTime, SERIES_INTERVAL_NS, Second};
+use loadgen_core::machine::thread_run_delay_ns;
 use loadgen_core::sys::clock;
 use loadgen_core::time::Instant;
 
@@ -24,8 +25,10 @@ pub(super) struct Window {
     replies: u64,
     second: Second,
     second_bytes: Bytes,
+    second_sent: u64,
     opened_bytes: Bytes,
     opened_cpu: CpuTime,
+    opened_run_delay_ns: u64,
 }
 
 impl Window {
@@ -43,8 +46,10 @@ impl Window {
             replies: 0,
             second: Second::default(),
             second_bytes: Bytes::default(),
+            second_sent: 0,
             opened_bytes: Bytes::default(),
             opened_cpu: CpuTime::default(),
+            opened_run_delay_ns: 0,
         }
     }
 
@@ -68,6 +73,12 @@ impl Window {
         due >= self.from
     }
 
+    /// How long after the window opened something was that it covers.
+    #[inline]
+    pub(super) fn age_ns(&self, at: Instant) -> u64 {
+        at.since(self.from)
+    }
+
     #[inline]
     pub(super) fn replied(&mut self, now: Instant, response_ns: u64) {
         self.last_reply = now;
@@ -76,8 +87,18 @@ impl Window {
         self.second.response_max_ns = self.second.response_max_ns.max(response_ns);
     }
 
+    /// A request of the open loop left.
+    pub(super) fn issued(&mut self, lag_ns: u64, backlog_ns: u64) {
+        self.second.lag_max_ns = self.second.lag_max_ns.max(lag_ns);
+        self.second.backlog_max_ns = self.second.backlog_max_ns.max(backlog_ns);
+    }
+
     pub(super) fn failed(&mut self) {
         self.second.errors += 1;
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
     }
 
     pub(super) fn next_boundary(&self) -> Instant {
@@ -114,6 +135,7 @@ impl Session {
             self.window.is_open = true;
             self.window.opened_bytes = self.tally.bytes;
             self.window.opened_cpu = thread_cpu();
+            self.window.opened_run_delay_ns = thread_run_delay_ns();
             self.tally.window_from = Some(at);
         }
         if now >= self.window.closes {
@@ -133,10 +155,22 @@ impl Session {
             sent_bytes: bytes.sent,
             received_bytes: bytes.received,
             connections: self.alive(),
+            sent: self.tally.whole.sent - self.window.second_sent,
             ..std::mem::take(&mut self.window.second)
         };
+        self.window.second_sent = self.tally.whole.sent;
         self.tally.seconds.push(second);
         self.window.second_end = self.window.second_end.after(SERIES_INTERVAL_NS);
+    }
+
+    /// The window closes at `at` instead of later, as planned: the run has shown what it was to show.
+    pub fn finish_at(&mut self, at: Instant, now: Instant) {
+        let at = at.max(now).min(self.window.deadline);
+        if self.window.is_open && at < self.window.deadline {
+            (self.window.closes, self.window.deadline) = (at, at);
+            self.window.set_boundary();
+            self.end_schedule(at);
+        }
     }
 
     /// Settles what the window covers: what is unanswered at `at` is in flight, and has waited so long.
@@ -150,6 +184,25 @@ impl Session {
     }
 
     fn settle_window(&mut self, at: Instant) {
+        // In an open loop no request is due after the window, and those within it keep until their reply is here or
+        // the time for it is over. In a closed loop each reply would bring another.
+        if self.pacer.is_none() {
+            self.settle_requests(at);
+            self.window.from = Instant::NEVER;
+        }
+        let cpu = thread_cpu().since(&self.window.opened_cpu);
+        self.tally.window_cpu = cpu;
+        // The busiest is judged by what it did besides waiting for deadlines.
+        self.tally.window_cpu_max_ns = cpu.total_ns.saturating_sub(self.tally.spin_ns);
+        self.tally.run_delay_ns = thread_run_delay_ns().saturating_sub(self.window.opened_run_delay_ns);
+        self.tally.window_bytes = self.tally.bytes.since(&self.window.opened_bytes);
+        self.tally.window_replies = self.window.replies;
+        self.tally.window_to = Some(at);
+        self.window.is_open = false;
+        self.window.closes = Instant::NEVER;
+    }
+
+    fn settle_requests(&mut self, at: Instant) {
         let depth = self.config.depth;
         for (slot, conn) in self.conns.iter().enumerate() {
             let due_only = conn.flags & flag::DUE != 0 && conn.outstanding == 0;
@@ -161,20 +214,11 @@ impl Session {
                     self.tally.window.unsent += 1;
                 } else {
                     self.tally.window.in_flight += 1;
-                    self.tally.response.record(at.since(stamp.due));
+                    self.tally.responded(self.window.age_ns(stamp.due), at.since(stamp.due));
                     self.tally.censored += 1;
                 }
             }
         }
-        let cpu = thread_cpu().since(&self.window.opened_cpu);
-        self.tally.window_cpu = cpu;
-        self.tally.window_cpu_max_ns = cpu.total_ns;
-        self.tally.window_bytes = self.tally.bytes.since(&self.window.opened_bytes);
-        self.tally.window_replies = self.window.replies;
-        self.tally.window_to = Some(at);
-        self.window.is_open = false;
-        self.window.from = Instant::NEVER;
-        self.window.closes = Instant::NEVER;
     }
 
     /// The run is over: books the last, incomplete second, and the window where it lasts as long as the run.

@@ -231,6 +231,7 @@ pub(crate) fn hold_invariants(report: &Report, stderr: &str) {
     assert!(connections.served <= connections.established && connections.established <= connections.requested);
     assert!(connections.established <= connections.opened && connections.alive_at_end <= connections.requested);
     assert_eq!(series(report, "ok"), whole.ok, "{}", brief(report));
+    assert_eq!(series(report, "sent"), whole.sent, "{}", brief(report));
     let throughput = &report.throughput;
     let bytes = (throughput.whole_run_sent_bytes, throughput.whole_run_received_bytes);
     assert_eq!((series(report, "sent_bytes"), series(report, "received_bytes")), bytes, "{}", brief(report));
@@ -252,7 +253,15 @@ fn hold_histograms(report: &Report) {
     let censored = report.latency.censored;
     assert_eq!(count(&report.latency.service), ledger.ok, "{}", brief(report));
     assert_eq!(count(&report.latency.response), ledger.ok + censored, "{}", brief(report));
-    assert_eq!(censored, timeouts + ledger.in_flight_at_end, "{}", brief(report));
+    let open = report.scenario.mode == "open";
+    let unsent = if open { ledger.unsent } else { 0 };
+    assert_eq!(censored, timeouts + ledger.in_flight_at_end + unsent, "{}", brief(report));
+    if open {
+        // What was due either left, late or not, or waited until the end.
+        assert_eq!(count(&report.latency.backlog_wait), ledger.scheduled, "{}", brief(report));
+        assert!(count(&report.latency.generator_lag) <= ledger.scheduled, "{}", brief(report));
+        assert!(count(&report.latency.generator_lag) >= ledger.sent, "{}", brief(report));
+    }
     assert_eq!(count(&report.latency.connect), report.connections.opened);
     let throughput = &report.throughput;
     if throughput.window_ns > 0 {

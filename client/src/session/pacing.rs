@@ -1,0 +1,255 @@
+//! The open loop: requests are due by a schedule that waits for nobody, and any connection with room carries them.
+//!
+//! Why a request left late is told apart, because the two have different culprits. *Backlog wait*: every connection
+//! was busy, which is the server's doing. *Generator lag*: the rest, which is ours.
+
+use super::{Session, Stamp, State, flag};
+use crate::engine::Io;
+use loadgen_core::arrivals::Schedule;
+use loadgen_core::time::Instant;
+use std::collections::VecDeque;
+
+/// Requests that are issued in one go: after a pause thousands may be due at once, and replies must not wait for all.
+const ISSUES_A_TURN: usize = 256;
+
+/// Bits of `Conn::queued`.
+const IN_IDLE: u8 = 1;
+const IN_PARTLY: u8 = 2;
+
+#[derive(Debug)]
+pub(super) struct Pacer {
+    schedule: Schedule,
+    /// The request that is due next and has not been issued; never, unless the load has begun.
+    next: Instant,
+    /// Requests due from here on belong to nobody.
+    ends: Instant,
+    /// Connections with no request on them, and with some and room for more; who has waited longest is first. An entry
+    /// is not taken back when a connection is lost: it is looked at when its turn comes.
+    idle: VecDeque<u32>,
+    partly: VecDeque<u32>,
+    /// The engine's wait was to end here: what comes later is our lateness.
+    expected: Instant,
+    /// The last time that this thread stood still.
+    stall: (Instant, Instant),
+}
+
+impl Pacer {
+    pub(super) fn new(schedule: Schedule, connections: usize) -> Self {
+        Self {
+            schedule,
+            next: Instant::NEVER,
+            ends: Instant::NEVER,
+            idle: VecDeque::with_capacity(connections),
+            partly: VecDeque::new(),
+            expected: Instant(0),
+            stall: (Instant(0), Instant(0)),
+        }
+    }
+
+    fn advance(&mut self) -> Instant {
+        let due = self.next;
+        self.next = self.schedule.next_due();
+        if self.next >= self.ends {
+            self.next = Instant::NEVER;
+        }
+        due
+    }
+
+    /// How much of the time from `due` on, until a connection became free at `freed`, was the server's.
+    fn backlog_ns(&self, due: Instant, freed: Instant) -> u64 {
+        let until = freed.min(self.expected.max(due));
+        let stalled = until.min(self.stall.1).since(due.max(self.stall.0));
+        until.since(due).saturating_sub(stalled)
+    }
+}
+
+impl Session {
+    /// The load begins: the schedule counts from `at`, and ends where the window does.
+    pub(super) fn begin_schedule(&mut self, at: Instant, ends: Instant) {
+        if let Some(pacer) = &mut self.pacer {
+            pacer.schedule.begin(at);
+            pacer.ends = ends;
+            pacer.advance();
+        }
+    }
+
+    /// No request that is due later will be sent.
+    pub(super) fn end_schedule(&mut self, now: Instant) {
+        if let Some(pacer) = &mut self.pacer {
+            pacer.ends = pacer.ends.min(now);
+            if pacer.next >= pacer.ends {
+                pacer.next = Instant::NEVER;
+            }
+        }
+    }
+
+    /// When the next request can leave: when it is due, if there is a connection for it.
+    pub fn next_issue(&self) -> Instant {
+        match &self.pacer {
+            Some(pacer) if self.drain_until.is_none() && !(pacer.idle.is_empty() && pacer.partly.is_empty()) => {
+                pacer.next
+            }
+            _ => Instant::NEVER,
+        }
+    }
+
+    /// The engine will wait until `expected` at most.
+    pub fn waits_until(&mut self, expected: Instant) {
+        if let Some(pacer) = &mut self.pacer {
+            pacer.expected = expected;
+        }
+    }
+
+    /// This thread stood still.
+    pub fn stood_still(&mut self, from: Instant, to: Instant) {
+        if let Some(pacer) = &mut self.pacer {
+            pacer.stall = (from, to);
+        }
+        self.tally.stalls.note(to.since(from), from.since(self.config.origin));
+    }
+
+    /// So long was spent looking for a deadline instead of sleeping.
+    pub fn spun(&mut self, ns: u64) {
+        if self.window.is_open() {
+            self.tally.spin_ns += ns;
+        }
+    }
+
+    /// A connection may carry (more) requests.
+    pub(super) fn offer(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot as usize];
+        let Some(pacer) = &mut self.pacer else { return };
+        let (bit, queue) =
+            if conn.outstanding == 0 { (IN_IDLE, &mut pacer.idle) } else { (IN_PARTLY, &mut pacer.partly) };
+        if conn.queued & bit == 0 {
+            conn.queued |= bit;
+            queue.push_back(slot);
+        }
+    }
+
+    /// All places of a connection that has just been opened, or is let in, are free from now on.
+    pub(super) fn offer_fresh(&mut self, slot: u32, now: Instant) {
+        for position in usize::from(self.conns[slot as usize].outstanding)..self.config.depth {
+            self.stamp(slot, position).sent = now;
+        }
+        self.offer(slot);
+    }
+
+    /// Issues what is due, as long as there are connections for it.
+    pub(super) fn issue_due(&mut self, io: &mut impl Io, now: Instant) {
+        for _ in 0..ISSUES_A_TURN {
+            if self.pacer.as_ref().is_none_or(|pacer| pacer.next > now) {
+                return;
+            }
+            let Some(slot) = self.take_free() else { return };
+            let Some(pacer) = &mut self.pacer else { return };
+            let due = pacer.advance();
+            self.issue_one(io, slot, due);
+        }
+    }
+
+    fn take_free(&mut self) -> Option<u32> {
+        while let Some(slot) = self.pacer.as_mut()?.idle.pop_front() {
+            self.conns[slot as usize].queued &= !IN_IDLE;
+            if self.has_room(slot) {
+                return Some(slot);
+            }
+        }
+        while let Some(slot) = self.pacer.as_mut()?.partly.pop_front() {
+            self.conns[slot as usize].queued &= !IN_PARTLY;
+            if self.has_room(slot) {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    fn has_room(&self, slot: u32) -> bool {
+        let conn = &self.conns[slot as usize];
+        conn.state == State::Open
+            && usize::from(conn.outstanding) < self.config.depth
+            && self.config.requests_per_connection.is_none_or(|limit| conn.issued < limit)
+            && !self.is_retired(slot)
+    }
+
+    fn issue_one(&mut self, io: &mut impl Io, slot: u32, due: Instant) {
+        self.schedule(1, due);
+        let position = usize::from(self.conns[slot as usize].outstanding);
+        let stamp = self.stamp(slot, position);
+        let freed = stamp.sent;
+        *stamp = Stamp { due, sent: Instant(0) };
+        self.enqueue(slot, 1);
+        let now = self.flush(io, slot);
+        self.arm_timeout(slot, now);
+        if self.has_room(slot) {
+            self.offer(slot);
+        }
+        let Some(pacer) = &self.pacer else { return };
+        let late = now.since(due);
+        let backlog_ns = pacer.backlog_ns(due, freed).min(late);
+        self.window.issued(late - backlog_ns, backlog_ns);
+        if self.window.covers(due) {
+            self.tally.backlog_wait.record(backlog_ns);
+            self.tally.generator_lag.record(late - backlog_ns);
+        }
+    }
+
+    /// What the load begins with, on a connection that was opened before.
+    pub(super) fn let_in(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
+        if !self.conns[slot as usize].is_busy() {
+            self.offer_fresh(slot, now);
+        }
+        self.go_on(io, slot, now);
+    }
+
+    /// Books what was due and never left, because every connection was busy until the end. It counts with the time it
+    /// had waited by then: to leave it out would be to leave out the worst.
+    pub(super) fn book_unsent(&mut self) {
+        loop {
+            let Some(pacer) = &mut self.pacer else { return };
+            if pacer.next >= pacer.ends {
+                return;
+            }
+            let ends = pacer.ends;
+            let due = pacer.advance();
+            self.tally.whole.scheduled += 1;
+            self.tally.whole.unsent += 1;
+            if self.window.covers(due) {
+                self.tally.window.scheduled += 1;
+                self.tally.window.unsent += 1;
+                self.tally.backlog_wait.record(ends.since(due));
+                self.tally.responded(self.window.age_ns(due), ends.since(due));
+                self.tally.censored += 1;
+            }
+        }
+    }
+
+    /// Connections come and go as their number over time asks for.
+    pub(super) fn follow_profile(&mut self, io: &mut impl Io, now: Instant) {
+        let Some(profile) = &self.config.connections_over_time else { return };
+        let wanted = profile.at(now.since(self.began));
+        let wanted = (self.config.share(wanted) as u32).min(self.config.active as u32);
+        let before = std::mem::replace(&mut self.in_use, wanted);
+        for slot in before..wanted {
+            if self.conns[slot as usize].state == State::Closed {
+                self.to_open.push_back(slot);
+            }
+        }
+        for slot in wanted..before {
+            if self.conns[slot as usize].state == State::Open {
+                self.close_when_answered(io, slot);
+            }
+        }
+    }
+
+    /// A connection that is not wanted any more, or not yet.
+    pub(super) fn is_retired(&self, slot: u32) -> bool {
+        slot >= self.in_use && !self.is_idle(slot)
+    }
+}
+
+impl super::Conn {
+    fn is_busy(&self) -> bool {
+        self.outstanding > 0 || self.flags & flag::DUE != 0
+    }
+}
