@@ -9,6 +9,7 @@ import collections
 import csv
 import json
 import math
+import statistics
 import struct
 import zlib
 
@@ -25,6 +26,17 @@ def read_served(path):
     with open(path, encoding="ascii") as file:
         next(file)
         return [Served(*map(int, row[:7]), row[7]) for row in csv.reader(file)]
+
+
+def read_served_by_ours(path):
+    """The log of loadgen-server, in the same form. It counts from 1, and leaves out what did not happen."""
+    with open(path, encoding="ascii") as file:
+        rows = []
+        for row in csv.DictReader(file):
+            at = {key: int(value or 0) for key, value in row.items()}
+            rows.append(Served(at["connection"] - 1, at["request"] - 1, at["rx_ns"], at["start_ns"], at["done_ns"],
+                               at["tx_ns"], at["service_ns"], "ok" if at["tx_ns"] else "gone"))
+        return rows
 
 
 def read_asked(path):
@@ -111,6 +123,21 @@ def causality(pairs):
             if late < early:
                 problems.append(f"request {number} on connection {ask.slot}: {after} {early - late} ns before {before}")
     return problems
+
+
+# A residual has nothing to do with how long the server took. If it grows with it by more than this share, the client's
+# times are not the server's: another unit, another clock, a factor.
+SCALE_ERROR_MAX = 0.01
+
+
+def scale_error(pairs):
+    """By how much the residual grows for each nanosecond of true latency: medians of the slowest tenth of all requests
+    and of the faster half, so that a few late wake-ups do not decide."""
+    rows = sorted((serve.tx - ask.due, ask.received - serve.tx) for ask, serve in pairs
+                  if serve.tx and ask.outcome == "ok")
+    fast, slow = rows[:len(rows) // 2], rows[len(rows) * 9 // 10:]
+    (x1, y1), (x2, y2) = (tuple(statistics.median(column) for column in zip(*part)) for part in (fast, slow))
+    return (y2 - y1) / (x2 - x1)
 
 
 def fates_agree(pairs):
