@@ -182,7 +182,8 @@ def queueing_lines(rig, engine, run, what, truths, seen, spread, base):
     good = all(truth - most <= value <= truth + most + base for truth, value, most in zip(truths, seen, allowed))
     rig.timing(f"{what}: mean, p50, p90, p99", ", ".join(f"{t / MS:.3f}" for t in truths) + " ms",
                ", ".join(f"{value / MS:.3f}" for value in seen) + " ms",
-               ", ".join(f"{most / MS:.3f}" for most in allowed) + " ms (3 SE; quantiles at least 3 %), + 0.15 ms for the way",
+               ", ".join(f"{most / MS:.3f}" for most in allowed) + " ms (3 SE; quantiles at least 3 %), "
+               "and 0.15 ms for the way",
                good, noise, engine)
 
 
@@ -234,8 +235,10 @@ def stopped_server(rig):
         half, expected = evidence.count_above(response, pause // 2), pause / 2 / MS
         rig.timing("server stopped: responses longer than half the pause", f"{expected:.0f}", half, "20",
                    within(half, expected, 20), run.noise, engine)
-        rig.timing("server stopped: the generator is not blamed", "no generator_stalled", ", ".join(reason_codes(run))
-                   or run.report["verdict"]["state"], "", "generator_stalled" not in reason_codes(run), run.noise, engine)
+        codes = reason_codes(run)
+        rig.timing("server stopped: the generator is not blamed", "no generator_stalled",
+                   ", ".join(codes) or run.report["verdict"]["state"], "", "generator_stalled" not in codes, run.noise,
+                   engine)
 
 
 def stopped_client(rig):

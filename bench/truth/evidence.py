@@ -86,8 +86,7 @@ def read_observed(path):
 
 
 def match_observed(asked, observed):
-    """The same for what the observer saw: (asked, observed), and problems. The last requests of each connection may have
-    been logged by neither, so connections are matched from their first request on."""
+    """The same for what the observer saw: (asked, observed), and problems."""
     by_conn, by_slot = collections.defaultdict(list), collections.defaultdict(list)
     for row in observed:
         by_conn[row.conn].append(row)
@@ -267,7 +266,7 @@ def closes(ledger):
 
 
 def report_problems(report):
-    """Everything that must hold for any report of requests and replies, valid or not, faults included (GT-09, GT-17)."""
+    """What must hold for any report of requests and replies, valid or not, faults included (GT-09, GT-17)."""
     ledger, whole, latency = report["ledger"], report["ledger"]["whole_run"], report["latency"]
     problems = [f"the ledger of the {name} does not close" for name, one in (("window", ledger), ("whole run", whole))
                 if not closes(one)]

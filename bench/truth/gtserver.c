@@ -14,15 +14,16 @@
  *     start = max(rx, busy_until), done = start + S, busy_until = done.
  * --delay has no queue: start = rx. Nothing is computed meanwhile; the reply is released at `done` by a timer (slack
  * 1 ns, woken SPIN_NS early, the rest is polled). On one connection replies keep the order of requests.
- * --stall: no service starts in the last L of each period N; what would start there starts at the period's end. Periods,
- * drift and step count from `rx` of the first request after --skip. The first N requests (--skip N: the ones by which a
- * client proves its connections) are answered at once, draw nothing, and start no clock.
+ * --stall: no service starts in the last L of each period N; what would start there starts at the period's end.
+ * Periods, drift and step count from `rx` of the first request after --skip. The first N requests (--skip N: the ones
+ * by which a client proves its connections) are answered at once, draw nothing, and start no clock.
  * --drop: no reply, ever. --corrupt: one bit of the reply is wrong. --reset: RST instead of the reply.
  * A peer that does not read its replies stops the whole server: this is an instrument, not a server for anybody else.
  *
  * At SIGTERM it writes the log (CSV, CLOCK_MONOTONIC nanoseconds) and a line of JSON on standard output. `conn` counts
  * connections in the order of accept, `index` requests on one of them; `tx` is read right before the reply is handed
- * to the kernel, 0 where there was none. tx - done is its own timer's overrun, the noise of the machine.
+ * to the kernel, 0 where there was none. The JSON has its own timer's overrun, the noise of the machine: tx - done, or
+ * since the reply before it where many were due at once.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -52,7 +53,7 @@ static const char *const FATES[] = {"ok", "skipped", "dropped", "corrupted", "re
 
 typedef struct { int kind; double p; int64_t a, b, t; int64_t *trace; size_t traced, next; } Times;
 typedef struct { int fd; int64_t index, requests, last_done; size_t have; unsigned char *input; } Conn;
-typedef struct { int64_t conn, index, rx, start, done, tx, service; int fate; } Record;
+typedef struct { int64_t conn, index, rx, start, done, tx, service, late; int fate; } Record;
 typedef struct { int64_t done; uint64_t order; Conn *conn; size_t record; int fate; unsigned char *reply; } Pending;
 
 static int http, epoll_fd, listen_fd, queued = 1;
@@ -191,6 +192,7 @@ static void answer(Pending p, int64_t at) {
     Record *r = p.record < capacity ? &records[p.record] : &(Record){0};
     static unsigned char *page;
     static size_t head;
+    static int64_t last_tx;
     int fate = p.conn->fd < 0 ? GONE : p.fate;
     if (fate == RESET) {
         struct linger now_and_hard = {1, 0};
@@ -204,6 +206,8 @@ static void answer(Pending p, int64_t at) {
         }
         if (!http && fate == CORRUPTED) p.reply[size / 2] ^= 1;
         r->tx = at;
+        r->late = at - (p.done > last_tx ? p.done : last_tx);
+        last_tx = at;
         if (http) send_all(p.conn, page, head + size);
         else send_all(p.conn, p.reply, size);
     }
@@ -239,7 +243,7 @@ static void request(Conn *c, int64_t rx, const unsigned char *bytes) {
         if (done < c->last_done) done = c->last_done;
         c->last_done = done;
     }
-    Record r = {c->index, c->requests++, rx, start, done, 0, service, GONE};
+    Record r = {c->index, c->requests++, rx, start, done, 0, service, 0, GONE};
     if (logged < capacity) records[logged] = r;
     else log_lost++;
     Pending p = {done, orders++, c, logged, fate, http ? NULL : memcpy(malloc(size), bytes, size)};
@@ -312,7 +316,7 @@ static void write_results(void) {
     if (file) fprintf(file, "conn,index,rx_ns,start_ns,done_ns,tx_ns,service_ns,fate\n");
     for (size_t i = 0; i < logged; i++) {
         Record *r = &records[i];
-        if (r->tx && r->done > r->rx) overruns[n++] = r->tx - r->done;
+        if (r->tx && r->done > r->rx) overruns[n++] = r->late;
         if (file)
             fprintf(file, "%ld,%ld,%ld,%ld,%ld,%ld,%ld,%s\n", r->conn, r->index, r->rx, r->start, r->done, r->tx,
                     r->service, FATES[r->fate]);

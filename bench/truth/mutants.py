@@ -55,8 +55,8 @@ def histogram(values):
     buckets = evidence.buckets_of(values)
     return {"count": len(values), "min_ns": min(values), "mean_ns": sum(values) // len(values), "max_ns": max(values),
             "sum_ns": sum(values), "hdr": encode_hdr(buckets),
-            "quantiles_ns": {q: min(max(evidence.hdr_quantile(buckets, len(values), float(q)), min(values)), max(values))
-                             for q in ("0.5", "0.9", "0.95", "0.99", "0.999", "0.9999")}}
+            "quantiles_ns": {q: min(max(evidence.hdr_quantile(buckets, len(values), float(q)), min(values)),
+                                    max(values)) for q in ("0.5", "0.9", "0.95", "0.99", "0.999", "0.9999")}}
 
 
 def report(asked):
@@ -134,8 +134,8 @@ def swap(rows):
     return rows
 
 
-def scaled_histogram(factor):
-    return lambda h: histogram([round(oracle.bucket_range(index)[0] * factor) for index, n in
+def scaled_histogram(factor, shift=0):
+    return lambda h: histogram([round(oracle.bucket_range(index)[0] * factor) + shift for index, n in
                                 evidence.decode_hdr(h["hdr"]).items() for _ in range(n)])
 
 
@@ -179,7 +179,8 @@ MUTANTS = {
         rows, lambda n, row: {"received": 10**12} if n == 50 else {})),
     "latencies 5 % short": in_log(lambda rows: replaced(
         rows, lambda _, row: {"received": row.due + (row.received - row.due) * 95 // 100})),
-    "latency counted from the send, not from due": in_log(lambda rows: replaced(rows, lambda _, row: {"due": row.sent})),
+    "latency counted from the send, not from due": in_log(lambda rows: replaced(
+        rows, lambda _, row: {"due": row.sent})),
     "latencies 5 % long": in_log(lambda rows: replaced(
         rows, lambda _, row: {"received": row.due + (row.received - row.due) * 105 // 100})),
     "two requests exchanged": in_log(swap),
@@ -194,16 +195,17 @@ MUTANTS = {
     "the server answered early": served_early,
     "the server did not keep the order": not_fifo,
     "histogram scaled by 1.05": in_report("latency", "response", by=scaled_histogram(1.05)),
-    "histogram shifted by -1 us": in_report("latency", "response", by=lambda h: histogram(
-        [oracle.bucket_range(index)[0] - 1_000 for index, n in evidence.decode_hdr(h["hdr"]).items() for _ in range(n)])),
+    "histogram shifted by -1 us": in_report("latency", "response", by=scaled_histogram(1, -1_000)),
     "histogram in microseconds": in_report("latency", "response", by=scaled_histogram(0.001)),
     "one value in the next bucket": in_report("latency", "response", "hdr", by=with_buckets(move_one)),
     "the last bucket dropped": in_report("latency", "response", "hdr", by=with_buckets(drop_last)),
-    "p99 of another rank": in_report("latency", "response", "quantiles_ns", "0.99", by=lambda value: value * 101 // 100),
+    "p99 of another rank": in_report("latency", "response", "quantiles_ns", "0.99",
+                                     by=lambda value: value * 101 // 100),
     "mean in microseconds": in_report("latency", "response", "mean_ns", by=lambda value: value // 1000),
     "maximum 1 ns short": in_report("latency", "response", "max_ns", by=lambda value: value - 1),
     "sum counted twice": in_report("latency", "response", "sum_ns", by=lambda value: 2 * value),
-    "service time taken for response time": lambda run: run.report["latency"].update(response=copy.deepcopy(run.report["latency"]["service"])),
+    "service time taken for response time": lambda run: run.report["latency"].update(
+        response=copy.deepcopy(run.report["latency"]["service"])),
     "a request lost from the ledger": in_report("ledger", "whole_run", "ok", by=lambda value: value - 1),
     "a request counted twice": lambda run: run.report["ledger"]["whole_run"].update(
         scheduled=REQUESTS + 1, sent=REQUESTS + 1, ok=REQUESTS + 1),

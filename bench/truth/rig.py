@@ -1,4 +1,4 @@
-"""The apparatus of bench/trust: the C programs, runs of loadgen against them, the noise guard, and the table's lines."""
+"""The apparatus of bench/trust: the C programs, runs of loadgen against them, the noise guard, the table's lines."""
 
 import collections
 import contextlib
@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 
-from common import CLIENT_CPU, ROOT, SERVER_CPU, pinned
+from common import CLIENT_CPU, SERVER_CPU, pinned
 from truth import evidence
 
 SOURCES = pathlib.Path(__file__).resolve().parent
@@ -208,8 +208,8 @@ class Rig:
         with GroundTruth(self, *conns_first, *truth) as server:
             if disturb := more.pop("disturb_server", None):
                 more["disturb"] = lambda client: disturb(client, server.process)
-            run = self.client(engine, "--target", server.address, "--conns", conns, "--max-unproven", 1, *words, log=log,
-                              **more)
+            run = self.client(engine, "--target", server.address, "--conns", conns, "--max-unproven", 1, *words,
+                              log=log, **more)
             run.server = server.finish()
             run.served = server.served
         run.noise = noise.reasons(run.server)
@@ -244,7 +244,3 @@ def table(lines):
 def save(folder, lines, about):
     plain = {"schema": "loadgen.trust/1", **about, "lines": [line._asdict() for line in lines]}
     (folder / "trust.json").write_text(json.dumps(plain, indent=1) + "\n")
-
-
-def repository(path):
-    return pathlib.Path(ROOT) / path
