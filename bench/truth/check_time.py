@@ -95,7 +95,7 @@ def replay_ours(rig):
                 run = rig.client(engine, "--target", address, "--conns", 50, "--max-unproven", 1, "--rate", 1000,
                                  "--arrival", "poisson", "--duration", rig.pick("5s", "2s"), "--warmup", "0s", log=True)
             served = evidence.read_served_by_ours(log)
-            run.noise = noise.reasons()
+            run.noise = noise.reasons() + run.delayed
             pairs, problems = evidence.match(run.asked, served)
             problems += evidence.server_is_true(served, queued=True) + evidence.causality(pairs)
             rig.problems("loadgen-server's exp:500us: matched, FIFO as by Lindley, nothing before its cause", problems,
@@ -295,7 +295,7 @@ def observed_run(rig, nginx, engine, spin, words):
         finally:
             observer.send_signal(signal.SIGTERM)
         seen = json.loads(observer.stdout.read())
-    run.noise = noise.reasons()
+    run.noise = noise.reasons() + run.delayed
     observed_lines(rig, engine, run, f"1,000/s, nginx, {spin}".strip(", "), seen, evidence.read_observed(log))
     return None
 

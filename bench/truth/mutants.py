@@ -67,7 +67,7 @@ def report(asked):
         "throughput": {"requests_per_s": RATE, "replies": REQUESTS, "window_ns": seconds * 10**9,
                        "whole_run_sent_bytes": 64 * REQUESTS, "whole_run_received_bytes": 64 * REQUESTS},
         "scenario": {"mode": "open", "connections": CONNS, "pipeline": 1},
-        "connections": {"opened": CONNS, "lost": 0},
+        "connections": {"opened": CONNS, "unfinished": 0, "lost": 0},
         "kernel": {},
         "series": {"columns": ["ok", "errors", "sent_bytes", "received_bytes"],
                    "rows": [[RATE, 0, 64 * RATE, 64 * RATE] for _ in range(seconds)]},

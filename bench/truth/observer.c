@@ -6,8 +6,9 @@
  * The latency of a request is the time of its reply's segment minus that of its own, so request and reply must be one
  * segment each, one at a time on a connection. What is not so is counted as irregular. The kernel stamps the segments
  * (SO_TIMESTAMPNS) and keeps them in a large buffer; this program looks there four times a second, so it takes next to
- * no CPU time from those that it observes. It says "ready" when it sees, and at SIGTERM writes the log (CSV, times on CLOCK_MONOTONIC;
- * `conn` counts client ports in the order of their first request) and a line of JSON, where `dropped` must be 0.
+ * no CPU time from those that it observes. It says "ready" when it sees, and at SIGTERM writes the log (CSV, times on
+ * CLOCK_MONOTONIC; `conn` counts client ports in the order of their first request) and a line of JSON, where `dropped`
+ * must be 0.
  *
  * What it does not see: the way from the client's clock to the device before a request, and the interrupt, the wake-up
  * and the receive after a reply. Its figures are therefore lower than any client's, by what the client's machine takes.

@@ -19,6 +19,9 @@ SOURCES = pathlib.Path(__file__).resolve().parent
 OVERRUN_P99_MAX_NS = 500_000
 OTHERS_MAX_PERCENT = 10
 STEAL_MAX_PERCENT = 2
+# Time that a thread of the client could run and did not, as others had its CPU. 0.05 % is what GT-07 lets be late.
+RUN_DELAY_MAX_PERCENT = 0.05
+LOOK_S = 0.25
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 Line = collections.namedtuple("Line", "check what engine server truth measured limit verdict note")
@@ -46,6 +49,7 @@ class Run:
     server: dict = None
     # Moments (CLOCK_MONOTONIC, ns) at which something was done to it from outside.
     moments: list = dataclasses.field(default_factory=list)
+    delayed: list = None
 
 
 def busy_and_stolen():
@@ -76,6 +80,26 @@ class Noise:
         if server and server["overrun_p99_ns"] > OVERRUN_P99_MAX_NS:
             reasons.append(f"the server's own timer was late by {server['overrun_p99_ns'] / 1000:.0f} us (p99)")
         return reasons
+
+
+def run_delay(process, wait_s):
+    """Waits for loadgen to end. For how much of the time its worst thread waited for a CPU, in percent, as the kernel
+    has it (schedstat); and its standard error."""
+    began, worst, first = time.monotonic(), {}, {}
+    while True:
+        try:
+            _, stderr = process.communicate(timeout=LOOK_S)
+            break
+        except subprocess.TimeoutExpired:
+            if time.monotonic() - began > wait_s:
+                raise
+        for task in pathlib.Path(f"/proc/{process.pid}/task").glob("*/schedstat"):
+            with contextlib.suppress(OSError, IndexError):
+                worst[task] = int(task.read_text().split()[1])
+                first.setdefault(task, worst[task])
+    # From the first look on: before, there are set-up and the floor's calibration.
+    delays = [worst[task] - first[task] for task in worst]
+    return max(delays, default=0) / 1e9 / max(time.monotonic() - began, 1e-3) * 100, stderr
 
 
 def own_cpu_s():
@@ -185,7 +209,7 @@ class Rig:
                                    text=True, env=os.environ | (env or {}))
         try:
             moments = disturb(process) if disturb else []
-            _, stderr = process.communicate(timeout=wait_s)
+            delayed, stderr = run_delay(process, wait_s)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -193,6 +217,9 @@ class Rig:
         if not report.exists():
             raise RuntimeError(f"loadgen {' '.join(map(str, words))}: exit {process.returncode}: {stderr.strip()}")
         run = Run(process.returncode, evidence.read_report(report), stderr, noise.reasons(), moments=moments or [])
+        late = f"loadgen waited for its CPU for {delayed:.2f} % of the time"
+        run.delayed = [late] if delayed > RUN_DELAY_MAX_PERCENT else []
+        run.noise += run.delayed
         if log:
             run.asked = evidence.read_asked(asked)
         self.reports.append((self.check, engine, run.report))
@@ -212,7 +239,7 @@ class Rig:
                               log=log, **more)
             run.server = server.finish()
             run.served = server.served
-        run.noise = noise.reasons(run.server)
+        run.noise = noise.reasons(run.server) + run.delayed
         return run
 
 
