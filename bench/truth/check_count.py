@@ -39,7 +39,7 @@ def rate_fidelity(rig):
 
 def poisson(rig):
     """GT-08: on the server's stamps."""
-    seeds, seconds, rate = rig.pick(20, 6), rig.pick(4, 3), 500
+    seeds, seconds, rate = rig.pick(20, 4), rig.pick(4, 3), 500
     for engine in rig.engines:
         noise, statistics_seen, ours, indices = [], [], [], {10: [], 100: []}
         for seed in range(1, seeds + 1):
@@ -173,7 +173,7 @@ def kernel_counters(text):
 
 def drift(rig):
     """GT-13: 20 runs each, some beside each other: their requests are few, and the change is large."""
-    runs, seconds = rig.pick(20, 6), rig.pick(8, 6)
+    runs, seconds = rig.pick(20, 5), rig.pick(8, 6)
     cases = (("service 1 to 3 ms, evenly", f"drift:1ms,3ms,{seconds}s", True),
              ("service 1 ms, 3 ms from half-time", f"step:1ms,3ms,{seconds / 2}s", True),
              ("service 2 ms throughout", "fixed:2ms", False))
@@ -185,10 +185,14 @@ def drift(rig):
             with concurrent.futures.ThreadPoolExecutor(5) as pool:
                 done = list(pool.map(one, range(runs)))
             found, allowed = sum("not_steady" in reason_codes(run) for run in done), runs // 20
-            noise = sorted({reason for run in done for reason in run.noise if not reason.startswith("others")})
+            # Five beside each other are each other's noise, so whose CPU time it was is not asked.
+            noise = [reason for run in done for reason in run.noise if "timer" in reason or "host" in reason]
             rig.timing(f"{what}: flagged not_steady", f"{runs if flagged else 0} of {runs}", found,
                        f"= {runs}" if flagged else f"<= {allowed}",
-                       found == runs if flagged else found <= allowed, noise[:1], engine, note="five runs beside each other, so other programs' CPU time is not judged")
+                       found == runs if flagged else found <= allowed, noise[:1], engine,
+                       note="suppressed by other reasons to be invalid: " + str(sum(
+                           not run.report["confidence"]["drift"]["steady"] for run in done
+                           if "not_steady" not in reason_codes(run) and run.report["confidence"]["drift"])))
 
 
 def little(rig):

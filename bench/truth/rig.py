@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -149,7 +150,8 @@ class Rig:
         self.engines = args.engines.split(",")
         self.server_engines = args.server_engines.split(",")
         self.tools = compile_tools(folder)
-        self.lines, self.reports, self.files, self.started = [], [], 0, time.monotonic()
+        self.lines, self.reports, self.started = [], [], time.monotonic()
+        self.files = itertools.count(1)
         self.check = None
         self.help = subprocess.run([loadgen, "run", "--help"], capture_output=True, text=True, check=True).stdout
         self.server_help = subprocess.run([server, "--help"], capture_output=True, text=True, check=True).stdout
@@ -162,8 +164,8 @@ class Rig:
         return quick if self.quick else full
 
     def scratch(self, ending=""):
-        self.files += 1
-        return self.folder / f"{self.files:04}-{self.check}{ending}"
+        # Checks may run things beside each other.
+        return self.folder / f"{next(self.files):04}-{self.check}{ending}"
 
     # Lines.
 
