@@ -268,6 +268,52 @@ fn the_whole_table() {
             keeps_its_word(&measure(process, requests, 1_000));
         }
     }
+    // It wanders so slowly that a run sees two of its bends.
+    measure(Process::Autoregressive(0.999), 2_000, 1_000);
+}
+
+/// How often the interval of p90 is right at the moment at which `--until-ci` would have stopped, looking 24 times.
+#[test]
+#[ignore = "takes a minute, with --release"]
+fn stopping_when_it_looks_good() {
+    for (process, width) in [
+        (Process::Exponential, 0.05),
+        (Process::Exponential, 0.02),
+        (Process::Queue(0.7), 0.2),
+        (Process::Queue(0.7), 0.1),
+        (Process::Queue(0.7), 0.05),
+    ] {
+        let (mut stopped, mut right, mut looks) = (0, 0, 0);
+        let mut source = Source::new(process, 11);
+        for _ in 0..1_000 {
+            source.start();
+            let (mut batches, mut recorder) = (Batches::new(), Recorder::new());
+            let mut due_ns = 0.0;
+            for second in 2..26_u64 {
+                while due_ns < second as f64 * 1e9 {
+                    let (gap, value) = source.next();
+                    due_ns += gap * 2.5e5;
+                    batches.record(due_ns as u64, value as u64);
+                    recorder.record(value as u64);
+                }
+                let Some((low, high)) =
+                    Figures::new(&batches, second * 1_000_000_000).quantile(0.9).and_then(|ranks| ranks.between)
+                else {
+                    continue;
+                };
+                let [low, at, high] = [low, 0.9, high].map(|q| recorder.quantile(q) as f64);
+                if (high - low) / 2.0 <= width * at {
+                    stopped += 1;
+                    looks += second - 1;
+                    right += u64::from((low..=high).contains(&process.true_quantiles()[1]));
+                    break;
+                }
+            }
+        }
+        let coverage = Outcome::percent(right, stopped);
+        println!("{process:?} p90={width}: {stopped} of 1000 stopped, after {} looks, right in {coverage:.1} %",
+            looks / stopped.max(1));
+    }
 }
 
 /// A run whose service time has a course: its requests are even in time, and scatter by a fifth.
@@ -352,6 +398,8 @@ fn a_report_s_intervals_lie_around_their_figures() {
     assert_eq!(reached, [true, false], "{confidence:?}");
     // What is uneven by plan does not drift, and nothing is nothing.
     assert_eq!(Sample { uneven: true, ..sample }.confidence(&[]).unwrap().drift, None);
+    let short = Sample { window_ns: 60_000_000, ..sample }.confidence(&[]).unwrap();
+    assert_eq!((short.quantiles["0.5"].reason.as_deref(), short.rate.reason.as_deref()), (Some("few_values"), Some("few_values")));
     assert_eq!(Sample { response: &Recorder::new(), ..sample }.confidence(&[]), None);
 }
 
@@ -385,4 +433,27 @@ fn the_cost_of_recording() {
             std::hint::black_box(&mut recorder);
         }),
     );
+    handing_over(&values);
+}
+
+/// What `--until-ci` costs a thread once a second, and what all runs pay when their window has doubled.
+fn handing_over(values: &[u64]) {
+    let (mut batches, mut recorder) = (Batches::new(), Recorder::new());
+    for (n, ns) in values.iter().enumerate() {
+        batches.record(n as u64 * 250_000, *ns);
+        recorder.record(*ns);
+    }
+    let (mut batches_copy, mut recorder_copy) = (Batches::new(), Recorder::new());
+    let (mut copying, mut merging) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..100 {
+        let start = std::time::Instant::now();
+        batches_copy.copy_from(&batches);
+        recorder_copy.clear();
+        recorder_copy.merge(&recorder);
+        copying = copying.min(start.elapsed().as_secs_f64());
+        let start = std::time::Instant::now();
+        batches_copy.record(2 * 128 * batches.length_ns() - 1, 0);
+        merging = merging.min(start.elapsed().as_secs_f64());
+    }
+    println!("copied: {:.1} us; neighbours merged: {:.1} us", copying * 1e6, merging * 1e6);
 }

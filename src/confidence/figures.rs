@@ -1,7 +1,7 @@
 //! The uncertainty of a run's figures, out of its batches.
 
 use super::batches::{BUCKETS, Batches, bucket_start_ns};
-use super::spread::{Spread, Z, order_statistics, student_t};
+use super::spread::{GROUPS_LEAST, Spread, Z, order_statistics, student_t};
 
 /// Batches, with what is asked of them more than once.
 #[derive(Debug)]
@@ -37,6 +37,11 @@ impl<'a> Figures<'a> {
             }
         }
         Self { batches, window_ns, count: totals.iter().sum(), totals }
+    }
+
+    /// Whether there are too few batches to see how they scatter.
+    pub fn are_too_few(&self) -> bool {
+        self.batches.whole(self.window_ns) < GROUPS_LEAST || self.batches.used() < GROUPS_LEAST
     }
 
     /// None: the values depend on one another over too much of the window to tell.

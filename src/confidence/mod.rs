@@ -71,7 +71,7 @@ impl Sample<'_> {
     }
 
     fn quantile(&self, figures: &Figures<'_>, q: f64) -> Interval {
-        if count_beyond(self.response.count(), q) < ENOUGH_BEYOND {
+        if count_beyond(self.response.count(), q) < ENOUGH_BEYOND || figures.are_too_few() {
             return unknown("few_values", None);
         }
         let Some(ranks) = figures.quantile(q) else { return unknown("correlated", None) };
@@ -87,7 +87,8 @@ impl Sample<'_> {
 
     fn rate(&self, figures: &Figures<'_>) -> RateInterval {
         let Some(spread) = figures.rate() else {
-            return RateInterval { low_per_s: None, high_per_s: None, reason: Some("correlated".to_owned()) };
+            let reason = if figures.are_too_few() { "few_values" } else { "correlated" };
+            return RateInterval { low_per_s: None, high_per_s: None, reason: Some(reason.to_owned()) };
         };
         let (rate, half) = (self.per_second(), spread.half_width());
         RateInterval {
@@ -99,6 +100,9 @@ impl Sample<'_> {
 }
 
 fn mean(figures: &Figures<'_>) -> Interval {
+    if figures.are_too_few() {
+        return unknown("few_values", None);
+    }
     let Some((spread, effective)) = figures.mean() else { return unknown("correlated", None) };
     if !figures::enough_for_a_mean(&spread, effective) {
         return unknown("few_independent_values", Some(effective as u64));

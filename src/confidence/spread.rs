@@ -8,7 +8,7 @@
 
 /// Batches that are looked at first, and fewer than which say nothing.
 const GROUPS_MOST: usize = 64;
-const GROUPS_LEAST: usize = 8;
+pub const GROUPS_LEAST: usize = 8;
 
 /// Neighbours whose residuals correlate more than chance explains belong into one batch (Fishman, "Grouping
 /// observations in digital simulation", Management Science 24, 1978). Under independence the correlation is about
