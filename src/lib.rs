@@ -5,6 +5,7 @@
 //! - [`time`]: instants in nanoseconds
 //! - [`rng`]: seeded randomness
 //! - [`arrivals`]: when a request is due
+//! - [`service_time`]: service times that a server injects: distributions, the queue, stalls
 //! - [`histogram`]: record, merge, quantiles, encoding
 //! - [`confidence`]: how much of a run's figures is chance, and whether it was steady
 //! - [`protocol`]: what is said on a connection, both halves, and the `PROTOCOLS` table
@@ -25,6 +26,7 @@ pub mod protocol;
 pub mod report;
 pub mod result;
 pub mod rng;
+pub mod service_time;
 pub mod sys;
 pub mod time;
 pub mod units;

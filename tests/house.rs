@@ -13,11 +13,13 @@ const PURE: &[&str] = &[
     "src/time.rs",
     "src/rng.rs",
     "src/arrivals.rs",
+    "src/service_time.rs",
     "src/histogram.rs",
     "src/confidence",
     "src/protocol",
     "src/result",
     "src/compare",
+    "src/machine/warnings.rs",
     "src/report",
 ];
 const NOT_PURE: &[&str] = &["src/result/read.rs", "src/result/write.rs"];
