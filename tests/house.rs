@@ -15,6 +15,7 @@ const PURE: &[&str] = &[
     "src/arrivals.rs",
     "src/service_time.rs",
     "src/histogram.rs",
+    "src/confidence",
     "src/protocol",
     "src/result",
     "src/compare",

@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use loadgen_core::arrivals::Profile;
+use loadgen_core::confidence::Goal;
 use loadgen_core::units;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -75,6 +76,12 @@ pub struct RunArgs {
     /// Length of the measured window, e.g. 10s [default: 10s]
     #[arg(short, long, value_name = "T", value_parser = units::parse_duration_ns)]
     pub duration: Option<u64>,
+    /// Go on until the 95 % intervals of these figures are so narrow, e.g. p99=2% or p50=1%,rate=0.5%
+    ///
+    /// Half of an interval's width, in percent of the figure: p50, p90, p95, p99, p99.9, p99.99, mean, rate. At least
+    /// 2 s; at most --duration, which is then 5m unless given. The summary says if that was not enough.
+    #[arg(long, value_name = "LIST", value_parser = goals, hide_short_help = true)]
+    pub until_ci: Option<Goals>,
     /// Stop after N requests instead; the whole run is measured
     #[arg(short = 'n', long, value_name = "N", value_parser = units::parse_count)]
     pub requests: Option<u64>,
@@ -178,7 +185,7 @@ pub struct RunArgs {
     /// What is printed on standard output: text, json, csv
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub format: String,
-    /// Exit with 5 when the verdict is invalid
+    /// Exit with 5 when the verdict is invalid, 8 when --until-ci was not reached
     #[arg(long)]
     pub strict: bool,
     /// No progress line and no notes
@@ -192,6 +199,14 @@ pub struct CpuList(pub Vec<usize>);
 
 fn cpus(text: &str) -> Result<CpuList, String> {
     units::parse_cpus(text).map(CpuList)
+}
+
+/// What `--until-ci` asks for; never empty.
+#[derive(Clone, Debug)]
+pub struct Goals(pub Vec<Goal>);
+
+fn goals(text: &str) -> Result<Goals, String> {
+    Goal::parse_list(text).map(Goals)
 }
 
 #[derive(Args, Debug)]

@@ -19,6 +19,7 @@ mod session;
 mod tally;
 mod target;
 mod timers;
+mod until;
 mod verdict;
 mod worker;
 
