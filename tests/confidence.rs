@@ -311,8 +311,10 @@ fn stopping_when_it_looks_good() {
             }
         }
         let coverage = Outcome::percent(right, stopped);
-        println!("{process:?} p90={width}: {stopped} of 1000 stopped, after {} looks, right in {coverage:.1} %",
-            looks / stopped.max(1));
+        println!(
+            "{process:?} p90={width}: {stopped} of 1000 stopped, after {} looks, right in {coverage:.1} %",
+            looks / stopped.max(1)
+        );
     }
 }
 
@@ -399,7 +401,10 @@ fn a_report_s_intervals_lie_around_their_figures() {
     // What is uneven by plan does not drift, and nothing is nothing.
     assert_eq!(Sample { uneven: true, ..sample }.confidence(&[]).unwrap().drift, None);
     let short = Sample { window_ns: 60_000_000, ..sample }.confidence(&[]).unwrap();
-    assert_eq!((short.quantiles["0.5"].reason.as_deref(), short.rate.reason.as_deref()), (Some("few_values"), Some("few_values")));
+    assert_eq!(
+        (short.quantiles["0.5"].reason.as_deref(), short.rate.reason.as_deref()),
+        (Some("few_values"), Some("few_values"))
+    );
     assert_eq!(Sample { response: &Recorder::new(), ..sample }.confidence(&[]), None);
 }
 

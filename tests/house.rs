@@ -19,6 +19,7 @@ const PURE: &[&str] = &[
     "src/protocol",
     "src/result",
     "src/compare",
+    "src/machine/warnings.rs",
     "src/report",
 ];
 const NOT_PURE: &[&str] = &["src/result/read.rs", "src/result/write.rs"];

@@ -40,7 +40,7 @@ fn sample() -> Report {
         started_at: "2026-11-23T13:02:40.125Z".to_owned(),
         partial: false,
         scenario: scenario(),
-        environment: Environment { client: machine.clone(), server: Some(machine) },
+        environment: Environment { client: machine.clone(), server: Some(machine), warnings: vec![warning()] },
         phases: Phases { ramp_ns: 4_100_000, warmup_ns: 1_000_000_000, measure_ns: 2_000_000_000, drain_ns: 900_000 },
         throughput: Throughput {
             requests_per_s: 10_000,
@@ -82,6 +82,7 @@ fn sample() -> Report {
         server: Some(server()),
         kernel: map([("Tcp.ActiveOpens", 104), ("TcpExt.TCPTimeouts", 1)]),
         engine: engine(),
+        floor: Some(floor()),
         verdict: Verdict { state: VerdictState::Valid, reasons: Vec::new() },
         labels: map([("branch", "main".to_owned())]),
         shard: Some(Shard { index: 0, count: 1 }),
@@ -102,6 +103,49 @@ fn machine() -> Machine {
         sysctls: map([("net.core.somaxconn", "4096".to_owned())]),
         descriptor_limit: 20_000,
         load_1m_percent: 12,
+        cpus_pinned: vec![1],
+        descriptor_hard_limit: Some(20_000),
+        governors: vec!["performance".to_owned()],
+        boost: Some(false),
+        smt: Some("off".to_owned()),
+        idle_driver: Some("intel_idle".to_owned()),
+        idle_governor: Some("menu".to_owned()),
+        idle_states: vec![IdleState { name: "C1".to_owned(), exit_latency_ns: 2_000 }],
+        cpus_isolated: Some("1".to_owned()),
+        numa_nodes: Some(1),
+        mitigations: map([("spectre_v2", "Mitigation: Retpolines".to_owned())]),
+        mitigations_option: Some("auto".to_owned()),
+        transparent_hugepages: Some("madvise".to_owned()),
+        container: Some("docker".to_owned()),
+        cgroup: Some(Cgroup {
+            cpu_quota_percent: Some(150),
+            memory_limit_bytes: Some(1_073_741_824),
+            cpuset: Some("0-1".to_owned()),
+            throttled_periods: Some(3),
+        }),
+    }
+}
+
+fn warning() -> Warning {
+    let [code, what, why, remedy] =
+        ["load", "the load was high", "others took CPU time", "stop them"].map(str::to_owned);
+    Warning { code, weight: Weight::High, what, why, remedy }
+}
+
+fn floor() -> Floor {
+    Floor {
+        engine: "epoll".to_owned(),
+        samples: 1_000,
+        response_p50_ns: 50_000,
+        response_p99_ns: 90_000,
+        timer_samples: 50,
+        timer_late_p50_ns: 55_000,
+        timer_late_p99_ns: 80_000,
+        timer_late_max_ns: 95_000,
+        clock_read_ns: 25,
+        client_cpu: Some(1),
+        server_cpu: Some(0),
+        took_ns: 110_000_000,
     }
 }
 

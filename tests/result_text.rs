@@ -2,7 +2,8 @@
 
 use loadgen_core::report::text;
 use loadgen_core::result::{
-    Confidence, Drift, ErrorRow, Interval, RateInterval, Reason, Report, UntilCi, VerdictState, read,
+    Confidence, Drift, ErrorRow, Floor, Interval, RateInterval, Reason, Report, UntilCi, VerdictState, Warning, Weight,
+    read,
 };
 use std::path::Path;
 
@@ -52,6 +53,38 @@ fn reasons_stand_before_the_figures() {
     lines_fit(&text);
     let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("no `{part}` in\n{text}"));
     assert!(at("INVALID") < at("client_saturated") && at("--threads 2") < at("throughput"));
+}
+
+#[test]
+fn what_is_close_to_the_floor_is_called_that() {
+    let mut report = golden();
+    let median = report.latency.response.as_ref().unwrap().quantiles_ns["0.5"];
+    for (response_p50_ns, close) in [(median / 10, false), (median * 10 / 15 - 100, false), (median * 10 / 14, true)] {
+        report.floor = Some(Floor { response_p50_ns, response_p99_ns: 90_000, ..Floor::default() });
+        let text = text::render(&report);
+        lines_fit(&text);
+        assert!(text.contains("floor  ") && text.contains("close to the floor") == close, "{text}");
+    }
+    // A stream has no response that could be close.
+    report.latency = Default::default();
+    assert!(!text::render(&report).contains("close to"));
+}
+
+#[test]
+fn at_most_three_weighty_warnings_are_in_the_summary() {
+    let warning = |code: &str, weight| {
+        let [code, what, why, remedy] = [code, code, "", ""].map(str::to_owned);
+        Warning { code, weight, what, why, remedy }
+    };
+    let mut report = golden();
+    assert!(!text::render(&report).contains("machine"));
+    report.environment.warnings = vec![warning("trifle", Weight::Low)];
+    assert!(!text::render(&report).contains("trifle"));
+    report.environment.warnings.extend(["one", "two", "three", "four"].map(|code| warning(code, Weight::High)));
+    let text = text::render(&report);
+    lines_fit(&text);
+    assert!(text.contains("machine      ! one\n") && text.contains("! three (`loadgen doctor` says more)"), "{text}");
+    assert!(!text.contains("four") && !text.contains("trifle"), "{text}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::verdict;
 use loadgen_core::confidence::Sample;
 use loadgen_core::histogram::Recorder;
 use loadgen_core::machine;
+use loadgen_core::machine::warnings::{Use, warnings};
 use loadgen_core::protocol::Shape;
 use loadgen_core::result::*;
 use loadgen_core::sys::ring;
@@ -23,11 +24,12 @@ pub struct Circumstances {
     pub machine: Machine,
     pub server: Option<ServerStats>,
     pub kernel: BTreeMap<String, i64>,
+    pub floor: Option<Floor>,
 }
 
-pub fn report(plan: &Plan, run: &Run, around: Circumstances) -> Report {
+pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
     let tally = &run.tally;
-    let embedded = plan.target.is_none();
+    let environment = environment(plan, around.remote, around.machine, around.server.as_mut());
     let mut report = Report {
         schema: SCHEMA.to_owned(),
         tool: Tool { name: "loadgen".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
@@ -35,7 +37,7 @@ pub fn report(plan: &Plan, run: &Run, around: Circumstances) -> Report {
         started_at: around.started_at,
         partial: run.interrupted.is_some() || run.gave_up.is_some(),
         scenario: scenario(plan, around.remote, around.server.as_ref()),
-        environment: Environment { server: embedded.then(|| around.machine.clone()), client: around.machine },
+        environment,
         phases: phases(plan, run),
         throughput: Throughput {
             offered_per_s: plan.pacing.as_ref().map(|_| rate(tally.window.scheduled, window_ns(tally))),
@@ -56,6 +58,7 @@ pub fn report(plan: &Plan, run: &Run, around: Circumstances) -> Report {
         server: around.server,
         kernel: around.kernel,
         engine: engine(plan, tally),
+        floor: around.floor,
         verdict: Verdict { state: VerdictState::Valid, reasons: Vec::new() },
         labels: plan.labels.clone(),
         shard: None,
@@ -63,6 +66,20 @@ pub fn report(plan: &Plan, run: &Run, around: Circumstances) -> Report {
     };
     report.verdict = verdict::judge(&report);
     report
+}
+
+/// The machines. That of an embedded server is ours, as the server sees it.
+fn environment(plan: &Plan, remote: SocketAddr, machine: Machine, server: Option<&mut ServerStats>) -> Environment {
+    let embedded = plan.target.is_none();
+    let ours = Use {
+        threads: plan.threads + if embedded { plan.server_threads } else { 0 },
+        server_here: embedded || remote.ip().is_loopback(),
+        debug_build: cfg!(debug_assertions),
+    };
+    let warnings = warnings(&machine, ours);
+    let seen = server.and_then(|stats| stats.machine.take()).or_else(|| embedded.then(|| machine.clone()));
+    let cpus_pinned = plan.client_cpus.iter().map(|cpu| *cpu as u64).collect();
+    Environment { server: seen.filter(|_| embedded), client: Machine { cpus_pinned, ..machine }, warnings }
 }
 
 fn scenario(plan: &Plan, remote: SocketAddr, server: Option<&ServerStats>) -> Scenario {

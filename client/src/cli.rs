@@ -22,6 +22,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Print a report file in another format
     Report(ReportArgs),
+    /// Say what this machine can carry, what would spoil a measurement, and how to mend it
+    Doctor(DoctorArgs),
     /// Run the reference server (the same as `loadgen-server`)
     #[command(disable_help_flag = true)]
     Server {
@@ -34,7 +36,7 @@ impl Cli {
     /// Parses a command line; `run` may be left out.
     pub fn parse_args(mut args: Vec<OsString>) -> Result<Self, clap::Error> {
         let first = args.get(1).and_then(|arg| arg.to_str()).unwrap_or("--conns");
-        let is_command = ["run", "report", "server", "help", "--version", "-V"].contains(&first);
+        let is_command = ["run", "report", "server", "doctor", "help", "--version", "-V"].contains(&first);
         if !is_command && args.len() > 1 || args.len() == 1 {
             args.insert(1, "run".into());
         }
@@ -43,7 +45,7 @@ impl Cli {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Other commands: report, server. `loadgen help COMMAND` explains them.")]
+#[command(after_help = "Other commands: report, server, doctor. `loadgen help COMMAND` explains them.")]
 pub struct RunArgs {
     /// host:port (TCP echo) or a URL: tcp:// http:// discard:// chargen://; none: a server of our own
     #[arg(short = 'T', long, value_name = "TARGET")]
@@ -185,6 +187,9 @@ pub struct RunArgs {
     /// What is printed on standard output: text, json, csv
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub format: String,
+    /// Do not measure the generator's own floor before the run (a tenth of a second)
+    #[arg(long, hide_short_help = true)]
+    pub no_floor: bool,
     /// Exit with 5 when the verdict is invalid, 8 when --until-ci was not reached
     #[arg(long)]
     pub strict: bool,
@@ -217,6 +222,19 @@ pub struct ReportArgs {
     /// text, json, csv
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub format: String,
+}
+
+#[derive(Args, Debug)]
+pub struct DoctorArgs {
+    /// Examine this engine only: epoll, io_uring [default: all of them]
+    #[arg(long, value_name = "NAME")]
+    pub engine: Option<String>,
+    /// text, json
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub format: String,
+    /// No word on what is being measured
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 #[cfg(test)]

@@ -34,6 +34,15 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
+    /// What went wrong, in one line.
+    pub fn cause(&self) -> &str {
+        &self.message
+    }
+
+    pub fn remedy(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
     /// Says what to do about it.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());

@@ -5,11 +5,13 @@
 #![allow(unreachable_pub)]
 
 mod assemble;
+mod capacity;
 mod cli;
 mod command;
 mod embedded;
 mod engine;
 mod failure;
+mod floor;
 mod plan;
 mod preflight;
 mod progress;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => command::run::run(&args, typed),
         Command::Report(args) => command::report::run(&args),
+        Command::Doctor(args) => command::doctor::run(&args),
         Command::Server { args } => {
             return loadgen_server::main_with(std::iter::once("loadgen server".into()).chain(args));
         }

@@ -36,7 +36,7 @@ const SCHEDULED_MAX: u64 = 10_000_000_000;
 /// A request body out of a file, in bytes.
 const BODY_MAX: u64 = 64 << 20;
 /// Connections from one loopback address: with 25,000 the kernel's search for a free port takes ten times as long.
-const CONNECTIONS_A_SOURCE: u64 = 8_000;
+pub const CONNECTIONS_A_SOURCE: u64 = 8_000;
 
 /// A run, ready to begin.
 #[derive(Debug)]
@@ -84,6 +84,8 @@ pub struct Plan {
     pub labels: BTreeMap<String, String>,
     pub output: Option<PathBuf>,
     pub format: &'static report::Format,
+    /// Measure the generator's own floor before the run.
+    pub floor: bool,
     pub strict: bool,
     pub quiet: bool,
 }
@@ -158,14 +160,18 @@ impl Plan {
             labels: labels(&args.labels)?,
             output: args.output.clone(),
             format: choose_format(&args.format)?,
+            floor: !args.no_floor,
             strict: args.strict,
             quiet: args.quiet,
         };
-        let wire = plan.client()?.request().len() as u64 * plan.pipeline;
-        if wire > WIRE_MAX {
-            return Err(too_much_in_flight(pipeline, wire));
-        }
+        plan.check_wire()?;
         Ok(plan)
+    }
+
+    /// What one connection may have on its way is kept in one piece.
+    fn check_wire(&self) -> Result<(), Failure> {
+        let wire = self.client()?.request().len() as u64 * self.pipeline;
+        if wire <= WIRE_MAX { Ok(()) } else { Err(too_much_in_flight(self.pipeline, wire)) }
     }
 
     /// A client half of the protocol, for one thread.

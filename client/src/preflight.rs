@@ -8,17 +8,17 @@ use loadgen_core::units::format_size;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 /// Descriptors beside the connections': standard streams, epoll, files of a moment.
-const DESCRIPTORS_BESIDE: u64 = 64;
+pub const DESCRIPTORS_BESIDE: u64 = 64;
 
 /// Beside the rings: those, and as many as connections are opened at once, which may need one for a moment.
-const DESCRIPTORS_BESIDE_RINGS: u64 = 32;
+pub const DESCRIPTORS_BESIDE_RINGS: u64 = 32;
 
 /// Kernel memory of one end of an idle TCP connection, measured on Linux 6.18 (slab sizes of the socket, its inode,
 /// dentry, file and epoll item; with io_uring the armed receive is larger than that item).
-const KERNEL_BYTES_AN_END: u64 = 4_700;
+pub const KERNEL_BYTES_AN_END: u64 = 4_700;
 
 /// User memory of a connection on either side (client 64 bytes, server at most 128), rounded up.
-const USER_BYTES_A_CONNECTION: u64 = 256;
+pub const USER_BYTES_A_CONNECTION: u64 = 256;
 
 /// `select` can watch descriptors below FD_SETSIZE only.
 const SELECT_CONNECTIONS_MAX: u64 = 1_000;

@@ -215,7 +215,7 @@ fn closes(plan: &Plan, opens: Instant, confident: Option<Instant>) -> Instant {
 }
 
 /// One worker's share of the plan.
-fn config(plan: &Plan, remote: SocketAddr, index: u64, origin: Instant) -> Config {
+pub fn config(plan: &Plan, remote: SocketAddr, index: u64, origin: Instant) -> Config {
     let share = |total: u64| total / plan.threads + u64::from(index < total % plan.threads);
     // It counts from the beginning of the load, which nobody knows yet.
     let schedule = plan.pacing.as_ref().map(|pacing| {

@@ -101,7 +101,10 @@ fn generator_stalled(report: &Report) -> Option<Reason> {
 }
 
 fn cpu_contention(report: &Report) -> Option<Reason> {
-    let waited_ns = report.generator.as_ref()?.run_delay_ns;
+    // What the host took from a virtual machine shows as steal, of all CPUs together.
+    let stolen_ns = report.kernel.get("Cpu.steal_ms").map_or(0, |ms| ms.unsigned_abs() * NS_PER_MS);
+    let stolen_ns = stolen_ns / report.environment.client.cpus.max(1);
+    let waited_ns = report.generator.as_ref()?.run_delay_ns.max(stolen_ns);
     let percent = waited_ns.saturating_mul(100).checked_div(report.throughput.window_ns)?;
     if percent < RUN_DELAY_MAX_PERCENT {
         return None;
@@ -110,8 +113,9 @@ fn cpu_contention(report: &Report) -> Option<Reason> {
     reason(
         "cpu_contention",
         format!(
-            "a client thread waited {waited} ({percent} % of the window) for a CPU that others had: its times contain \
-             theirs. Stop what else runs, give it a CPU of its own (--cpus), or use fewer --threads"
+            "a client thread waited {waited} ({percent} % of the window) for a CPU that others had, or that the host had \
+             taken: its times contain theirs. Stop what else runs, give it a CPU of its own (--cpus), or use fewer \
+             --threads"
         ),
     )
 }
@@ -452,6 +456,7 @@ mod tests {
             ("generator_stalled", "open", |r| r.generator.as_mut().unwrap().longest_stall_ns = 1_000_000_000),
             ("generator_stalled", "closed", |r| r.generator.as_mut().unwrap().stalled_ns = 40_000_000),
             ("cpu_contention", "closed", |r| r.generator.as_mut().unwrap().run_delay_ns = 120_000_000),
+            ("cpu_contention", "open", |r| _ = r.kernel.insert("Cpu.steal_ms".to_owned(), 300)),
             ("client_saturated", "closed", |r| r.cpu.client_thread_max_percent = 96),
             ("generator_lag", "open", |r| r.latency.generator_lag = histogram(20_000, 80_000)),
             ("generator_lag", "open", |r| {

@@ -63,6 +63,24 @@ fn auto_falls_back_and_says_so_on_stderr_and_in_the_report() {
 }
 
 #[test]
+fn the_doctor_says_why_there_is_no_io_uring_and_measures_the_other() {
+    let doctor = |more: &[&str]| {
+        let mut command = Command::new(example("deny"));
+        command.args(["EPERM", common::LOADGEN, "doctor", "--quiet"]).args(more).output().expect("deny runs")
+    };
+    let both = doctor(&[]);
+    let page = String::from_utf8(both.stdout).expect("text");
+    assert_eq!(both.status.code(), Some(0), "{page}");
+    for word in ["cannot be measured: io_uring_setup: EPERM", "seccomp", "do: ", "ceiling"] {
+        assert!(page.contains(word), "no {word:?} in\n{page}");
+    }
+    let alone = doctor(&["--engine", "io_uring"]);
+    let why = String::from_utf8(alone.stderr).expect("text");
+    assert_eq!(alone.status.code(), Some(7), "{why}");
+    assert!(why.starts_with("error: io_uring_setup: EPERM") && why.contains("help: "), "{why}");
+}
+
+#[test]
 fn auto_is_io_uring_where_that_works() {
     if let Err(refusal) = ring::check(&ring::Options::default()) {
         return eprintln!("skipped: {refusal}");

@@ -5,8 +5,9 @@ use crate::engine::{Choice, Engine, Worker};
 use crate::injector::{Injector, Releasing};
 use crate::request_log::{MOST_ROWS, RequestLog};
 use crate::stats::{self, Counters};
+use loadgen_core::machine;
 use loadgen_core::protocol::{ServerOptions, Shape};
-use loadgen_core::result::schema::ServerStats;
+use loadgen_core::result::{Machine, ServerStats};
 use loadgen_core::sys::{affinity, errno, limits, process, socket};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -71,6 +72,8 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     let injector = injector(options)?;
     limits::raise_descriptors().map_err(|e| Failure::machine("cannot raise the descriptor limit", &e))?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| Failure::machine("cannot watch for signals", &e))?;
+    // Before anybody is served: reading all this takes a moment.
+    let machine = options.stats.as_ref().map(|_| machine(options));
     let (address, listeners) = listen(options)?;
     if let Some(bytes) = options.send_buffer {
         let bound = listeners.iter().try_for_each(|listener| socket::bound_send_buffer(listener.as_fd(), bytes));
@@ -109,6 +112,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     }
     let mut stats = join(options, engine, workers, injector.as_deref())?;
     stats.instead_of = instead_of;
+    stats.machine = machine;
     handle.close();
     let _ = watch.join();
     options.stats.as_deref().map_or(Ok(()), |path| write_stats(&stats, path))?;
@@ -116,6 +120,11 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
         (Some(file), Some(injector)) => write_log(&injector, file),
         _ => Ok(()),
     }
+}
+
+fn machine(options: &Options) -> Machine {
+    let cpus_pinned = options.cpus.iter().flat_map(|list| &list.0).map(|cpu| *cpu as u64).collect();
+    Machine { cpus_pinned, ..machine::describe() }
 }
 
 /// One listener a thread, all of one port.

@@ -4,7 +4,7 @@ use super::intervals;
 use crate::confidence::{ENOUGH_BEYOND, goal};
 use crate::histogram::{QUANTILES, count_beyond};
 use crate::protocol::{self, Shape};
-use crate::result::{Histogram, Ledger, Report, RingStats, VerdictState};
+use crate::result::{Floor, Histogram, Ledger, Report, RingStats, VerdictState, Weight};
 use crate::units::{format_count, format_duration, format_exact_count, format_rate, format_size};
 
 const WIDTH: usize = 80;
@@ -12,16 +12,22 @@ const WIDTH: usize = 80;
 const LABEL: usize = 13;
 /// Kinds of errors that are listed; the report has all of them.
 const ERRORS_LISTED: usize = 5;
+/// Warnings about the machine that are listed.
+const WARNINGS_LISTED: usize = 3;
+/// A response time below so many percent of the generator's own floor is near it.
+const NEAR_FLOOR_PERCENT: u64 = 150;
 /// Characters of an error's first example: two lines.
 const EXAMPLE: usize = 2 * (WIDTH - LABEL) - 10;
 
 /// The summary: about 20 lines, more only where there is something to explain.
 pub fn render(report: &Report) -> String {
-    let mut page = Page(String::new());
+    let mut page = Page::default();
     what_was_run(report, &mut page);
     verdict(report, &mut page);
+    machine(report, &mut page);
     throughput(report, &mut page);
     latency(report, &mut page);
+    floor(report, &mut page);
     connections(report, &mut page);
     ledgers(report, &mut page);
     errors(report, &mut page);
@@ -65,6 +71,23 @@ fn verdict(report: &Report, page: &mut Page) {
     }
     for reason in &report.verdict.reasons {
         page.line("", &format!("! {}: {}", reason.code, reason.detail));
+    }
+}
+
+/// What about this machine can change the figures; the rest, and what to do, is in the report.
+fn machine(report: &Report, page: &mut Page) {
+    let heavy: Vec<&str> = report
+        .environment
+        .warnings
+        .iter()
+        .filter(|warning| warning.weight == Weight::High)
+        .map(|warning| warning.what.as_str())
+        .collect();
+    for (index, what) in heavy.iter().take(WARNINGS_LISTED).enumerate() {
+        let label = if index == 0 { "machine" } else { "" };
+        let last = index + 1 == heavy.len().min(WARNINGS_LISTED);
+        let more = if last { " (`loadgen doctor` says more)" } else { "" };
+        page.line(label, &format!("! {what}{more}"));
     }
 }
 
@@ -134,6 +157,22 @@ fn confidence(report: &Report, page: &mut Page) {
     page.line("confidence", &intervals::explained(response, confidence));
     if !confidence.until_ci.is_empty() {
         page.line("", &intervals::until(&confidence.until_ci));
+    }
+}
+
+/// What the generator itself adds, and a word where the figures are hardly more than that.
+fn floor(report: &Report, page: &mut Page) {
+    let Some(floor) = &report.floor else { return };
+    let Floor { response_p50_ns, response_p99_ns, timer_late_p99_ns, .. } = *floor;
+    let [p50, p99, late] = [response_p50_ns, response_p99_ns, timer_late_p99_ns].map(format_duration);
+    page.line("floor", &format!("p50 {p50}, p99 {p99} against a null server; timers p99 {late} late"));
+    let median = report.latency.response.as_ref().and_then(|response| response.quantiles_ns.get("0.5"));
+    if median.is_some_and(|median| median * 100 < response_p50_ns.saturating_mul(NEAR_FLOOR_PERCENT)) {
+        page.line(
+            "",
+            "! close to the floor: a response takes hardly longer than with a server that does nothing, so this says \
+             more about generator and kernel than about the target",
+        );
     }
 }
 
@@ -269,11 +308,12 @@ fn plural(count: u64, noun: &str) -> String {
 }
 
 /// Lines of at most `WIDTH` columns, each with a label or indented below one.
-struct Page(String);
+#[derive(Debug, Default)]
+pub struct Page(pub String);
 
 impl Page {
     /// Wraps at spaces, and within words that are longer than a line.
-    fn line(&mut self, label: &str, text: &str) {
+    pub fn line(&mut self, label: &str, text: &str) {
         let mut line = self.start(label);
         let mut width = line.len();
         let mut fresh = true;

@@ -4,6 +4,7 @@
 //! below; nothing that JSON cannot say (no NaN). Adding a field is compatible, so every field that is not in the very
 //! first version has a default; changing what a field means is a new major version.
 
+use super::environment::{Environment, Floor, Machine};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -46,6 +47,9 @@ pub struct Report {
     /// Kernel counters (`/proc/net/netstat`, `/proc/net/snmp`), after the run minus before; only those that moved.
     pub kernel: BTreeMap<String, i64>,
     pub engine: EngineStats,
+    /// What the generator itself adds; null: not measured (`--no-floor`).
+    #[serde(default)]
+    pub floor: Option<Floor>,
     pub verdict: Verdict,
     pub labels: BTreeMap<String, String>,
     /// Which part of a distributed run this is.
@@ -124,34 +128,6 @@ pub struct Scenario {
     /// The run was to end when these intervals are narrow enough (`p99=2%`), at the latest after `duration_ns`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub until_ci: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Environment {
-    pub client: Machine,
-    /// The machine of an embedded server is the client's; null where it is not known.
-    pub server: Option<Machine>,
-}
-
-/// A machine, as far as it matters to a measurement.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Machine {
-    /// `uname`: release and version.
-    pub kernel: String,
-    pub cpu_model: String,
-    /// CPUs that are online.
-    pub cpus: u64,
-    /// CPUs that this process may use, as the kernel lists them (`0-3,7`).
-    pub cpus_allowed: String,
-    pub memory_bytes: u64,
-    pub clocksource: String,
-    pub congestion_control: String,
-    pub virtualisation: Option<String>,
-    /// Kernel settings that matter here, by name (`net.core.somaxconn`).
-    pub sysctls: BTreeMap<String, String>,
-    pub descriptor_limit: u64,
-    /// 1-minute load average before the run, times 100.
-    pub load_1m_percent: u64,
 }
 
 /// The parts of a run, in order; lengths in nanoseconds.
@@ -550,6 +526,9 @@ pub struct ServerStats {
     /// Only where service times were injected, or requests logged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injected: Option<InjectedStats>,
+    /// The machine that it ran on. Within a report it is under `environment`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
 }
 
 /// What `loadgen-server` injected (docs/server.md).

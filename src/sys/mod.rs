@@ -8,6 +8,7 @@ pub mod bell;
 pub mod clock;
 pub mod errno;
 pub mod limits;
+pub mod memory;
 pub mod poller;
 pub mod process;
 pub mod ring;

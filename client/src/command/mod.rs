@@ -1,4 +1,5 @@
 //! The commands: one file each.
 
+pub mod doctor;
 pub mod report;
 pub mod run;

@@ -4,12 +4,13 @@ use crate::assemble::{self, Circumstances};
 use crate::cli::RunArgs;
 use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure};
+use crate::floor::{self, Places};
 use crate::plan::Plan;
 use crate::preflight;
 use crate::progress::tell;
 use crate::run::{self, Run};
 use loadgen_core::machine::{self, KernelCounters};
-use loadgen_core::result::{Report, ServerStats, VerdictState, write};
+use loadgen_core::result::{Floor, Report, ServerStats, VerdictState, write};
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -29,7 +30,6 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
         std::fs::File::create(log).map_err(|error| log_not_written(log, &error))?;
     }
     let machine = machine::describe();
-    let kernel = KernelCounters::read();
     let server = match plan.target {
         Some(_) => None,
         None => {
@@ -42,11 +42,16 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
         None => reachable(&plan)?,
     };
     preflight::check(&plan, &remote)?;
+    let mut notes = Vec::new();
+    let floor = floor(&plan, &mut notes);
+    // Behind the floor, whose connections are none of the run's.
+    let kernel = KernelCounters::read();
     let mut run = run::run(&plan, remote, server.as_ref())?;
     let kernel = KernelCounters::read().since(&kernel);
-    let mut notes = run.notes.clone();
+    notes.extend(run.notes.iter().cloned());
     let server = stop(server, &mut notes);
-    let report = assemble::report(&plan, &run, Circumstances { command, started_at, remote, machine, server, kernel });
+    let around = Circumstances { command, started_at, remote, machine, server, kernel, floor };
+    let report = assemble::report(&plan, &run, around);
     if !plan.quiet {
         notes.iter().for_each(|note| tell(format_args!("note: {note}")));
     }
@@ -59,6 +64,20 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
         }
     }
     Ok(exit(&plan, &run, &report))
+}
+
+/// What the generator itself adds. That this cannot be had is no reason not to measure.
+fn floor(plan: &Plan, notes: &mut Vec<String>) -> Option<Floor> {
+    if !plan.floor {
+        return None;
+    }
+    match floor::measure(plan.engine, &plan.ring, Places::of(plan), floor::BRIEF) {
+        Ok(measured) => Some(measured.floor),
+        Err(why) => {
+            notes.push(format!("the generator's floor could not be measured: {why}"));
+            None
+        }
+    }
 }
 
 /// Where the report goes; `None`: standard output.

@@ -1,7 +1,9 @@
 //! The reference engine: edge-triggered epoll, one registration a connection, one receive and one send a request.
 
+use super::waits::{self, Waits};
 use super::{Counters, Engine, Entry, Handler, Io};
 use crate::worker::{self, Tally, Task};
+use loadgen_core::histogram::Recorder;
 use loadgen_core::sys::poller::epoll::EpollEdge;
 use loadgen_core::sys::poller::{Event, Interest, Poller};
 use loadgen_core::sys::socket;
@@ -20,12 +22,17 @@ const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 const RECEIVES_A_TURN: usize = 16;
 
 pub static ENTRY: Entry =
-    Entry { name: "epoll", about: "edge-triggered epoll(7), the default", run, needs_ring: false };
+    Entry { name: "epoll", about: "edge-triggered epoll(7), the default", run, waits, needs_ring: false };
 
 /// Runs a worker's task on this engine.
 pub fn run(task: Task) -> io::Result<Tally> {
     let engine = Epoll::new(task.capacity(), task.wire())?;
     worker::run(engine, task)
+}
+
+/// Measures timed waits of this engine.
+fn waits(waits: &Waits) -> io::Result<Recorder> {
+    waits::measure(Epoll::new(0, Vec::new())?, waits)
 }
 
 #[derive(Debug)]

@@ -5,8 +5,10 @@
 //! memory and ports bound their number, and not `ulimit -n`. A table holds no more than that; further connections have
 //! further rings.
 
+use super::waits::{self, Waits};
 use super::{Counters, Engine, Entry, Handler, Io};
 use crate::worker::{self, Tally, Task};
+use loadgen_core::histogram::Recorder;
 use loadgen_core::sys::limits;
 use loadgen_core::sys::ring::token::SLOTS_MAX;
 use loadgen_core::sys::ring::{Buffers, Completion, Event, Lane, Lanes, Op, Options, Token};
@@ -18,13 +20,23 @@ use std::time::{Duration, Instant};
 /// How long the next of the last completions is waited for when all connections have been closed.
 const LAST_COMPLETIONS: Duration = Duration::from_secs(2);
 
-pub static ENTRY: Entry =
-    Entry { name: "io_uring", about: "completions; connections beyond the descriptor limit", run, needs_ring: true };
+pub static ENTRY: Entry = Entry {
+    name: "io_uring",
+    about: "completions; connections beyond the descriptor limit",
+    run,
+    waits,
+    needs_ring: true,
+};
 
 /// Runs a worker's task on this engine.
 pub fn run(task: Task) -> io::Result<Tally> {
     let engine = Uring::new(task.capacity(), &task.wire(), &task.ring)?;
     worker::run(engine, task)
+}
+
+/// Measures timed waits of this engine, which has one connection to make room for, and none to open.
+fn waits(waits: &Waits) -> io::Result<Recorder> {
+    waits::measure(Uring::new(1, b"x", &waits.ring)?, waits)
 }
 
 #[derive(Debug)]

@@ -7,16 +7,19 @@
 mod choice;
 pub mod epoll;
 pub mod io_uring;
+pub mod waits;
 
 pub use choice::Engines;
 
 use crate::worker::{Tally, Task};
+use loadgen_core::histogram::Recorder;
 use loadgen_core::result::RingStats;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::Duration;
+use waits::Waits;
 
 /// The table of `--engine`.
 pub static ENGINES: &[&Entry] = &[&epoll::ENTRY, &io_uring::ENTRY];
@@ -31,6 +34,8 @@ pub struct Entry {
     pub about: &'static str,
     /// Runs one worker thread's task on this engine, to its end.
     pub run: fn(Task) -> io::Result<Tally>,
+    /// How late this engine wakes from timed waits.
+    pub waits: fn(&Waits) -> io::Result<Recorder>,
     /// It works only where the kernel offers io_uring, and its connections are no descriptors.
     pub needs_ring: bool,
 }
