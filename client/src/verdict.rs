@@ -113,9 +113,9 @@ fn cpu_contention(report: &Report) -> Option<Reason> {
     reason(
         "cpu_contention",
         format!(
-            "a client thread waited {waited} ({percent} % of the window) for a CPU that others had, or that the host had \
-             taken: its times contain theirs. Stop what else runs, give it a CPU of its own (--cpus), or use fewer \
-             --threads"
+            "a client thread waited {waited} ({percent} % of the window) for a CPU that others had, or that the host \
+             had taken: its times contain theirs. Stop what else runs, give it a CPU of its own (--cpus), or use \
+             fewer --threads"
         ),
     )
 }
