@@ -136,5 +136,5 @@ fn a_floor_is_of_the_engine_that_runs() {
 }
 
 fn floor(report: &Report) -> &Floor {
-    report.floor.as_ref().expect("a report has a floor")
+    report.floor.as_ref().unwrap_or_else(|| panic!("a report has a floor: {}", common::brief(report)))
 }
