@@ -5,7 +5,9 @@
 //! - [`time`]: instants in nanoseconds
 //! - [`rng`]: seeded randomness
 //! - [`arrivals`]: when a request is due
+//! - [`service_time`]: service times that a server injects: distributions, the queue, stalls
 //! - [`histogram`]: record, merge, quantiles, encoding
+//! - [`confidence`]: how much of a run's figures is chance, and whether it was steady
 //! - [`protocol`]: what is said on a connection, both halves, and the `PROTOCOLS` table
 //! - [`result`]: the report file
 //! - [`report`]: a report in other formats, and the `FORMATS` table
@@ -17,12 +19,14 @@
 #![deny(unsafe_code)]
 
 pub mod arrivals;
+pub mod confidence;
 pub mod histogram;
 pub mod machine;
 pub mod protocol;
 pub mod report;
 pub mod result;
 pub mod rng;
+pub mod service_time;
 pub mod sys;
 pub mod time;
 pub mod units;

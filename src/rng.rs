@@ -64,4 +64,19 @@ mod tests {
         }
         assert!(seen.iter().all(|s| *s));
     }
+
+    #[test]
+    fn unit_is_uniform_above_zero_and_up_to_one() {
+        let mut rng = Rng::new(3);
+        let values: Vec<f64> = (0..100_000).map(|_| rng.unit()).collect();
+        assert!(values.iter().all(|u| *u > 0.0 && *u <= 1.0));
+        // The standard error of the mean is 0.0009, of a tenth's share as much.
+        let mean = values.iter().sum::<f64>() / 1e5;
+        assert!((mean - 0.5).abs() < 0.004, "{mean}");
+        for tenth in 0..10 {
+            let inside = |u: &&f64| (**u * 10.0).ceil() as i32 == tenth + 1;
+            let share = values.iter().filter(inside).count() as f64 / 1e5;
+            assert!((share - 0.1).abs() < 0.004, "{tenth}: {share}");
+        }
+    }
 }

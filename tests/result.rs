@@ -75,6 +75,7 @@ fn sample() -> Report {
             generator_lag: None,
             censored: 88,
         },
+        confidence: Some(confidence()),
         series: series(),
         cpu: cpu(),
         generator: Some(generator()),
@@ -176,7 +177,9 @@ fn scenario() -> Scenario {
         connection_steps: Some("10:1s,100:1s".to_owned()),
         spin_ns: 50_000,
         engine_options: vec!["cq=4096".to_owned()],
+        server_injected: Vec::new(),
         server_engine_options: vec!["bundles".to_owned()],
+        until_ci: vec!["p99=2%".to_owned()],
     }
 }
 
@@ -224,6 +227,39 @@ fn errors() -> Vec<ErrorRow> {
         row("refused", "connect", "Connection refused (os error 111)"),
         row("reset", "reply", "Connection reset by peer (os error 104), after 12 bytes of the reply: \"aaaaaaaaaaaa\""),
     ]
+}
+
+fn confidence() -> Confidence {
+    let interval = |low_ns| Interval {
+        low_ns: Some(low_ns),
+        high_ns: Some(low_ns + low_ns / 50),
+        effective_samples: Some(9_000),
+        reason: None,
+    };
+    let unknown = Interval { reason: Some("few_values".to_owned()), ..Interval::default() };
+    Confidence {
+        level_percent: 95,
+        method: "batch means, order statistics".to_owned(),
+        batch_ns: 1 << 24,
+        quantiles: map([("0.5", interval(84_000)), ("0.9", interval(122_000)), ("0.9999", unknown)]),
+        mean: interval(89_000),
+        rate: RateInterval { low_per_s: Some(9_900), high_per_s: Some(10_100), reason: None },
+        drift: Some(Drift {
+            steady: true,
+            response_first_ns: 85_000,
+            response_last_ns: 86_000,
+            response_sigmas: 1,
+            rate_first_per_s: 10_010,
+            rate_last_per_s: 9_990,
+            rate_sigmas: 0,
+        }),
+        until_ci: vec![UntilCi {
+            figure: "p99".to_owned(),
+            asked_ppm: 20_000,
+            half_width_ppm: Some(17_300),
+            reached: true,
+        }],
+    }
 }
 
 fn series() -> Series {

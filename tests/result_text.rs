@@ -1,7 +1,10 @@
 //! The summary for people: what it says, and what it must not say.
 
 use loadgen_core::report::text;
-use loadgen_core::result::{ErrorRow, Floor, Reason, Report, VerdictState, Warning, Weight, read};
+use loadgen_core::result::{
+    Confidence, Drift, ErrorRow, Floor, Interval, RateInterval, Reason, Report, UntilCi, VerdictState, Warning, Weight,
+    read,
+};
 use std::path::Path;
 
 fn golden() -> Report {
@@ -121,4 +124,69 @@ fn an_empty_report_is_still_a_page() {
     report.engine = Default::default();
     report.errors.clear();
     lines_fit(&text::render(&report));
+}
+
+/// The golden report with intervals 2 % to either side.
+fn with_intervals() -> Report {
+    let mut report = golden();
+    let around = |ns: u64| Interval {
+        low_ns: Some(ns - ns / 50),
+        high_ns: Some(ns + ns / 50),
+        effective_samples: Some(ns),
+        reason: None,
+    };
+    let response = report.latency.response.as_ref().unwrap();
+    report.confidence = Some(Confidence {
+        level_percent: 95,
+        quantiles: response.quantiles_ns.iter().map(|(name, ns)| (name.clone(), around(*ns))).collect(),
+        mean: around(response.mean_ns),
+        rate: RateInterval { low_per_s: Some(9_950), high_per_s: Some(10_050), reason: None },
+        drift: Some(Drift { steady: true, ..Drift::default() }),
+        ..Confidence::default()
+    });
+    report
+}
+
+#[test]
+fn intervals_stand_beside_their_percentiles() {
+    let text = text::render(&with_intervals());
+    lines_fit(&text);
+    assert!(text.lines().count() <= 27, "{text}");
+    for expected in ["p50 85.1 us (83.4-86.8)", "p99.99 -", "95 % in brackets; mean ", "9950-10.1k/s; steady"] {
+        assert!(text.contains(expected), "no `{expected}` in\n{text}");
+    }
+}
+
+#[test]
+fn an_interval_that_leaves_its_unit_has_two() {
+    let mut report = with_intervals();
+    let confidence = report.confidence.as_mut().unwrap();
+    let wide = Interval { low_ns: Some(999_000), high_ns: Some(1_200_000), ..Interval::default() };
+    confidence.quantiles.insert("0.999".to_owned(), wide);
+    confidence.quantiles.remove("0.9");
+    confidence.drift = Some(Drift::default());
+    let text = text::render(&report);
+    lines_fit(&text);
+    assert!(text.contains("(999 us-1.20 ms)") && text.contains("NOT steady"), "{text}");
+}
+
+#[test]
+fn a_width_that_was_not_reached_is_said() {
+    let mut report = with_intervals();
+    let goal = |figure: &str, half_width_ppm, reached| UntilCi {
+        figure: figure.to_owned(),
+        asked_ppm: 20_000,
+        half_width_ppm,
+        reached,
+    };
+    let confidence = report.confidence.as_mut().unwrap();
+    confidence.until_ci = vec![goal("p99", Some(18_300), true)];
+    let text = text::render(&report);
+    assert!(text.contains("confidence reached: p99 +-1.8 % (asked: 2.0 %)"), "{text}");
+    let confidence = report.confidence.as_mut().unwrap();
+    confidence.until_ci.push(goal("p99.99", None, false));
+    let text = text::render(&report);
+    lines_fit(&text);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("confidence not reached: p99 ") && words.contains("p99.99 has no interval"), "{text}");
 }

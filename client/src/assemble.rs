@@ -4,6 +4,7 @@ use crate::plan::Plan;
 use crate::run::Run;
 use crate::tally::{Counts, SERIES_COLUMNS, SERIES_INTERVAL_NS, Second, Tally};
 use crate::verdict;
+use loadgen_core::confidence::Sample;
 use loadgen_core::histogram::Recorder;
 use loadgen_core::machine;
 use loadgen_core::machine::warnings::{Use, warnings};
@@ -46,6 +47,7 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
         connections: connections(plan, tally),
         errors: errors(tally),
         latency: latency(tally),
+        confidence: confidence(plan, run),
         series: Series {
             interval_ns: SERIES_INTERVAL_NS,
             columns: SERIES_COLUMNS.map(str::to_owned).to_vec(),
@@ -110,6 +112,8 @@ fn scenario(plan: &Plan, remote: SocketAddr, server: Option<&ServerStats>) -> Sc
         connection_steps: plan.connections_over_time.as_ref().map(ToString::to_string),
         spin_ns: plan.spin_ns,
         engine_options: if plan.engine.needs_ring { plan.ring.describe() } else { Vec::new() },
+        server_injected: plan.server_injected.words.clone(),
+        until_ci: plan.until_ci.iter().map(ToString::to_string).collect(),
         server_engine_options: plan.server_ring.as_ref().map_or_else(Vec::new, ring::Options::describe),
     };
     scenario.hash = scenario.digest();
@@ -227,6 +231,22 @@ fn latency(tally: &Tally) -> Latency {
         generator_lag: tally.generator_lag.report(),
         censored: tally.censored,
     }
+}
+
+fn confidence(plan: &Plan, run: &Run) -> Option<Confidence> {
+    let tally = &run.tally;
+    let profile = plan.pacing.as_ref().is_some_and(|pacing| pacing.rate.steady().is_none());
+    let sample = Sample {
+        batches: &tally.batches,
+        response: &tally.response,
+        window_ns: window_ns(tally),
+        replies: tally.window_replies,
+        uneven: profile || plan.connections_over_time.is_some() || plan.requests().is_some(),
+    };
+    let mut confidence = sample.confidence(&plan.until_ci)?;
+    // The last moments, after the end had been decided on, may have widened an interval by a hair.
+    confidence.until_ci.iter_mut().for_each(|goal| goal.reached |= run.confident.is_some());
+    Some(confidence)
 }
 
 fn cpu(run: &Run, server: Option<&ServerStats>) -> Cpu {

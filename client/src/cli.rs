@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use loadgen_core::arrivals::Profile;
+use loadgen_core::confidence::Goal;
 use loadgen_core::units;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -70,13 +71,19 @@ pub struct RunArgs {
     /// Wait without sleeping for so long before a request is due; 0us: never [default: a tenth of the gap, up to 100us]
     ///
     /// Waking up takes a sleeping thread 5 to 100 us, most of all on a virtual machine, and by so much its requests
-    /// would leave late. What the waiting costs is in the report (generator.spin_ns): by default a tenth of a CPU a
-    /// thread.
+    /// would leave late. What the waiting costs is in the report (generator.spin_ns): by default up to a tenth of a
+    /// CPU a thread.
     #[arg(long, value_name = "T", requires = "rate", value_parser = units::parse_duration_ns, hide_short_help = true)]
     pub spin: Option<u64>,
     /// Length of the measured window, e.g. 10s [default: 10s]
     #[arg(short, long, value_name = "T", value_parser = units::parse_duration_ns)]
     pub duration: Option<u64>,
+    /// Go on until the 95 % intervals of these figures are so narrow, e.g. p99=2% or p50=1%,rate=0.5%
+    ///
+    /// Half of an interval's width, in percent of the figure: p50, p90, p95, p99, p99.9, p99.99, mean, rate. At least
+    /// 2 s; at most --duration, which is then 5m unless given. The summary says if that was not enough.
+    #[arg(long, value_name = "LIST", value_parser = goals, hide_short_help = true)]
+    pub until_ci: Option<Goals>,
     /// Stop after N requests instead; the whole run is measured
     #[arg(short = 'n', long, value_name = "N", value_parser = units::parse_count)]
     pub requests: Option<u64>,
@@ -133,6 +140,17 @@ pub struct RunArgs {
     /// Threads of the embedded server
     #[arg(long, value_name = "N", default_value = "1", value_parser = units::parse_count, hide_short_help = true)]
     pub server_threads: u64,
+    /// Service times that the embedded server injects: fixed:1ms, exp:1ms, bimodal:0.1,1ms,50ms, trace:FILE
+    ///
+    /// As if one resource served all requests, one after the other; no CPU is burnt (docs/server.md).
+    #[arg(long, value_name = "DIST", hide_short_help = true)]
+    pub server_service_time: Option<String>,
+    /// Delays that the embedded server injects, of each request by itself
+    #[arg(long, value_name = "DIST", hide_short_help = true)]
+    pub server_delay: Option<String>,
+    /// The embedded server holds all replies for the last LENGTH of every PERIOD: 1s/10s
+    #[arg(long, value_name = "LENGTH/PERIOD", hide_short_help = true)]
+    pub server_stall: Option<String>,
     /// Protocol, where the target does not choose it: echo, http, discard, chargen
     #[arg(long, value_name = "NAME")]
     pub protocol: Option<String>,
@@ -172,7 +190,7 @@ pub struct RunArgs {
     /// Do not measure the generator's own floor before the run (an eighth of a second)
     #[arg(long, hide_short_help = true)]
     pub no_floor: bool,
-    /// Exit with 5 when the verdict is invalid
+    /// Exit with 5 when the verdict is invalid, 8 when --until-ci was not reached
     #[arg(long)]
     pub strict: bool,
     /// No progress line and no notes
@@ -186,6 +204,14 @@ pub struct CpuList(pub Vec<usize>);
 
 fn cpus(text: &str) -> Result<CpuList, String> {
     units::parse_cpus(text).map(CpuList)
+}
+
+/// What `--until-ci` asks for; never empty.
+#[derive(Clone, Debug)]
+pub struct Goals(pub Vec<Goal>);
+
+fn goals(text: &str) -> Result<Goals, String> {
+    Goal::parse_list(text).map(Goals)
 }
 
 #[derive(Args, Debug)]

@@ -1,11 +1,15 @@
 //! The embedded server: `loadgen-server` as a process of its own, so that its CPU time, memory and descriptors are its
 //! own too. It is this very program, started again with the `server` command.
 
+use crate::cli::RunArgs;
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
+use loadgen_core::protocol::{Protocol, Shape};
 use loadgen_core::result::ServerStats;
+use loadgen_core::service_time::{Injection, Stall};
 use loadgen_core::sys::ring::Options;
 use loadgen_core::sys::{clock, process};
+use loadgen_server::cli::distribution;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -14,6 +18,41 @@ use std::time::{Duration, Instant};
 
 /// How long the server may take to end: its own drain lasts 2 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Service times and the like that it is to inject.
+#[derive(Debug, Default)]
+pub struct Injected {
+    /// Its arguments.
+    arguments: Vec<String>,
+    /// What they mean, as a scenario tells it.
+    pub words: Vec<String>,
+}
+
+impl Injected {
+    pub fn new(args: &RunArgs, protocol: &Protocol) -> Result<Self, Failure> {
+        let RunArgs { server_service_time, server_delay, server_stall, seed, .. } = args;
+        let given = [("service-time", server_service_time), ("delay", server_delay), ("stall", server_stall)];
+        let Some((first, _)) = given.iter().find(|(_, text)| text.is_some()) else { return Ok(Self::default()) };
+        if args.target.is_some() || args.positional_target.is_some() {
+            let message = format!("--server-{first} is for the embedded server, and this run has a target");
+            return Err(Failure::usage(message).help(format!("a loadgen-server of its own takes --{first}")));
+        }
+        if protocol.shape != Shape::Exchange {
+            let why = format!("is about requests, and {} is a one-way stream without any", protocol.name);
+            return Err(Failure::usage(format!("--server-{first} {why}")));
+        }
+        let wrong = |name: &str, error: String| Failure::usage(format!("--server-{name}: {error}"));
+        let times = |name: &str, text: &Option<String>| {
+            text.as_deref().map(distribution).transpose().map_err(|error| wrong(name, error))
+        };
+        let stall = server_stall.as_deref().map(Stall::parse).transpose().map_err(|error| wrong("stall", error))?;
+        let (service_time, delay) = (times("service-time", server_service_time)?, times("delay", server_delay)?);
+        let words = Injection { service_time, delay, stall, seed: *seed }.describe();
+        let flags = given.into_iter().filter_map(|(name, text)| Some([format!("--{name}"), text.clone()?]));
+        let arguments = flags.chain([["--seed".to_owned(), seed.to_string()]]).flatten().collect();
+        Ok(Self { arguments, words })
+    }
+}
 
 /// A running server. It is stopped and waited for when this is dropped.
 #[derive(Debug)]
@@ -101,6 +140,7 @@ fn command(plan: &Plan, program: std::path::PathBuf) -> Command {
     if !ring.is_empty() {
         command.args(["--ring", &ring.join(",")]);
     }
+    command.args(&plan.server_injected.arguments);
     command.args(["--parent", &std::process::id().to_string()]);
     if !plan.server_cpus.is_empty() {
         let list: Vec<String> = plan.server_cpus.iter().map(usize::to_string).collect();

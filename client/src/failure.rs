@@ -12,6 +12,7 @@ pub enum Exit {
     Invalid = 5,
     NotWritten = 6,
     Machine = 7,
+    Inconclusive = 8,
     Interrupted = 130,
     Terminated = 143,
 }

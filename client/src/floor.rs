@@ -162,6 +162,7 @@ pub fn drive(plan: &Plan, remote: SocketAddr, places: Places) -> Result<Driven, 
         ring: plan.ring.clone(),
         control,
         published: Arc::new(Published::default()),
+        handover: None,
     };
     let run = plan.engine.run;
     on_a_thread(move || {

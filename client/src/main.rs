@@ -21,6 +21,7 @@ mod session;
 mod tally;
 mod target;
 mod timers;
+mod until;
 mod verdict;
 mod worker;
 

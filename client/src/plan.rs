@@ -1,11 +1,13 @@
 //! What a command line means: every default filled in, every name looked up, everything that cannot work refused.
 
 use crate::cli::RunArgs;
+use crate::embedded::Injected;
 use crate::engine::{self, Engines};
 use crate::failure::{Exit, Failure};
 use crate::session::StopRule;
 use crate::target::Target;
 use loadgen_core::arrivals::{Process, Profile, Schedule};
+use loadgen_core::confidence::Goal;
 use loadgen_core::protocol::{self, Client, ClientOptions, Protocol, Shape};
 use loadgen_core::report::{self, FORMATS};
 use loadgen_core::sys::{affinity, ring};
@@ -17,6 +19,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
 const DEFAULT_DURATION_NS: u64 = 10 * NS_PER_S;
+/// With `--until-ci`, the window's bound.
+const UNTIL_DURATION_NS: u64 = 300 * NS_PER_S;
 const DEFAULT_WARMUP_NS: u64 = NS_PER_S;
 /// Payload of an exchange, and of a block of a stream.
 const DEFAULT_SIZE: u64 = 64;
@@ -52,6 +56,7 @@ pub struct Plan {
     pub server_ring: Option<ring::Options>,
     pub server_engine: String,
     pub server_threads: u64,
+    pub server_injected: Injected,
     pub server_cpus: Vec<usize>,
     pub client_cpus: Vec<usize>,
     /// The most at any time.
@@ -69,6 +74,8 @@ pub struct Plan {
     pub size: u64,
     pub requests_per_connection: Option<u32>,
     pub stop_rule: StopRule,
+    /// The run ends before its time when these intervals are narrow enough; none: it does not.
+    pub until_ci: Vec<Goal>,
     pub warmup_ns: u64,
     pub timeout_ns: u64,
     pub connect_rate: Option<u64>,
@@ -129,6 +136,7 @@ impl Plan {
             server_engine,
             server_ring,
             server_threads: whole("--server-threads", args.server_threads, 1, 1024)?,
+            server_injected: Injected::new(args, protocol)?,
             server_cpus,
             client_cpus,
             connections,
@@ -143,6 +151,7 @@ impl Plan {
             size,
             requests_per_connection: churn(args)?,
             stop_rule,
+            until_ci: until_ci(args, protocol)?,
             warmup_ns,
             timeout_ns: timeout(args.timeout)?,
             connect_rate: args.connect_rate.map(|rate| whole("--connect-rate", rate, 1, NS_PER_S)).transpose()?,
@@ -155,11 +164,14 @@ impl Plan {
             strict: args.strict,
             quiet: args.quiet,
         };
-        let wire = plan.client()?.request().len() as u64 * plan.pipeline;
-        if wire > WIRE_MAX {
-            return Err(too_much_in_flight(pipeline, wire));
-        }
+        plan.check_wire()?;
         Ok(plan)
+    }
+
+    /// What one connection may have on its way is kept in one piece.
+    fn check_wire(&self) -> Result<(), Failure> {
+        let wire = self.client()?.request().len() as u64 * self.pipeline;
+        if wire <= WIRE_MAX { Ok(()) } else { Err(too_much_in_flight(self.pipeline, wire)) }
     }
 
     /// A client half of the protocol, for one thread.
@@ -308,8 +320,9 @@ fn stop_rule(args: &RunArgs, pacing: Option<&Pacing>) -> Result<(StopRule, u64),
         let requests = whole("--requests", requests, 1, SCHEDULED_MAX)?;
         return Ok((StopRule::After(until_due(pacing, args.seed, requests).min(asked)), 0));
     }
+    let default_ns = if args.until_ci.is_some() { UNTIL_DURATION_NS } else { DEFAULT_DURATION_NS };
     Ok(match (args.requests, args.duration) {
-        (None, duration) => (StopRule::After(duration.or(steps_ns).unwrap_or(DEFAULT_DURATION_NS)), warmup_ns),
+        (None, duration) => (StopRule::After(duration.or(steps_ns).unwrap_or(default_ns)), warmup_ns),
         (Some(requests), None) => (StopRule::Requests(requests), warmup_ns),
         (Some(requests), Some(duration)) => (StopRule::RequestsOrAfter(requests, duration), warmup_ns),
     })
@@ -360,6 +373,23 @@ fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
         ))),
         None => Ok(()),
     }
+}
+
+fn until_ci(args: &RunArgs, protocol: &Protocol) -> Result<Vec<Goal>, Failure> {
+    let Some(goals) = &args.until_ci else { return Ok(Vec::new()) };
+    if protocol.shape != Shape::Exchange {
+        let message = format!("--until-ci is about requests, and {} is a one-way stream without any", protocol.name);
+        return Err(Failure::usage(message));
+    }
+    if args.requests.is_some() {
+        return Err(Failure::usage("--until-ci does not go with --requests: both say when the run ends")
+            .help("bound it by --duration"));
+    }
+    if args.conns.steady().is_none() || args.rate.as_ref().is_some_and(|rate| rate.steady().is_none()) {
+        let message = "--until-ci does not go with a load that changes by plan: its figures are of no one load";
+        return Err(Failure::usage(message).help("give --conns and --rate one number each"));
+    }
+    Ok(goals.0.clone())
 }
 
 fn churn(args: &RunArgs) -> Result<Option<u32>, Failure> {

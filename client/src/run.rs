@@ -8,6 +8,7 @@ use crate::progress::{Progress, sum};
 use crate::request_log;
 use crate::session::{Config, StopRule};
 use crate::tally::Tally;
+use crate::until::{Handover, Until};
 use crate::worker::{Control, Published, Task};
 use loadgen_core::arrivals::Schedule;
 use loadgen_core::sys::clock;
@@ -43,6 +44,8 @@ pub struct Run {
     pub interrupted: Option<i32>,
     /// Why it ended before its time, other than by a signal.
     pub gave_up: Option<String>,
+    /// `--until-ci`: when the window closed because the intervals were narrow enough.
+    pub confident: Option<Instant>,
     /// CPU time of the embedded server between the window's edges.
     pub server_cpu_ns: Option<u64>,
     pub notes: Vec<String>,
@@ -65,8 +68,8 @@ pub fn run(plan: &Plan, remote: SocketAddr, server: Option<&Embedded>) -> Result
         let counted = outcome.map_err(|error| Failure::new(Exit::Machine, format!("a worker failed: {error}")))?;
         tally.merge(&counted);
     }
-    let Ending { went, interrupted, gave_up, server_cpu_ns, notes } = ending;
-    Ok(Run { tally, origin, went, ended: clock::now(), interrupted, gave_up, server_cpu_ns, notes })
+    let Ending { went, interrupted, gave_up, confident, server_cpu_ns, notes } = ending;
+    Ok(Run { tally, origin, went, ended: clock::now(), interrupted, gave_up, confident, server_cpu_ns, notes })
 }
 
 /// The first signal is for us to read; the second of a kind ends the process as if nobody had asked.
@@ -82,6 +85,7 @@ fn register(number: i32, signal: &Arc<AtomicUsize>) -> io::Result<()> {
 struct Supervisor {
     workers: Vec<JoinHandle<io::Result<Tally>>>,
     published: Vec<Arc<Published>>,
+    handovers: Vec<Arc<Handover>>,
     control: Arc<Control>,
     origin: Instant,
 }
@@ -91,6 +95,7 @@ struct Ending {
     went: Option<Instant>,
     interrupted: Option<i32>,
     gave_up: Option<String>,
+    confident: Option<Instant>,
     server_cpu_ns: Option<u64>,
     notes: Vec<String>,
 }
@@ -102,9 +107,12 @@ impl Supervisor {
             // The whole run is measured: there is nothing to wait for.
             control.go(origin);
         }
-        let mut supervisor = Self { workers: Vec::new(), published: Vec::new(), control, origin };
+        let (workers, published, handovers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut supervisor = Self { workers, published, handovers, control, origin };
         for index in 0..plan.threads {
             let published = Arc::new(Published::default());
+            let handover = (!plan.until_ci.is_empty()).then(|| Arc::new(Handover::new()));
+            supervisor.handovers.extend(handover.clone());
             let task = Task {
                 config: config(plan, remote, index, origin),
                 client: plan.client()?,
@@ -113,6 +121,7 @@ impl Supervisor {
                 ring: plan.ring.clone(),
                 control: Arc::clone(&supervisor.control),
                 published: Arc::clone(&published),
+                handover,
             };
             let run = plan.engine.run;
             let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(task));
@@ -129,6 +138,7 @@ impl Supervisor {
         let mut ending = Ending { went: plan.requests().map(|_| self.origin), ..Ending::default() };
         let mut progress = Progress::new(plan.quiet, self.origin);
         let mut watch = Watch::new(plan, self.origin);
+        let mut until = Until::new(plan, &self.handovers);
         let mut server_cpu = ServerCpu::default();
         while !self.workers.iter().all(JoinHandle::is_finished) {
             let now = clock::now();
@@ -148,7 +158,11 @@ impl Supervisor {
                             self.control.stop(now.after(NS_PER_MS));
                         }
                     }
-                    server_cpu.sample(plan, server, went, now);
+                    if ending.confident.is_none() {
+                        ending.confident = until.reached(now);
+                        ending.confident.iter().for_each(|at| self.control.finish(*at));
+                    }
+                    server_cpu.sample(plan, server, went, ending.confident, now);
                     if now < went.after(plan.warmup_ns) { "warm-up" } else { "measuring" }
                 }
             };
@@ -188,10 +202,16 @@ impl Supervisor {
     fn nap(&self, plan: &Plan, ending: &Ending, now: Instant) -> Duration {
         let Some(went) = ending.went else { return Duration::from_millis(2) };
         let opens = went.after(plan.warmup_ns);
-        let closes = plan.duration_ns().map_or(Instant::NEVER, |ns| opens.after(ns));
+        let closes = closes(plan, opens, ending.confident);
         let boundary = [opens, closes].into_iter().filter(|at| *at > now).min().unwrap_or(Instant::NEVER);
         Duration::from_nanos(boundary.since(now).min(20 * NS_PER_MS))
     }
+}
+
+/// When the window closes that opens at `opens`.
+fn closes(plan: &Plan, opens: Instant, confident: Option<Instant>) -> Instant {
+    let planned = plan.duration_ns().map_or(Instant::NEVER, |ns| opens.after(ns));
+    confident.map_or(planned, |at| at.min(planned))
 }
 
 /// One worker's share of the plan.
@@ -245,13 +265,20 @@ struct ServerCpu {
 }
 
 impl ServerCpu {
-    fn sample(&mut self, plan: &Plan, server: Option<&Embedded>, went: Instant, now: Instant) {
+    fn sample(
+        &mut self,
+        plan: &Plan,
+        server: Option<&Embedded>,
+        went: Instant,
+        confident: Option<Instant>,
+        now: Instant,
+    ) {
         let Some(server) = server else { return };
         let opens = if plan.requests().is_some() { went } else { went.after(plan.warmup_ns) };
         if self.at_open.is_none() && now >= opens {
             self.at_open = server.cpu_ns();
         }
-        let closes = plan.duration_ns().map_or(Instant::NEVER, |ns| opens.after(ns));
+        let closes = closes(plan, opens, confident);
         if self.at_close.is_none() && now >= closes {
             self.at_close = server.cpu_ns();
         }

@@ -4,6 +4,7 @@
 
 use crate::engine::Counters;
 use crate::request_log::RequestLog;
+use loadgen_core::confidence::Batches;
 use loadgen_core::histogram::Recorder;
 use loadgen_core::time::{Instant, NS_PER_S};
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ pub struct Tally {
     pub connections: ConnectionCounts,
     pub errors: Vec<ErrorExample>,
     pub response: Recorder,
+    /// The same over time, and the replies of the window.
+    pub batches: Batches,
     pub service: Recorder,
     pub connect: Recorder,
     /// Open loop only.
@@ -56,6 +59,7 @@ impl Tally {
             connections: ConnectionCounts::default(),
             errors: Vec::new(),
             response: Recorder::new(),
+            batches: Batches::new(),
             service: Recorder::new(),
             connect: Recorder::new(),
             backlog_wait: Recorder::new(),
@@ -78,6 +82,13 @@ impl Tally {
         }
     }
 
+    /// A response time of a request of the window, which was due so long after it opened.
+    #[inline]
+    pub fn responded(&mut self, due_ns: u64, response_ns: u64) {
+        self.response.record(response_ns);
+        self.batches.record(due_ns, response_ns);
+    }
+
     /// Counts an error that belongs to no request, or the request's own; keeps the first example of each kind.
     pub fn note(&mut self, kind: &'static str, phase: Phase, count: u64, at_ns: u64, example: impl FnOnce() -> String) {
         if let Some(known) = self.errors.iter_mut().find(|e| e.kind == kind && e.phase == phase) {
@@ -96,6 +107,7 @@ impl Tally {
             self.merge_error(error);
         }
         self.response.merge(&other.response);
+        self.batches.merge(&other.batches);
         self.service.merge(&other.service);
         self.connect.merge(&other.connect);
         self.backlog_wait.merge(&other.backlog_wait);

@@ -54,6 +54,7 @@ pub fn judge(report: &Report) -> Verdict {
         ring_overflow,
         buffer_shortage,
         longer_than_window,
+        not_steady,
         nothing,
     ];
     let reasons: Vec<Reason> = JUDGES.iter().filter_map(|judge| judge(report)).collect();
@@ -100,7 +101,10 @@ fn generator_stalled(report: &Report) -> Option<Reason> {
 }
 
 fn cpu_contention(report: &Report) -> Option<Reason> {
-    let waited_ns = report.generator.as_ref()?.run_delay_ns;
+    // What the host took from a virtual machine shows as steal, of all CPUs together.
+    let stolen_ns = report.kernel.get("Cpu.steal_ms").map_or(0, |ms| ms.unsigned_abs() * NS_PER_MS);
+    let stolen_ns = stolen_ns / report.environment.client.cpus.max(1);
+    let waited_ns = report.generator.as_ref()?.run_delay_ns.max(stolen_ns);
     let percent = waited_ns.saturating_mul(100).checked_div(report.throughput.window_ns)?;
     if percent < RUN_DELAY_MAX_PERCENT {
         return None;
@@ -109,8 +113,9 @@ fn cpu_contention(report: &Report) -> Option<Reason> {
     reason(
         "cpu_contention",
         format!(
-            "a client thread waited {waited} ({percent} % of the window) for a CPU that others had: its times contain \
-             theirs. Stop what else runs, give it a CPU of its own (--cpus), or use fewer --threads"
+            "a client thread waited {waited} ({percent} % of the window) for a CPU that others had, or that the host \
+             had taken: its times contain theirs. Stop what else runs, give it a CPU of its own (--cpus), or use fewer \
+             --threads"
         ),
     )
 }
@@ -208,7 +213,8 @@ fn littles_law(report: &Report) -> Option<Reason> {
     let closed = !open && calm && scenario.in_flight.is_none() && scenario.connection_steps.is_none();
     // What was under way when the window opened is not of the window.
     let slack = places * u128::from(waited.max_ns);
-    let settled = scenario.requests.is_none() && !report.partial;
+    let seen = u128::from(report.ledger.in_flight_at_end + report.ledger.unsent);
+    let settled = scenario.requests.is_none() && !report.partial && seen >= places;
     let too_little = closed && settled && (booked + slack) * 1000 < room * (1000 - LITTLE_PERMILLE);
     if !too_much && !too_little {
         return None;
@@ -325,6 +331,25 @@ fn longer_than_window(report: &Report) -> Option<Reason> {
     })
 }
 
+/// What grows because the target cannot keep up is overload, and true.
+fn not_steady(report: &Report) -> Option<Reason> {
+    let drift = report.confidence.as_ref()?.drift.as_ref()?;
+    if drift.steady || overloaded(report).is_some() {
+        return None;
+    }
+    let [first, last] = [drift.response_first_ns, drift.response_last_ns].map(format_duration);
+    let [rate_first, rate_last] = [drift.rate_first_per_s, drift.rate_last_per_s].map(format_exact_count);
+    reason(
+        "not_steady",
+        format!(
+            "from the first third of the window to the last, the median response time went from {first} to {last}, and \
+             the rate from {rate_first} to {rate_last} requests/s: the run had not settled, or something changed under \
+             it, and its figures are of no one state. Give a longer --warmup; see `series` for when it happened, and \
+             what else ran on both machines then"
+        ),
+    )
+}
+
 fn nothing(report: &Report) -> Option<Reason> {
     let rates = &report.throughput;
     let stream = protocol::by_name(&report.scenario.protocol).is_some_and(|p| p.shape != Shape::Exchange);
@@ -342,7 +367,7 @@ fn nothing(report: &Report) -> Option<Reason> {
 mod tests {
     use super::*;
     use loadgen_core::histogram::Recorder;
-    use loadgen_core::result::Generator;
+    use loadgen_core::result::{Confidence, Drift, Generator};
 
     fn histogram(count: u64, ns: u64) -> Option<Histogram> {
         let mut recorder = Recorder::new();
@@ -384,6 +409,36 @@ mod tests {
         code
     }
 
+    /// Service time grows from 1 to 3 ms, or so little that it is steady.
+    fn drifting(steady: bool) -> Option<Confidence> {
+        let drift = Drift {
+            steady,
+            response_first_ns: 1_300_000,
+            response_last_ns: if steady { 1_310_000 } else { 2_700_000 },
+            response_sigmas: 20,
+            rate_first_per_s: 10_000,
+            rate_last_per_s: 10_000,
+            rate_sigmas: 0,
+        };
+        Some(Confidence { drift: Some(drift), ..Confidence::default() })
+    }
+
+    #[test]
+    fn a_run_that_is_steady_or_overloaded_may_change() {
+        for mode in ["open", "closed"] {
+            let mut report = calm(mode);
+            report.confidence = drifting(true);
+            assert_eq!(only(&report), None);
+            report.confidence = Some(Confidence::default());
+            assert_eq!(only(&report), None);
+        }
+        let mut report = calm("open");
+        report.ledger.unsent = 10_000;
+        report.latency.backlog_wait = histogram(20_000, 1_000_000_000);
+        report.confidence = drifting(false);
+        assert_eq!(only(&report).as_deref(), Some("overloaded"));
+    }
+
     #[test]
     fn a_calm_run_is_valid() {
         for mode in ["open", "closed"] {
@@ -401,6 +456,7 @@ mod tests {
             ("generator_stalled", "open", |r| r.generator.as_mut().unwrap().longest_stall_ns = 1_000_000_000),
             ("generator_stalled", "closed", |r| r.generator.as_mut().unwrap().stalled_ns = 40_000_000),
             ("cpu_contention", "closed", |r| r.generator.as_mut().unwrap().run_delay_ns = 120_000_000),
+            ("cpu_contention", "open", |r| _ = r.kernel.insert("Cpu.steal_ms".to_owned(), 300)),
             ("client_saturated", "closed", |r| r.cpu.client_thread_max_percent = 96),
             ("generator_lag", "open", |r| r.latency.generator_lag = histogram(20_000, 80_000)),
             ("generator_lag", "open", |r| {
@@ -423,6 +479,7 @@ mod tests {
                 r.ledger.in_flight_at_end = 10;
                 r.latency.response = histogram(20_000, 9_995_000);
             }),
+            ("not_steady", "closed", |r| r.confidence = drifting(false)),
             ("nothing_measured", "open", |r| r.throughput.replies = 0),
             ("overloaded", "open", |r| {
                 r.ledger.unsent = 10_000;

@@ -2,6 +2,7 @@
 
 use crate::engine::Engine;
 use crate::session::{Config, Session};
+use crate::until::Handover;
 use loadgen_core::protocol::Client;
 use loadgen_core::sys::{affinity, clock, process, ring};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
@@ -38,6 +39,8 @@ pub struct Task {
     pub ring: ring::Options,
     pub control: Arc<Control>,
     pub published: Arc<Published>,
+    /// `--until-ci` only.
+    pub handover: Option<Arc<Handover>>,
 }
 
 impl Task {
@@ -59,6 +62,8 @@ pub struct Control {
     go: AtomicU64,
     /// When to stop early, and how long to wait for the last replies: an [`Instant`]; 0: no need.
     stop: AtomicU64,
+    /// When the window closes, if before its time: an [`Instant`]; 0: no need.
+    finish: AtomicU64,
 }
 
 impl Control {
@@ -69,6 +74,11 @@ impl Control {
     /// Stops sending now; what is unanswered at `until` is in flight.
     pub fn stop(&self, until: Instant) {
         self.stop.store(until.0, Ordering::Relaxed);
+    }
+
+    /// Closes the window at `at`; the last replies are waited for as ever.
+    pub fn finish(&self, at: Instant) {
+        self.finish.store(at.0, Ordering::Relaxed);
     }
 
     fn read(word: &AtomicU64) -> Option<Instant> {
@@ -101,7 +111,7 @@ pub fn run<E: Engine>(mut engine: E, task: Task) -> io::Result<Tally> {
     if let Some(cpu) = task.cpu {
         affinity::pin(&[cpu])?;
     }
-    let Task { config, client, control, published, spin_ns, .. } = task;
+    let Task { config, client, control, published, handover, spin_ns, .. } = task;
     if config.schedule.is_some() {
         process::precise_timers()?;
     }
@@ -122,7 +132,13 @@ pub fn run<E: Engine>(mut engine: E, task: Task) -> io::Result<Tally> {
         if let Some(until) = Control::read(&control.stop) {
             session.stop(engine.io(), now, until);
         }
+        if let Some(at) = Control::read(&control.finish) {
+            session.finish_at(at, now);
+        }
         session.tick(engine.io(), now);
+        if let Some(handover) = &handover {
+            handover.offer(session.tally(), now);
+        }
         publish(&published, &session);
         if session.finished() {
             break;

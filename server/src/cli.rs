@@ -4,9 +4,13 @@ use crate::engine::{self, Choice, ENGINES};
 use clap::Parser;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use loadgen_core::protocol::{self, PROTOCOLS, Protocol};
+use loadgen_core::service_time::{Distribution, Injection, Stall};
 use loadgen_core::sys::ring;
 use loadgen_core::units;
+use std::fs::File;
+use std::io::Read;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Answers the clients of a load generator, and counts what it did.
@@ -53,6 +57,29 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value_t = 65535, value_parser = clap::value_parser!(i32).range(1..))]
     pub backlog: i32,
 
+    /// Service times to inject, of one queue for all: fixed:1ms, exp:1ms, bimodal:0.1,1ms,50ms, trace:FILE.
+    ///
+    /// No CPU is burnt: a reply is held until the one virtual resource has served its request, and those before it
+    /// (docs/server.md).
+    #[arg(long, value_name = "DIST", value_parser = distribution)]
+    pub service_time: Option<Distribution>,
+
+    /// Delays to inject, of each request by itself.
+    #[arg(long, value_name = "DIST", value_parser = distribution)]
+    pub delay: Option<Distribution>,
+
+    /// Holds all replies for the last LENGTH of every PERIOD: 1s/10s.
+    #[arg(long, value_name = "LENGTH/PERIOD", value_parser = Stall::parse)]
+    pub stall: Option<Stall>,
+
+    /// Seed of what is injected.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = units::parse_count, hide_short_help = true)]
+    pub seed: u64,
+
+    /// Writes when each request came, was served and answered, as CSV on exit.
+    #[arg(long, value_name = "PATH")]
+    pub request_log: Option<PathBuf>,
+
     /// Bytes of the kernel's send buffer of a connection (SO_SNDBUF); for trying what short sends do.
     #[arg(long, value_name = "BYTES", value_parser = size, hide_short_help = true)]
     pub send_buffer: Option<usize>,
@@ -60,6 +87,28 @@ pub struct Options {
     /// End when this process, our parent, does.
     #[arg(long, value_name = "PID", hide = true)]
     pub parent: Option<u32>,
+}
+
+impl Options {
+    /// What is to be injected.
+    pub fn injection(&self) -> Injection {
+        let Self { service_time, delay, stall, seed, .. } = self;
+        Injection { service_time: service_time.clone(), delay: delay.clone(), stall: *stall, seed: *seed }
+    }
+}
+
+/// Reads a distribution, and the file of `trace:FILE`.
+///
+/// # Errors
+/// One line that says what is wrong with the text or the file.
+pub fn distribution(text: &str) -> Result<Distribution, String> {
+    const LONGEST: u64 = 64 << 20;
+    Distribution::parse(text, |file| {
+        let mut content = String::new();
+        let read = File::open(file).and_then(|opened| opened.take(LONGEST + 1).read_to_string(&mut content));
+        read.map_err(|error| format!("cannot read {file}: {error}"))?;
+        if content.len() as u64 > LONGEST { Err(format!("{file} is longer than 64 MiB")) } else { Ok(content) }
+    })
 }
 
 /// The CPUs of `--cpus`, in the order given; never empty.

@@ -2,15 +2,20 @@
 //!
 //! A connection costs its slot, and at most [`CAPACITY`] bytes of input that the protocol wants to see again and
 //! [`CAPACITY`] bytes of output that the kernel did not take: while output is pending nothing is received, so a peer
-//! that never reads costs these 128 KiB and no more (besides what the kernel's own buffers hold).
+//! that never reads costs these 128 KiB and no more (besides what the kernel's own buffers hold). Replies that are held
+//! until their release are such output.
 
+use crate::held::{Half, Held};
+use crate::injector::Injector;
 use crate::pool::Pool;
 use crate::stats::Counters;
 use loadgen_core::protocol::{MAX_KEPT, MIN_OUTPUT, Next, Output, Server, ServerState, Shape};
 use loadgen_core::sys::poller::{Event, Interest};
-use loadgen_core::sys::{errno, socket};
+use loadgen_core::sys::{clock, errno, socket};
+use loadgen_core::time::Instant;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// Bytes of the receive buffer and of the output buffer, which all connections of a thread share.
 pub(crate) const CAPACITY: usize = 64 << 10;
@@ -31,15 +36,19 @@ pub(crate) struct Shared {
     pub(crate) output: Output,
     pub(crate) pool: Pool,
     pub(crate) counters: Counters,
+    /// `None`: nothing is injected, and replies leave at once.
+    pub(crate) injector: Option<Arc<Injector>>,
 }
 
 impl Shared {
-    pub(crate) fn new(protocol: Box<dyn Server>, shape: Shape) -> Self {
+    pub(crate) fn new(protocol: Box<dyn Server>, shape: Shape, injector: Option<Arc<Injector>>) -> Self {
+        let output = if injector.is_some() { Output::one_reply(CAPACITY) } else { Output::new(CAPACITY) };
         Self {
             protocol,
             shape,
             scratch: vec![0; CAPACITY].into(),
-            output: Output::new(CAPACITY),
+            output,
+            injector,
             pool: Pool::new(),
             counters: Counters::default(),
         }
@@ -81,6 +90,8 @@ pub(crate) struct Connection {
     input: Vec<u8>,
     /// Output that the kernel did not take.
     pending: Vec<u8>,
+    /// Where service times are injected: replies until their release, in place of `pending` and `replies`.
+    held: Option<Box<Held>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +178,7 @@ enum Step {
 
 impl Connection {
     /// `speaks_first`: the protocol has something to say before it has heard anything.
-    pub(crate) fn new(socket: OwnedFd, speaks_first: bool) -> Self {
+    pub(crate) fn new(socket: OwnedFd, speaks_first: bool, held: Option<Box<Held>>) -> Self {
         Self {
             socket,
             phase: Phase::Serving,
@@ -185,6 +196,7 @@ impl Connection {
             state: ServerState::default(),
             input: Vec::new(),
             pending: Vec::new(),
+            held,
         }
     }
 
@@ -210,6 +222,10 @@ impl Connection {
     pub(crate) fn note(&mut self, event: Event) -> bool {
         self.readable |= event.readable;
         self.closing |= event.closing;
+        if let Some(held) = &self.held {
+            // One that has broken says so, even to those who wait for nothing but the time.
+            return event.closing || held.stuck && event.writable || self.readable && !held.is_full();
+        }
         if self.pending.is_empty() { self.readable } else { event.writable }
     }
 
@@ -272,11 +288,42 @@ impl Connection {
         if !self.pending.is_empty() {
             return self.send_pending(shared);
         }
+        if let Some(step) = self.step_held(shared)? {
+            return Ok(step);
+        }
         match self.phase {
             Phase::Serving => self.go_on_serving(shared, have),
             Phase::Closing(cause) => Ok(self.end_stream(shared, cause)),
             Phase::Lingering(cause) => self.discard(shared, cause),
         }
+    }
+
+    /// Where replies are held: sends those that are due, and waits where nothing else is to be done before the next is.
+    fn step_held(&mut self, shared: &mut Shared) -> io::Result<Option<Step>> {
+        let Some(held) = &mut self.held else { return Ok(None) };
+        if held.is_empty() {
+            return Ok(None);
+        }
+        let now = clock::now();
+        let due = held.due(now).len();
+        if due > 0 {
+            let taken = send(self.socket.as_fd(), held.due(now), &mut shared.counters)?;
+            held.sent(taken, now, &mut shared.counters);
+            held.stuck = taken < due;
+            return Ok(Some(if held.stuck { Step::Wait(Interest::WRITE) } else { Step::Go }));
+        }
+        if self.phase == Phase::Serving && !held.is_full() {
+            return Ok(None);
+        }
+        if self.closing {
+            socket::take_error(self.socket.as_fd())?;
+        }
+        Ok(Some(Step::Wait(Interest::NONE)))
+    }
+
+    /// The instant at which this connection needs a turn, unless it was told before.
+    pub(crate) fn next_release(&mut self) -> Option<Instant> {
+        self.held.as_mut()?.next_release()
     }
 
     fn go_on_serving(&mut self, shared: &mut Shared, have: &mut usize) -> io::Result<Step> {
@@ -334,20 +381,31 @@ impl Connection {
     }
 
     fn serve(&mut self, shared: &mut Shared, have: &mut usize) -> io::Result<Step> {
-        shared.output.clear();
         let input = &shared.scratch[..*have];
-        let served = shared.protocol.serve(&mut self.state, input, self.ended, &mut shared.output);
-        shared.counters.requests += served.requests;
-        self.replies += served.replies as u32;
-        if served.consumed > 0 {
-            shared.scratch.copy_within(served.consumed..*have, 0);
-            *have -= served.consumed;
+        let (consumed, next) = match &mut self.held {
+            None => {
+                shared.output.clear();
+                let served = shared.protocol.serve(&mut self.state, input, self.ended, &mut shared.output);
+                shared.counters.requests += served.requests;
+                self.replies += served.replies as u32;
+                (served.consumed, served.next)
+            }
+            Some(held) => {
+                let (protocol, output) = (&mut *shared.protocol, &mut shared.output);
+                let mut half = Half { protocol, state: &mut self.state, ended: self.ended, output };
+                held.serve(&mut half, input, clock::now(), &mut shared.counters)
+            }
+        };
+        if consumed > 0 {
+            shared.scratch.copy_within(consumed..*have, 0);
+            *have -= consumed;
         }
-        self.unfinished = served.next == Next::Flush;
-        if let Some(cause) = Cause::to_close(served.next, self.ended, *have) {
+        self.unfinished = next == Next::Flush;
+        if let Some(cause) = Cause::to_close(next, self.ended, *have) {
             self.phase = Phase::Closing(cause);
         }
-        self.send_output(shared)
+        // What is held is sent in a step of its own.
+        if self.held.is_some() { Ok(Step::Go) } else { self.send_output(shared) }
     }
 
     fn begin_close(&mut self, cause: Cause) -> Step {
@@ -427,8 +485,8 @@ mod tests {
         let accepted = listener.accept().unwrap().0;
         accepted.set_nonblocking(true).unwrap();
         let echo = (by_name("echo").unwrap().server)(&ServerOptions { size: 10 }).unwrap();
-        let mut shared = Shared::new(echo, Shape::Exchange);
-        let mut connection = Connection::new(accepted.into(), false);
+        let mut shared = Shared::new(echo, Shape::Exchange, None);
+        let mut connection = Connection::new(accepted.into(), false, None);
 
         peer.write_all(&[1; 10]).unwrap();
         connection.drain();

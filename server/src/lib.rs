@@ -5,6 +5,8 @@
 //! - [`engine`]: the `ENGINES` table, and the loop behind it
 //! - `connection`: what one connection does when it may, whatever the engine
 //! - `peer`: the same for io_uring, where the kernel moves the bytes and tells afterwards
+//! - `held`, `injector`, `request_log`: injected service times: replies that wait for their release, the resource that
+//!   all threads share, and what it did to each request
 //! - `slab`, `pool`, `acceptor`: connections by token, buffers, and taking connections in
 //! - `stats`: counters
 
@@ -14,8 +16,11 @@ mod acceptor;
 pub mod cli;
 mod connection;
 pub mod engine;
+mod held;
+mod injector;
 mod peer;
 mod pool;
+mod request_log;
 pub mod serve;
 mod slab;
 mod stats;

@@ -6,11 +6,16 @@
 //! which ends after `CAPACITY` bytes (before Linux 6.17 it ends when the ring's buffers are used up).
 
 use crate::connection::{Cause, DISCARDED_AT_CLOSE, Phase};
+use crate::held::{Half, Held};
+use crate::injector::Injector;
 use crate::pool::Pool;
 use crate::stats::Counters;
 use loadgen_core::protocol::{Next, Output, Server, ServerState, Shape};
+use loadgen_core::sys::clock;
 use loadgen_core::sys::ring::Lane;
+use loadgen_core::time::Instant;
 use std::io;
+use std::sync::Arc;
 
 /// What the connections of a thread share.
 #[derive(Debug)]
@@ -20,6 +25,8 @@ pub(crate) struct Context {
     pub(crate) output: Output,
     pub(crate) pool: Pool,
     pub(crate) counters: Counters,
+    /// `None`: nothing is injected, and replies leave at once.
+    pub(crate) injector: Option<Arc<Injector>>,
 }
 
 /// One connection. Its socket is known to the ring by the slot.
@@ -42,6 +49,8 @@ pub(crate) struct Peer {
     replies: u32,
     /// While lingering: bytes that are still read and thrown away.
     left: u32,
+    /// Where service times are injected: replies until their release, in place of `replies`.
+    held: Option<Box<Held>>,
 }
 
 const _: () = assert!(size_of::<Peer>() <= 72);
@@ -65,7 +74,7 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Peer {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(held: Option<Box<Held>>) -> Self {
         Self {
             state: ServerState::default(),
             input: Vec::new(),
@@ -77,7 +86,13 @@ impl Peer {
             looked: false,
             replies: 0,
             left: 0,
+            held,
         }
+    }
+
+    /// The instant at which this connection needs a turn, unless it was told before.
+    pub(crate) fn next_release(&mut self) -> Option<Instant> {
+        self.held.as_mut()?.next_release()
     }
 
     pub(crate) fn lingering_cause(&self) -> Option<Cause> {
@@ -87,6 +102,7 @@ impl Peer {
     /// Gives back what it holds.
     pub(crate) fn forget(&mut self, pool: &mut Pool) {
         pool.give_back(&mut self.input);
+        self.held = None;
     }
 }
 
@@ -108,7 +124,7 @@ impl Turn<'_> {
             }
             // The last reply is under way: nobody wants to know more.
             Phase::Closing(_) => After::Nothing,
-            Phase::Serving if self.is_sending() => {
+            Phase::Serving if self.has_no_room() => {
                 self.keep(bytes);
                 self.peer.unseen = true;
                 self.lane.flows.pause(&mut self.lane.ring, self.slot);
@@ -126,6 +142,9 @@ impl Turn<'_> {
 
     /// The output is gone.
     pub(crate) fn sent(&mut self) -> After {
+        if self.peer.held.is_some() {
+            return self.sent_held();
+        }
         self.context.counters.replies += u64::from(std::mem::take(&mut self.peer.replies));
         // A stream without an end ends between two portions.
         let endless = self.context.shape == Shape::Download;
@@ -161,9 +180,17 @@ impl Turn<'_> {
         match self.peer.phase {
             Phase::Lingering(cause) => After::Closed(cause),
             _ if error != 0 => After::Closed(Cause::of(&io::Error::from_raw_os_error(error))),
-            Phase::Serving if !self.is_sending() => self.serve_input(),
+            Phase::Serving if !self.has_no_room() => self.serve_input(),
             _ => After::Nothing,
         }
+    }
+
+    /// Where replies are held: the time of one has come. One that is due while others are sent follows them.
+    pub(crate) fn release(&mut self) -> After {
+        if !self.is_sending() && !self.send_due() {
+            return After::Closed(Cause::Error);
+        }
+        self.settle()
     }
 
     /// The output could not be sent.
@@ -203,9 +230,17 @@ impl Turn<'_> {
         self.lane.flows.is_sending(self.slot)
     }
 
+    /// What is received now can only be kept: the output is under way, or as much is held as may be.
+    fn has_no_room(&self) -> bool {
+        match &self.peer.held {
+            None => self.is_sending(),
+            Some(held) => held.is_full(),
+        }
+    }
+
     /// While draining every look brings one portion, and another is needed to see the end.
     fn look_on(&mut self) {
-        if self.peer.draining && !self.peer.looked && self.peer.phase == Phase::Serving && !self.is_sending() {
+        if self.peer.draining && !self.peer.looked && self.peer.phase == Phase::Serving && !self.has_no_room() {
             self.lane.flows.look(&mut self.lane.ring, self.slot);
         }
     }
@@ -229,6 +264,9 @@ impl Turn<'_> {
 
     /// Has the protocol answer, and keeps what it does not consume. Stops when there is output to be sent.
     fn serve(&mut self, data: &[u8]) -> After {
+        if self.peer.held.is_some() {
+            return self.serve_held(data);
+        }
         let Context { protocol, output, counters, .. } = &mut *self.context;
         let peer = &mut *self.peer;
         let mut used = 0;
@@ -253,6 +291,50 @@ impl Turn<'_> {
         self.send_output()
     }
 
+    /// Likewise where replies are held: stops when no more may be.
+    fn serve_held(&mut self, data: &[u8]) -> After {
+        let Context { protocol, output, counters, .. } = &mut *self.context;
+        let peer = &mut *self.peer;
+        let Some(held) = &mut peer.held else { return After::Nothing };
+        let mut half = Half { protocol: &mut **protocol, state: &mut peer.state, ended: peer.ended, output };
+        let (used, next) = held.serve(&mut half, data, clock::now(), counters);
+        peer.unfinished = next == Next::Flush;
+        if let Some(cause) = Cause::to_close(next, peer.ended, data.len() - used) {
+            peer.phase = Phase::Closing(cause);
+        }
+        peer.unseen = false;
+        if peer.phase == Phase::Serving && used < data.len() {
+            self.keep(&data[used..]);
+        }
+        self.release()
+    }
+
+    /// Some of the replies held are gone: there is room for others.
+    fn sent_held(&mut self) -> After {
+        let peer = &mut *self.peer;
+        let Some(held) = &mut peer.held else { return After::Nothing };
+        held.arrived(&mut self.context.counters);
+        let more = peer.unfinished || peer.unseen || peer.ended;
+        if peer.phase == Phase::Serving && more && !held.is_full() { self.serve_input() } else { self.release() }
+    }
+
+    /// Sends those of the replies held that are due, if any are; false: it cannot.
+    fn send_due(&mut self) -> bool {
+        let Some(held) = &mut self.peer.held else { return true };
+        let now = clock::now();
+        if held.due(now).is_empty() {
+            return true;
+        }
+        let Lane { ring, flows } = &mut *self.lane;
+        let bytes = held.take_due(now, ring.spare());
+        let len = bytes.len() as u32;
+        let lease = ring.lend(bytes);
+        if let Ok(lease) = lease {
+            flows.send_owned(ring, self.slot, lease, len);
+        }
+        lease.is_ok()
+    }
+
     fn send_output(&mut self) -> After {
         let len = self.context.output.bytes().len() as u32;
         if len == 0 {
@@ -267,16 +349,18 @@ impl Turn<'_> {
         After::Nothing
     }
 
-    /// Nothing is under way: listens on, or ends.
+    /// Nothing is under way, or (where replies are held) there is room for more: listens on, or ends.
     fn settle(&mut self) -> After {
-        if self.is_sending() {
+        if self.has_no_room() {
             return After::Nothing;
         }
         let peer = &mut *self.peer;
+        let holds = peer.held.as_ref().is_some_and(|held| !held.is_empty());
         if peer.phase == Phase::Serving && peer.draining && peer.looked {
             peer.phase = Phase::Closing(Cause::Drained);
         }
         match peer.phase {
+            Phase::Closing(_) if holds => After::Nothing,
             Phase::Closing(cause) if peer.ended => After::Closed(cause),
             Phase::Closing(cause) => {
                 peer.phase = Phase::Lingering(cause);

@@ -2,15 +2,18 @@
 
 use crate::cli::Options;
 use crate::engine::{Choice, Engine, Worker};
+use crate::injector::{Injector, Releasing};
+use crate::request_log::{MOST_ROWS, RequestLog};
 use crate::stats::{self, Counters};
 use loadgen_core::machine;
-use loadgen_core::protocol::ServerOptions;
+use loadgen_core::protocol::{ServerOptions, Shape};
 use loadgen_core::result::{Machine, ServerStats};
 use loadgen_core::sys::{affinity, errno, limits, process, socket};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -66,6 +69,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     if let Some(why) = &instead_of {
         tell(format_args!("engine {} instead of {why}", engine.name));
     }
+    let injector = injector(options)?;
     limits::raise_descriptors().map_err(|e| Failure::machine("cannot raise the descriptor limit", &e))?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| Failure::machine("cannot watch for signals", &e))?;
     // Before anybody is served: reading all this takes a moment.
@@ -76,13 +80,22 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
         bound.map_err(|e| Failure::machine("cannot bound the send buffer", &e))?;
     }
     warn_of_exposure(address);
+    let log = options.request_log.as_ref().map(|path| {
+        // Now, so that a path that cannot be written is known before the load comes.
+        File::create(path).map_err(|e| Failure::new(UNWRITTEN, format!("cannot write {}: {e}", path.display())))
+    });
+    let log = log.transpose()?;
 
     let received = Arc::new(AtomicUsize::new(0));
     let (ready, started) = mpsc::channel();
     let workers = listeners
         .into_iter()
         .enumerate()
-        .map(|(index, listener)| start(options, engine, index, listener, &received, ready.clone()))
+        .map(|(index, listener)| {
+            let (signals, injector) = (Arc::clone(&received), injector.clone());
+            let around = Around { signals, ready: ready.clone(), injector };
+            start(options, engine, index, listener, around)
+        })
         .collect::<Result<Vec<_>, _>>()?;
     drop(ready);
 
@@ -97,12 +110,16 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     } else {
         received.store(LEAVE, Ordering::Relaxed);
     }
-    let mut stats = join(options, engine, workers)?;
+    let mut stats = join(options, engine, workers, injector.as_deref())?;
     stats.instead_of = instead_of;
     stats.machine = machine;
     handle.close();
     let _ = watch.join();
-    options.stats.as_deref().map_or(Ok(()), |path| write_stats(&stats, path))
+    options.stats.as_deref().map_or(Ok(()), |path| write_stats(&stats, path))?;
+    match (log, injector) {
+        (Some(file), Some(injector)) => write_log(&injector, file),
+        _ => Ok(()),
+    }
 }
 
 fn machine(options: &Options) -> Machine {
@@ -141,16 +158,38 @@ fn warn_of_exposure(address: SocketAddr) {
     }
 }
 
+/// What is to be injected, and logged, if anything is.
+fn injector(options: &Options) -> Result<Option<Arc<Injector>>, Failure> {
+    let injection = options.injection();
+    if injection.is_empty() && options.request_log.is_none() {
+        return Ok(None);
+    }
+    if options.protocol.shape != Shape::Exchange {
+        let what = "--service-time, --delay, --stall and --request-log are about requests";
+        let message = format!("{what}, and {} is a one-way stream without any", options.protocol.name);
+        return Err(Failure::new(USAGE, message));
+    }
+    let log = options.request_log.as_ref().map(|_| RequestLog::new(MOST_ROWS));
+    Ok(Some(Arc::new(Injector::new(&injection, log))))
+}
+
 type Handle = JoinHandle<io::Result<Counters>>;
+
+/// What the threads share.
+struct Around {
+    signals: Arc<AtomicUsize>,
+    ready: Sender<()>,
+    injector: Option<Arc<Injector>>,
+}
 
 fn start(
     options: &Options,
     engine: &'static Engine,
     index: usize,
     listener: OwnedFd,
-    signals: &Arc<AtomicUsize>,
-    ready: Sender<()>,
+    around: Around,
 ) -> Result<Handle, Failure> {
+    let Around { signals, ready, injector } = around;
     let protocol = options.protocol;
     let server = (protocol.server)(&ServerOptions { size: options.size }).map_err(|e| Failure::new(USAGE, e))?;
     let cpu = options.cpus.as_ref().map(|list| list.0[index % list.0.len()]);
@@ -159,15 +198,19 @@ fn start(
         protocol: server,
         shape: protocol.shape,
         drain: options.drain,
-        signals: Arc::clone(signals),
+        signals,
         ready,
         ring: options.ring.clone(),
+        injector,
     };
     let run = engine.run;
     let body = move || {
         if let Some(cpu) = cpu {
             let explain = |e: io::Error| io::Error::new(e.kind(), format!("cannot pin a thread to CPU {cpu}: {e}"));
             affinity::pin(&[cpu]).map_err(explain)?;
+        }
+        if worker.injector.is_some() {
+            process::precise_timers()?;
         }
         run(worker)
     };
@@ -182,7 +225,13 @@ fn announce(address: SocketAddr) {
     let _ = writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush());
 }
 
-fn join(options: &Options, engine: &Engine, workers: Vec<Handle>) -> Result<ServerStats, Failure> {
+fn join(
+    options: &Options,
+    engine: &Engine,
+    workers: Vec<Handle>,
+    injector: Option<&Injector>,
+) -> Result<ServerStats, Failure> {
+    let mut releasing = Releasing::default();
     let mut total = ServerStats {
         schema: "loadgen.server/1".into(),
         engine: engine.name.into(),
@@ -194,9 +243,20 @@ fn join(options: &Options, engine: &Engine, workers: Vec<Handle>) -> Result<Serv
         let outcome = worker.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")));
         let counters = outcome.map_err(|e| Failure::machine(engine.name, &e))?;
         counters.add_to(&mut total, engine.wait_call);
+        counters.releasing.iter().for_each(|of| releasing.merge(of));
     }
+    total.injected = injector.map(|injector| injector.stats(&options.injection(), &releasing));
     stats::add_process(&mut total);
     Ok(total)
+}
+
+fn write_log(injector: &Injector, file: File) -> Result<(), Failure> {
+    let Some(log) = injector.take_log() else { return Ok(()) };
+    if log.dropped() > 0 {
+        tell(format_args!("request log: {} requests beyond the first {} are missing", log.dropped(), log.rows()));
+    }
+    let written = log.write_csv(BufWriter::new(file));
+    written.map_err(|e| Failure::new(UNWRITTEN, format!("cannot write the request log: {e}")))
 }
 
 fn write_stats(stats: &ServerStats, path: &str) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 //! Counters: plain numbers of one thread, added up when the threads have ended.
 
 use crate::connection::Cause;
+use crate::injector::Releasing;
 use loadgen_core::result::schema::{RingStats, ServerStats};
 use loadgen_core::sys::clock;
 use loadgen_core::sys::poller::PollerCalls;
@@ -28,6 +29,8 @@ pub(crate) struct Counters {
     pub(crate) poller: PollerCalls,
     pub(crate) calls: Calls,
     pub(crate) ring: Option<RingStats>,
+    /// Of replies that were held until their release.
+    pub(crate) releasing: Option<Box<Releasing>>,
 }
 
 /// System calls by kind, counted where they are made; the poller counts its own.

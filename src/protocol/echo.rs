@@ -3,8 +3,8 @@
 //! TCP has no messages, so a request is a fixed number of bytes that both sides know.
 
 use super::{
-    Client, ClientOptions, ClientState, Consumed, Next, Outcome, Output, Protocol, Reply, ReplyError, ReplyErrorKind,
-    Served, Server, ServerOptions, ServerState, Shape,
+    Client, ClientOptions, ClientState, Consumed, MAX_KEPT, Next, Outcome, Output, Protocol, Reply, ReplyError,
+    ReplyErrorKind, Served, Server, ServerOptions, ServerState, Shape,
 };
 use crate::rng::Rng;
 
@@ -94,7 +94,12 @@ struct EchoServer {
 
 impl Server for EchoServer {
     fn serve(&mut self, state: &mut ServerState, input: &[u8], eof: bool, out: &mut Output) -> Served {
-        let consumed = out.fill(input);
+        let most = if out.is_one_reply() { self.one_reply(state, input, eof, out) } else { Ok(input.len()) };
+        let most = match most {
+            Ok(most) => most,
+            Err(next) => return Served { consumed: 0, requests: 0, replies: 0, next },
+        };
+        let consumed = out.fill(&input[..most]);
         let echoed = state.left + consumed as u64;
         let whole = echoed / self.size;
         state.left = echoed % self.size;
@@ -106,6 +111,20 @@ impl Server for EchoServer {
             Next::Read
         };
         Served { consumed, requests: whole, replies: whole, next }
+    }
+}
+
+impl EchoServer {
+    /// How many bytes to echo at most, so that a request goes alone, and whole if it is not too long to be kept; or
+    /// what to wait for until it can.
+    fn one_reply(&self, state: &ServerState, input: &[u8], eof: bool, out: &Output) -> Result<usize, Next> {
+        let rest = (self.size - state.left) as usize;
+        let bytes = rest.min(input.len());
+        match self.size <= MAX_KEPT as u64 {
+            true if bytes < rest && !eof => Err(Next::Read),
+            true if bytes > out.room() => Err(Next::Flush),
+            _ => Ok(bytes),
+        }
     }
 }
 

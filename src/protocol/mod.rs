@@ -173,6 +173,10 @@ pub trait Server: Debug + Send {
     /// Called again with the bytes it did not consume and more behind them; called with `eof` once the peer has ended
     /// its stream. It must stop (with [`Next::Flush`]) when `out` is full, and is then called again, with the rest of
     /// the input, once `out` has been emptied. What it refuses to consume is bounded (it answers and closes instead).
+    ///
+    /// Where `out` wants one reply ([`Output::is_one_reply`]), it stops (with [`Next::Flush`]) behind each complete
+    /// reply too, and puts nothing of a reply before its request is complete, unless the request is longer than
+    /// [`MAX_KEPT`]. Then a call has at most one request and one reply, and its bytes belong to no other.
     fn serve(&mut self, state: &mut ServerState, input: &[u8], eof: bool, out: &mut Output) -> Served;
 }
 
@@ -216,12 +220,31 @@ pub enum Next {
 pub struct Output {
     bytes: Vec<u8>,
     limit: usize,
+    one_reply: bool,
 }
 
 impl Output {
     /// An empty buffer that holds at most `limit` bytes. Its memory is taken here, once.
     pub fn new(limit: usize) -> Self {
-        Self { bytes: Vec::with_capacity(limit), limit }
+        Self { bytes: Vec::with_capacity(limit), limit, one_reply: false }
+    }
+
+    /// Likewise, for a caller who has to tell replies apart: see [`Server::serve`].
+    pub fn one_reply(limit: usize) -> Self {
+        Self { one_reply: true, ..Self::new(limit) }
+    }
+
+    /// Whether a server half is to stop behind each reply.
+    pub fn is_one_reply(&self) -> bool {
+        self.one_reply
+    }
+
+    /// Empties it, and has it hold at most `room` bytes from here on: no more than it was made for, and (as for every
+    /// output) at least [`MIN_OUTPUT`].
+    pub fn start(&mut self, room: usize) {
+        debug_assert!(room >= MIN_OUTPUT, "Output below MIN_OUTPUT");
+        self.bytes.clear();
+        self.limit = room.min(self.bytes.capacity());
     }
 
     /// Bytes that still fit.

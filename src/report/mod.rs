@@ -1,6 +1,7 @@
 //! A report in other formats. One file a format; a newcomer is a file and a line in the table.
 
 pub mod csv;
+mod intervals;
 pub mod json;
 pub mod text;
 

@@ -1,5 +1,7 @@
 //! The summary that a person reads on a terminal: what was run, whether to believe it, and what came out.
 
+use super::intervals;
+use crate::confidence::{ENOUGH_BEYOND, goal};
 use crate::histogram::{QUANTILES, count_beyond};
 use crate::protocol::{self, Shape};
 use crate::result::{Floor, Histogram, Ledger, Report, RingStats, VerdictState, Weight};
@@ -8,8 +10,6 @@ use crate::units::{format_count, format_duration, format_exact_count, format_rat
 const WIDTH: usize = 80;
 /// Width of the words in front of each line.
 const LABEL: usize = 13;
-/// A percentile with fewer values than this beyond it is chance.
-pub const ENOUGH_BEYOND: u64 = 10;
 /// Kinds of errors that are listed; the report has all of them.
 const ERRORS_LISTED: usize = 5;
 /// Warnings about the machine that are listed.
@@ -49,10 +49,12 @@ fn what_was_run(report: &Report, page: &mut Page) {
         _ => format!("{} loop", scenario.mode),
     };
     let server = scenario.server_engine.as_ref().map_or(String::new(), |engine| format!(", server {engine}"));
+    let injected = scenario.server_injected.iter().map(|what| format!(", {what}")).collect::<String>();
     let instead = report.engine.instead_of.as_ref().map_or(String::new(), |asked| format!(" instead of {asked}"));
     let window = format_duration(report.throughput.window_ns);
     let warmup = format_duration(report.phases.warmup_ns);
-    page.line("", &format!("{mode}, engine {}{instead}{server}, {window} after {warmup} of warm-up", scenario.engine));
+    let engines = format!("engine {}{instead}{server}{injected}", scenario.engine);
+    page.line("", &format!("{mode}, {engines}, {window} after {warmup} of warm-up"));
 }
 
 /// Reasons come before the figures: nobody reads on to the last line.
@@ -114,14 +116,12 @@ fn throughput(report: &Report, page: &mut Page) {
 
 fn latency(report: &Report, page: &mut Page) {
     if let Some(response) = &report.latency.response {
-        page.line("response", &percentiles(response, &["0.5", "0.9", "0.99"]));
-        let tail = percentiles(response, &["0.999", "0.9999"]);
-        let (max, mean) = (format_duration(response.max_ns), format_duration(response.mean_ns));
-        page.line("", &format!("{tail}  {:<15}  mean {mean}", format!("max {max}")));
+        responses(report, response, page);
         if report.latency.censored > 0 {
             let censored = format_exact_count(report.latency.censored);
             page.line("", &format!("{censored} without a reply count with the time they had waited"));
         }
+        confidence(report, page);
     }
     let spread = |histogram: &Histogram| {
         format!("{}  max {}", percentiles(histogram, &["0.5", "0.99"]), format_duration(histogram.max_ns))
@@ -136,6 +136,27 @@ fn latency(report: &Report, page: &mut Page) {
         if let Some(histogram) = histogram {
             page.line(label, &spread(histogram));
         }
+    }
+}
+
+/// The headline: with its intervals, where the report has them.
+fn responses(report: &Report, response: &Histogram, page: &mut Page) {
+    let Some(confidence) = &report.confidence else {
+        page.line("response", &percentiles(response, &["0.5", "0.9", "0.99"]));
+        let tail = percentiles(response, &["0.999", "0.9999"]);
+        let (max, mean) = (format_duration(response.max_ns), format_duration(response.mean_ns));
+        return page.line("", &format!("{tail}  {:<15}  mean {mean}", format!("max {max}")));
+    };
+    for (index, line) in intervals::percentiles(response, confidence).iter().enumerate() {
+        page.line(if index == 0 { "response" } else { "" }, line);
+    }
+}
+
+fn confidence(report: &Report, page: &mut Page) {
+    let (Some(response), Some(confidence)) = (&report.latency.response, &report.confidence) else { return };
+    page.line("confidence", &intervals::explained(response, confidence));
+    if !confidence.until_ci.is_empty() {
+        page.line("", &intervals::until(&confidence.until_ci));
     }
 }
 
@@ -162,11 +183,7 @@ fn percentiles(histogram: &Histogram, names: &[&str]) -> String {
     let text = |(name, q): &(&str, f64)| {
         let known = histogram.quantiles_ns.get(*name).filter(|_| count_beyond(histogram.count, *q) >= ENOUGH_BEYOND);
         let value = known.map_or_else(|| "-".to_owned(), |ns| format_duration(*ns));
-        // "0.999" is p99.9: two digits, then a point if there are more.
-        let (percent, rest) = name[2..].split_at(name.len().min(4) - 2);
-        let percent = if percent.len() == 1 { format!("{percent}0") } else { percent.to_owned() };
-        let point = if rest.is_empty() { "" } else { "." };
-        format!("{:<15}", format!("p{percent}{point}{rest} {value}"))
+        format!("{:<15}", format!("{} {value}", goal::percentile(name)))
     };
     let chosen = QUANTILES.iter().filter(|(name, _)| names.contains(name));
     chosen.map(text).collect::<Vec<_>>().join("  ")

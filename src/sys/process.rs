@@ -1,4 +1,4 @@
-//! Other processes of ours.
+//! Processes and threads of ours.
 
 use super::check;
 use std::io;

@@ -90,13 +90,21 @@ pub(crate) struct ServerCaller {
     pub(crate) requests: u64,
     pub(crate) replies: u64,
     pub(crate) next: Next,
+    /// Bytes of `sent` that the test has seen.
+    pub(crate) said: usize,
 }
 
 impl ServerCaller {
     pub(crate) fn new(server: Box<dyn Server>, room: usize, limit: usize) -> Self {
         let state = ServerState::default();
         let out = Output::new(room);
-        Self { server, state, out, limit, kept: vec![], sent: vec![], requests: 0, replies: 0, next: Next::Read }
+        let (kept, sent) = (vec![], vec![]);
+        Self { server, state, out, limit, kept, sent, requests: 0, replies: 0, next: Next::Read, said: 0 }
+    }
+
+    /// Has it answer one request a call, and checks that it does.
+    pub(crate) fn one_reply(self, room: usize) -> Self {
+        Self { out: Output::one_reply(room), ..self }
     }
 
     /// Stops flushing once `limit` bytes were sent.
@@ -127,6 +135,9 @@ impl ServerCaller {
             self.requests += served.requests;
             self.replies += served.replies;
             self.sent.extend_from_slice(self.out.bytes());
+            if self.out.is_one_reply() {
+                assert!(served.requests <= 1 && served.replies <= 1, "{served:?}");
+            }
             let progress = !self.out.bytes().is_empty();
             self.out.clear();
             self.next = served.next;

@@ -200,6 +200,30 @@ fn the_smallest_output_is_enough() {
     }
 }
 
+/// Cut anywhere, the same is said, and a reply never begins before its request is complete.
+#[test]
+fn replies_can_be_had_one_at_a_time() {
+    for (protocol, options) in cases().filter(|(protocol, _)| protocol.shape == Shape::Exchange) {
+        let stream = requests(protocol, &options, 3);
+        let expected = answer(protocol, &stream, 4096);
+        for room in [MIN_OUTPUT, 4096] {
+            for at in 0..=stream.len() {
+                let mut server = server(protocol, room).one_reply(room);
+                let mut complete = 0;
+                for piece in stream[..at].chunks(1).chain([&stream[at..]]) {
+                    server.feed(piece);
+                    // HTTP asks for the rest of a request; nothing else is said before that is there.
+                    let interim = server.sent.ends_with(b"100 Continue\r\n\r\n");
+                    assert!(interim || server.requests > complete || server.sent.len() == server.said, "{options:?}");
+                    (complete, server.said) = (server.requests, server.sent.len());
+                }
+                assert!(server.sent == expected, "{} {options:?} cut at {at}", protocol.name);
+                assert_eq!((server.requests, server.replies), (3, 3), "{} {options:?}", protocol.name);
+            }
+        }
+    }
+}
+
 #[test]
 fn garbage_is_survived_and_bounded() {
     let mut rng = Rng::new(20_000);

@@ -191,5 +191,9 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
     if failed_requests || failed_connections || short || run.gave_up.is_some() {
         return Exit::Failures;
     }
+    let until = report.confidence.iter().flat_map(|confidence| &confidence.until_ci);
+    if plan.strict && !plan.until_ci.is_empty() && until.filter(|goal| goal.reached).count() < plan.until_ci.len() {
+        return Exit::Inconclusive;
+    }
     Exit::Done
 }

@@ -218,7 +218,7 @@ impl Session {
                 self.tally.window.scheduled += 1;
                 self.tally.window.unsent += 1;
                 self.tally.backlog_wait.record(ends.since(due));
-                self.tally.response.record(ends.since(due));
+                self.tally.responded(self.window.age_ns(due), ends.since(due));
                 self.tally.censored += 1;
             }
         }

@@ -197,9 +197,12 @@ impl Session {
             self.log(slot, stamp, now, "ok");
             self.tally.whole.ok += 1;
             self.window.replied(now, response_ns);
+            if self.window.is_open() {
+                self.tally.batches.replied(self.window.age_ns(now));
+            }
             if self.window.covers(stamp.due) {
                 self.tally.window.ok += 1;
-                self.tally.response.record(response_ns);
+                self.tally.responded(self.window.age_ns(stamp.due), response_ns);
                 self.tally.service.record(now.since(stamp.sent));
             }
             return;
@@ -238,7 +241,7 @@ impl Session {
             self.tally.whole.unsent += 1;
             self.tally.window.unsent += u64::from(covered);
             if covered && self.pacer.is_some() {
-                self.tally.response.record(now.since(stamp.due));
+                self.tally.responded(self.window.age_ns(stamp.due), now.since(stamp.due));
                 self.tally.censored += 1;
             }
             return false;
@@ -249,7 +252,7 @@ impl Session {
         if covered {
             *self.tally.window.errors.entry(kind).or_default() += 1;
             if kind == "timeout" {
-                self.tally.response.record(now.since(stamp.due));
+                self.tally.responded(self.window.age_ns(stamp.due), now.since(stamp.due));
                 self.tally.censored += 1;
             }
         }
@@ -463,7 +466,7 @@ impl Session {
         self.tally.whole.in_flight += 1;
         if self.window.covers(stamp.due) {
             self.tally.window.in_flight += 1;
-            self.tally.response.record(now.since(stamp.due));
+            self.tally.responded(self.window.age_ns(stamp.due), now.since(stamp.due));
             self.tally.censored += 1;
         }
     }

@@ -73,6 +73,12 @@ impl Window {
         due >= self.from
     }
 
+    /// How long after the window opened something was that it covers.
+    #[inline]
+    pub(super) fn age_ns(&self, at: Instant) -> u64 {
+        at.since(self.from)
+    }
+
     #[inline]
     pub(super) fn replied(&mut self, now: Instant, response_ns: u64) {
         self.last_reply = now;
@@ -157,6 +163,16 @@ impl Session {
         self.window.second_end = self.window.second_end.after(SERIES_INTERVAL_NS);
     }
 
+    /// The window closes at `at` instead of later, as planned: the run has shown what it was to show.
+    pub fn finish_at(&mut self, at: Instant, now: Instant) {
+        let at = at.max(now).min(self.window.deadline);
+        if self.window.is_open && at < self.window.deadline {
+            (self.window.closes, self.window.deadline) = (at, at);
+            self.window.set_boundary();
+            self.end_schedule(at);
+        }
+    }
+
     /// Settles what the window covers: what is unanswered at `at` is in flight, and has waited so long.
     pub(super) fn close_window(&mut self, at: Instant) {
         if !self.window.is_open
@@ -198,7 +214,7 @@ impl Session {
                     self.tally.window.unsent += 1;
                 } else {
                     self.tally.window.in_flight += 1;
-                    self.tally.response.record(at.since(stamp.due));
+                    self.tally.responded(self.window.age_ns(stamp.due), at.since(stamp.due));
                     self.tally.censored += 1;
                 }
             }

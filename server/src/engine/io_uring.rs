@@ -1,9 +1,11 @@
 //! The completion loop: ask for what is wanted, wait, take what has been done. The kernel accepts connections into its
 //! own table and receives for all of them at any time; a table that fills up is followed by another ring.
 
+use super::releases::Releases;
 use super::{LINGER_NS, Worker, wait_until};
 use crate::acceptor::Acceptor;
 use crate::connection::{CAPACITY, Cause};
+use crate::held::Held;
 use crate::peer::{After, Context, Peer, Turn};
 use crate::pool::Pool;
 use crate::serve::tell;
@@ -28,9 +30,9 @@ const ECANCELED: i32 = 125;
 
 /// Serves until told to stop and every connection has ended.
 pub(super) fn run(worker: Worker) -> io::Result<Counters> {
-    let Worker { listener, protocol, shape, drain, signals, ready, ring } = worker;
-    let context =
-        Context { protocol, shape, output: Output::new(CAPACITY), pool: Pool::new(), counters: Counters::default() };
+    let Worker { listener, protocol, shape, drain, signals, ready, ring, injector } = worker;
+    let output = if injector.is_some() { Output::one_reply(CAPACITY) } else { Output::new(CAPACITY) };
+    let context = Context { protocol, shape, output, pool: Pool::new(), counters: Counters::default(), injector };
     let mut server = Uring {
         lanes: Lanes::default(),
         buffers: Vec::new(),
@@ -38,6 +40,7 @@ pub(super) fn run(worker: Worker) -> io::Result<Counters> {
         context,
         acceptor: Acceptor::new(listener),
         accepting: Accepting::No,
+        releases: Releases::new(),
         lingering: VecDeque::new(),
         table: limits::descriptors()?.0.min(u32::MAX.into()) as u32,
         options: Options { receive_limit: CAPACITY as u32, ..ring },
@@ -78,6 +81,8 @@ struct Uring {
     context: Context,
     acceptor: Acceptor,
     accepting: Accepting,
+    /// Connections whose replies wait for their release.
+    releases: Releases<Name>,
     /// Connections that wait for the end of the peer's stream, and until when, in order.
     lingering: VecDeque<(Instant, Name)>,
     /// Sockets that one table can hold.
@@ -92,7 +97,14 @@ impl Uring {
     fn serve(&mut self) -> io::Result<()> {
         let mut completed = Vec::new();
         while self.drain_until.is_none() || self.open() > 0 || self.accepting != Accepting::No {
-            self.complete(self.timeout(), &mut completed)?;
+            let timeout = self.timeout();
+            self.complete(timeout, &mut completed)?;
+            while let Some((index, slot, generation)) = self.releases.next() {
+                let flows = &self.lanes.lane(index).flows;
+                if flows.is_open(slot) && flows.generation(slot) == generation {
+                    self.turn(index, slot, |turn| turn.release());
+                }
+            }
             self.look_at_the_clock();
         }
         // Nobody is left; what was under way when connections were closed is accounted for.
@@ -116,9 +128,9 @@ impl Uring {
         self.lanes.iter().map(|lane| lane.flows.open()).sum()
     }
 
-    fn timeout(&self) -> Duration {
+    fn timeout(&mut self) -> Duration {
         let lingers = self.lingering.front().map(|(then, _)| *then);
-        wait_until([self.acceptor.paused_until, lingers, self.drain_until])
+        wait_until([self.acceptor.paused_until, lingers, self.drain_until]).min(self.releases.timeout())
     }
 
     fn dispatch(&mut self, index: usize, completion: Completion) {
@@ -165,7 +177,11 @@ impl Uring {
         let lane = self.lanes.lane(index);
         let peer = &mut self.peers[index][slot as usize];
         let generation = lane.flows.generation(slot);
-        match act(&mut Turn { lane, slot, peer, context: &mut self.context }) {
+        let after = act(&mut Turn { lane, slot, peer, context: &mut self.context });
+        if let Some(release) = peer.next_release() {
+            self.releases.push(release, (index, slot, generation));
+        }
+        match after {
             After::Nothing => {}
             After::Closed(cause) => self.close(index, slot, cause),
             After::Lingers if self.drain_until.is_none() => {
@@ -215,9 +231,10 @@ impl Uring {
         let full = !last && self.open_to_burst(index) == 0 && !self.options.inline_send;
         let peers = &mut self.peers[index];
         while peers.len() <= slot as usize {
-            peers.push(Peer::new());
+            peers.push(Peer::new(None));
         }
-        peers[slot as usize] = Peer::new();
+        let held = self.context.injector.as_ref().map(|injector| Box::new(Held::new(injector)));
+        peers[slot as usize] = Peer::new(held);
         self.turn(index, slot, |turn| turn.begin());
         if self.drain_until.is_some() {
             self.turn(index, slot, |turn| turn.drain());
@@ -365,6 +382,7 @@ impl Uring {
         counters.short_sends += ring.short_sends;
         counters.stale_events += ring.stale;
         counters.ring = Some(ring);
+        self.releases.add_to(counters);
         self.context.counters
     }
 }

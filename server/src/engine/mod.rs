@@ -2,7 +2,9 @@
 
 mod io_uring;
 mod readiness;
+mod releases;
 
+use crate::injector::Injector;
 use crate::stats::Counters;
 use loadgen_core::protocol::{Server, Shape};
 use loadgen_core::sys::clock;
@@ -114,6 +116,8 @@ pub(crate) struct Worker {
     pub(crate) ready: Sender<()>,
     /// Options of engine `io_uring`.
     pub(crate) ring: Options,
+    /// What is injected, if anything is.
+    pub(crate) injector: Option<Arc<Injector>>,
 }
 
 /// The longest wait: a signal is noticed by another thread.

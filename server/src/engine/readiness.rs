@@ -1,9 +1,11 @@
 //! The readiness loop: wait, let each connection that is ready have its turn, accept. One loop for all pollers, level-
 //! and edge-triggered.
 
+use super::releases::Releases;
 use super::{LINGER_NS, LISTENER, Worker, wait_until};
 use crate::acceptor::{Accepted, Acceptor, BURST};
 use crate::connection::{Cause, Connection, Shared, Turn};
+use crate::held::Held;
 use crate::serve::tell;
 use crate::slab::Slab;
 use crate::stats::Counters;
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 /// Serves until told to stop and every connection has ended.
 pub(super) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> {
-    let Worker { listener, protocol, shape, drain, signals, ready, .. } = worker;
+    let Worker { listener, protocol, shape, drain, signals, ready, injector, .. } = worker;
     let mut poller = P::new()?;
     let acceptor = Acceptor::new(listener);
     poller.add(acceptor.fd(), LISTENER, Interest::READ)?;
@@ -28,8 +30,9 @@ pub(super) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> {
         poller,
         acceptor: Some(acceptor),
         slab: Slab::default(),
-        shared: Shared::new(protocol, shape),
+        shared: Shared::new(protocol, shape, injector),
         ready: Vec::new(),
+        releases: Releases::new(),
         lingering: VecDeque::new(),
         signals,
         drain,
@@ -39,6 +42,7 @@ pub(super) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> {
     drop(ready);
     readiness.serve()?;
     readiness.shared.counters.poller = readiness.poller.calls();
+    readiness.releases.add_to(&mut readiness.shared.counters);
     Ok(readiness.shared.counters)
 }
 
@@ -51,6 +55,8 @@ struct Readiness<P> {
     shared: Shared,
     /// Connections that spent their budget: they go on in the next turn, whatever the poller says.
     ready: Vec<u64>,
+    /// Connections whose replies wait for their release.
+    releases: Releases<u64>,
     /// Connections that wait for the end of the peer's stream, and until when, in order.
     lingering: VecDeque<(Instant, u64)>,
     signals: Arc<AtomicUsize>,
@@ -76,20 +82,25 @@ impl<P: Poller> Readiness<P> {
                     self.turn(token);
                 }
             }
+            while let Some(token) = self.releases.next() {
+                if self.slab.get(token).is_some_and(|connection| !connection.queued) {
+                    self.turn(token);
+                }
+            }
             self.accept()?;
             self.look_at_the_clock();
         }
         Ok(())
     }
 
-    fn timeout(&self) -> Duration {
+    fn timeout(&mut self) -> Duration {
         let paused_until = self.acceptor.as_ref().and_then(|acceptor| acceptor.paused_until);
         let more = self.acceptor.as_ref().is_some_and(|acceptor| acceptor.more) && paused_until.is_none();
         if more || !self.ready.is_empty() {
             return Duration::ZERO;
         }
         let lingers = self.lingering.front().map(|(then, _)| *then);
-        wait_until([paused_until, lingers, self.drain_until])
+        wait_until([paused_until, lingers, self.drain_until]).min(self.releases.timeout())
     }
 
     fn handle(&mut self, event: Event) {
@@ -126,6 +137,9 @@ impl<P: Poller> Readiness<P> {
                     }
                 }
             }
+        }
+        if let Some(release) = connection.next_release() {
+            self.releases.push(release, token);
         }
         if connection.is_lingering() && !lingered && self.drain_until.is_none() {
             self.lingering.push_back((clock::now().after(LINGER_NS), token));
@@ -164,7 +178,8 @@ impl<P: Poller> Readiness<P> {
 
     fn admit(&mut self, socket: OwnedFd) {
         let speaks_first = self.shared.shape == Shape::Download;
-        let token = self.slab.insert(Connection::new(socket, speaks_first));
+        let held = self.shared.injector.as_ref().map(|injector| Box::new(Held::new(injector)));
+        let token = self.slab.insert(Connection::new(socket, speaks_first, held));
         let Some(connection) = self.slab.get(token) else { return };
         match self.poller.add(connection.fd(), token, Interest::READ) {
             Ok(()) => {

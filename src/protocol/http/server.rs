@@ -59,6 +59,7 @@ impl Server for HttpServer {
         loop {
             let rest = &input[served.consumed..];
             let wait = match state.step {
+                HEAD if out.is_one_reply() && served.replies > 0 => Some(Next::Flush),
                 HEAD => self.head(state, rest, &mut served),
                 CONTINUE_LENGTH | CONTINUE_CHUNKED => say_continue(state, out),
                 REPLY => self.begin_reply(state, out, &mut served),

@@ -2,9 +2,10 @@
 
 use super::{Examination, Reading, findings};
 use crate::capacity::Bound;
+use loadgen_core::confidence::ENOUGH_BEYOND;
 use loadgen_core::histogram::count_beyond;
 use loadgen_core::machine::CpuTimes;
-use loadgen_core::report::text::{ENOUGH_BEYOND, Page};
+use loadgen_core::report::text::Page;
 use loadgen_core::result::{Machine, Weight};
 use loadgen_core::units::{format_count, format_duration, format_exact_count, format_size};
 use serde_json::{Value, json};
