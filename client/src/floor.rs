@@ -33,7 +33,7 @@ pub const BRIEF: Effort = Effort { warmup_ns: 10 * NS_PER_MS, latency_ns: 80 * N
 
 /// On a machine where others have the CPUs, fewer than this come back in that time; it is then tried for longer.
 const ENOUGH: u64 = 20;
-const LONGER: [u64; 3] = [1, 3, 9];
+const LONGER: [u64; 3] = [1, 2, 4];
 
 const WAIT_NS: u64 = 500 * NS_PER_US;
 /// Longer than a client of ours is ever silent.
