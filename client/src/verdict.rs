@@ -114,8 +114,8 @@ fn cpu_contention(report: &Report) -> Option<Reason> {
         "cpu_contention",
         format!(
             "a client thread waited {waited} ({percent} % of the window) for a CPU that others had, or that the host \
-             had taken: its times contain theirs. Stop what else runs, give it a CPU of its own (--cpus), or use fewer \
-             --threads"
+             had taken: its times contain theirs. Stop what else runs, give it a CPU of its own (--cpus), or use \
+             fewer --threads"
         ),
     )
 }
