@@ -187,7 +187,7 @@ pub struct RunArgs {
     /// What is printed on standard output: text, json, csv
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub format: String,
-    /// Do not measure the generator's own floor before the run (a tenth of a second)
+    /// Do not measure the generator's own floor before the run (an eighth of a second)
     #[arg(long, hide_short_help = true)]
     pub no_floor: bool,
     /// Exit with 5 when the verdict is invalid, 8 when --until-ci was not reached

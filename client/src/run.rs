@@ -52,15 +52,10 @@ pub struct Run {
 }
 
 /// Runs the plan against `remote`.
-pub fn run(plan: &Plan, remote: SocketAddr, server: Option<&Embedded>) -> Result<Run, Failure> {
-    let signal = Arc::new(AtomicUsize::new(0));
-    for number in [SIGINT, SIGTERM] {
-        register(number, &signal)
-            .map_err(|error| Failure::new(Exit::Machine, format!("cannot handle signals: {error}")))?;
-    }
+pub fn run(plan: &Plan, remote: SocketAddr, server: Option<&Embedded>, signal: &Signal) -> Result<Run, Failure> {
     let origin = clock::now();
     let supervisor = Supervisor::start(plan, remote, origin)?;
-    let ending = supervisor.watch(plan, server, &signal);
+    let ending = supervisor.watch(plan, server, signal);
     let mut tally = Tally::new();
     for worker in supervisor.workers {
         let outcome =
@@ -70,6 +65,19 @@ pub fn run(plan: &Plan, remote: SocketAddr, server: Option<&Embedded>) -> Result
     }
     let Ending { went, interrupted, gave_up, confident, server_cpu_ns, notes } = ending;
     Ok(Run { tally, origin, went, ended: clock::now(), interrupted, gave_up, confident, server_cpu_ns, notes })
+}
+
+/// The number of the signal that came; 0: none.
+pub type Signal = Arc<AtomicUsize>;
+
+/// From here on, Ctrl-C ends a run in good order, and with a report.
+pub fn catch_signals() -> Result<Signal, Failure> {
+    let signal = Arc::new(AtomicUsize::new(0));
+    for number in [SIGINT, SIGTERM] {
+        register(number, &signal)
+            .map_err(|error| Failure::new(Exit::Machine, format!("cannot handle signals: {error}")))?;
+    }
+    Ok(signal)
 }
 
 /// The first signal is for us to read; the second of a kind ends the process as if nobody had asked.

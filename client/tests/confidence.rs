@@ -2,10 +2,13 @@
 
 mod common;
 
-use common::{SHORT, agrees_with_embedded, brief, clean, loadgen, loadgen_plain};
+use common::peer::Peer;
+use common::{SHORT, agrees_with_embedded, brief, clean, loadgen, loadgen_at, loadgen_plain};
 use loadgen_core::confidence::Batches;
 use loadgen_core::histogram::QUANTILES;
 use loadgen_core::result::{Confidence, Report, VerdictState};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -53,6 +56,27 @@ fn a_longer_run_is_asked_whether_it_was_steady() {
     let drift = confidence(report).drift.as_ref().expect("a run of 3 s");
     assert!(drift.response_first_ns > 0 && drift.rate_last_per_s > 0, "{drift:?}");
     assert_eq!(!drift.steady, report.verdict.reasons.iter().any(|reason| reason.code == "not_steady"));
+}
+
+/// A server that takes 2 ms at first and 10 ms in the end: more than any noise.
+#[test]
+fn a_server_that_becomes_slower_makes_a_run_not_steady() {
+    let first = OnceLock::new();
+    let peer = Peer::start(move |talk| {
+        while let Some(request) = talk.request() {
+            let seconds = first.get_or_init(Instant::now).elapsed().as_secs_f64();
+            std::thread::sleep(Duration::from_secs_f64(0.002 * (1.0 + seconds)));
+            if !talk.good(&request) {
+                return;
+            }
+        }
+    });
+    let ended = loadgen_at(&peer.target(), &["--conns", "4", "--duration", "4s", "--warmup", "0s"]);
+    let report = ended.expect(0);
+    let drift = confidence(report).drift.as_ref().expect("a run of 4 s");
+    assert!(!drift.steady && drift.response_last_ns > drift.response_first_ns, "{drift:?}");
+    assert_eq!(report.verdict.state, VerdictState::Invalid);
+    assert!(ended.stdout.contains("! not_steady: from the first third"), "{}", ended.stdout);
 }
 
 #[test]

@@ -126,6 +126,20 @@ fn a_floor_is_measured_for_a_foreign_server_without_its_noticing() {
 }
 
 #[test]
+fn ctrl_c_within_the_floor_leaves_a_report_too() {
+    let run = Running::start(&["--conns", "1", "--duration", "60s"]);
+    let names = || {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", run.id())).into_iter().flatten().flatten();
+        threads.map(|thread| std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default())
+    };
+    // The floor, or the run where that was over too soon to be seen.
+    common::eventually("it measures", || names().any(|name| name.starts_with("null-") || name.starts_with("worker")));
+    run.signal("INT");
+    let ended = run.wait();
+    assert!(ended.expect(130).partial && ended.took < std::time::Duration::from_secs(10), "{:?}", ended.took);
+}
+
+#[test]
 fn a_floor_is_of_the_engine_that_runs() {
     if ring::check(&ring::Options::default()).is_err() {
         eprintln!("skipped: no io_uring here");
@@ -136,5 +150,5 @@ fn a_floor_is_of_the_engine_that_runs() {
 }
 
 fn floor(report: &Report) -> &Floor {
-    report.floor.as_ref().expect("a report has a floor")
+    report.floor.as_ref().unwrap_or_else(|| panic!("a report has a floor: {}", common::brief(report)))
 }

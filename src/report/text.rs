@@ -163,9 +163,11 @@ fn confidence(report: &Report, page: &mut Page) {
 /// What the generator itself adds, and a word where the figures are hardly more than that.
 fn floor(report: &Report, page: &mut Page) {
     let Some(floor) = &report.floor else { return };
-    let Floor { response_p50_ns, response_p99_ns, timer_late_p99_ns, .. } = *floor;
-    let [p50, p99, late] = [response_p50_ns, response_p99_ns, timer_late_p99_ns].map(format_duration);
-    page.line("floor", &format!("p50 {p50}, p99 {p99} against a null server; timers p99 {late} late"));
+    let Floor { samples, response_p50_ns, response_p99_ns, timer_late_p50_ns, timer_late_max_ns, .. } = *floor;
+    let [p50, p99, late, latest] =
+        [response_p50_ns, response_p99_ns, timer_late_p50_ns, timer_late_max_ns].map(format_duration);
+    let p99 = if count_beyond(samples, 0.99) >= ENOUGH_BEYOND { &p99 } else { "-" };
+    page.line("floor", &format!("p50 {p50}, p99 {p99} with a null server; timers {late} late, at most {latest}"));
     let median = report.latency.response.as_ref().and_then(|response| response.quantiles_ns.get("0.5"));
     if median.is_some_and(|median| median * 100 < response_p50_ns.saturating_mul(NEAR_FLOOR_PERCENT)) {
         page.line(

@@ -42,11 +42,12 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
         None => reachable(&plan)?,
     };
     preflight::check(&plan, &remote)?;
+    let signal = run::catch_signals()?;
     let mut notes = Vec::new();
     let floor = floor(&plan, &mut notes);
     // Behind the floor, whose connections are none of the run's.
     let kernel = KernelCounters::read();
-    let mut run = run::run(&plan, remote, server.as_ref())?;
+    let mut run = run::run(&plan, remote, server.as_ref(), &signal)?;
     let kernel = KernelCounters::read().since(&kernel);
     notes.extend(run.notes.iter().cloned());
     let server = stop(server, &mut notes);

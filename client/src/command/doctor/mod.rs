@@ -1,4 +1,4 @@
-//! `loadgen doctor`: what this machine can carry, what would spoil a measurement, and how to mend it. About 5 seconds.
+//! `loadgen doctor`: what this machine can carry, what would spoil a measurement, and how to mend it. About 6 seconds.
 
 mod findings;
 mod page;
@@ -22,7 +22,7 @@ use std::time::Duration;
 
 /// How long the machine is watched while we do nothing.
 const REST: Duration = Duration::from_secs(1);
-const FLOOR: Effort = Effort { warmup_ns: 50 * NS_PER_MS, latency_ns: 400 * NS_PER_MS, waits: 300 };
+const FLOOR: Effort = Effort { warmup_ns: 50 * NS_PER_MS, latency_ns: 500 * NS_PER_MS, waits: 1_000 };
 /// Short runs for the ceiling of each engine, in turns: how they differ is how noisy this machine is.
 const ROUNDS: usize = 5;
 const CONNECTIONS: &str = "--conns=64";

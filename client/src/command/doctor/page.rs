@@ -2,6 +2,8 @@
 
 use super::{Examination, Reading, findings};
 use crate::capacity::Bound;
+use loadgen_core::confidence::ENOUGH_BEYOND;
+use loadgen_core::histogram::count_beyond;
 use loadgen_core::machine::CpuTimes;
 use loadgen_core::report::text::Page;
 use loadgen_core::result::{Machine, Weight};
@@ -78,12 +80,17 @@ fn engine(reading: &Reading, page: &mut Page) {
     }
     if let Some(floor) = &reading.floor {
         let label = if reading.refusal.is_none() { reading.name } else { "" };
-        let [p50, p90, p99, p999] =
-            [floor.response_p50_ns, reading.response_p90_ns, floor.response_p99_ns, reading.response_p999_ns]
-                .map(format_duration);
+        let [p50, p90, p99, p999] = [
+            (0.5, floor.response_p50_ns),
+            (0.9, reading.response_p90_ns),
+            (0.99, floor.response_p99_ns),
+            (0.999, reading.response_p999_ns),
+        ]
+        .map(|(q, ns)| quantile(floor.samples, q, ns));
         page.line(label, &format!("floor    p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p999}"));
-        let [p50, p99, max] =
-            [floor.timer_late_p50_ns, floor.timer_late_p99_ns, floor.timer_late_max_ns].map(format_duration);
+        let [p50, p99] = [(0.5, floor.timer_late_p50_ns), (0.99, floor.timer_late_p99_ns)]
+            .map(|(q, ns)| quantile(floor.timer_samples, q, ns));
+        let max = format_duration(floor.timer_late_max_ns);
         let clock = format_duration(floor.clock_read_ns);
         page.line("", &format!("timers   late by p50 {p50}  p99 {p99}  max {max}; clock {clock} a look"));
     }
@@ -107,6 +114,11 @@ fn engine(reading: &Reading, page: &mut Page) {
         let options = if reading.ring_options.is_empty() { "none".into() } else { reading.ring_options.join(", ") };
         page.line("", &format!("options  that work here: {options}"));
     }
+}
+
+/// A quantile; `-` where it rests on too few values, and would be chance.
+fn quantile(count: u64, q: f64, ns: u64) -> String {
+    if count_beyond(count, q) >= ENOUGH_BEYOND { format_duration(ns) } else { "-".to_owned() }
 }
 
 fn noise(examination: &Examination, page: &mut Page) {
