@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from truth import evidence, mutants, oracle
-from truth.check_time import MS, S, loaded, reason_codes, us, within
+from truth.check_time import MS, S, loaded, reason_codes, unlogged, us, within
 
 
 def rate_fidelity(rig):
@@ -19,9 +19,9 @@ def rate_fidelity(rig):
                                     conns=100, log=True)
             asked, what, ledger = loaded(run), f"{rate:,}/s for {seconds} s", run.report["ledger"]
             truth, latency = rate * seconds, run.report["latency"]
-            rig.exact(f"{what}: scheduled, in the report and in the log", f"{truth:,}",
-                      f"{ledger['scheduled']:,}, {len(asked):,}", "equal", ledger["scheduled"] == len(asked) == truth,
-                      engine)
+            logged = len(asked) + len(unlogged(run, rate))
+            rig.exact(f"{what}: scheduled, in the report and in the log (and those that never left)", f"{truth:,}",
+                      f"{ledger['scheduled']:,}, {logged:,}", "equal", ledger["scheduled"] == logged == truth, engine)
             rig.problems(f"{what}: the k-th is due k/R after the first",
                          evidence.constant_schedule([row.due for row in asked], rate), "exact", engine)
             on_time = sum(row.sent and row.sent - row.due <= MS for row in asked) / len(asked) * 100

@@ -57,14 +57,30 @@ def replay_exactly(rig, engine, run, what, arrival, rate):
         rig.problems(f"{what}: the k-th is due k/R after the first", evidence.constant_schedule(
             [row.due for row in asked], rate), "exact", engine)
     latency, done = run.report["latency"], [row for row in asked if row.outcome == "ok"]
-    problems = evidence.log_is_histogram(latency["response"], [row.received - row.due for row in done], "response")
+    never_left = unlogged(run, rate)
+    if never_left and arrival != "constant":
+        return rig.timing(f"{what}: histograms of the report, rebuilt from the log", "", f"{len(never_left)} requests "
+                          "never left, and the log does not say when they were due", "", False,
+                          run.noise or ["requests were not sent"], engine)
+    problems = evidence.log_is_histogram(latency["response"], [row.received - row.due for row in done] + never_left,
+                                         "response")
     problems += evidence.log_is_histogram(latency["service"], [row.received - row.sent for row in done], "service")
     waits, lags = latency["backlog_wait"], latency["generator_lag"]
-    late = sum(row.sent - row.due for row in asked)
+    late = sum(row.sent - row.due for row in asked) + sum(never_left)
     if waits["sum_ns"] + lags["sum_ns"] != late:
         problems.append(f"backlog wait {waits['sum_ns']} and generator lag {lags['sum_ns']} are not {late}")
     rig.problems(f"{what}: histograms of the report, rebuilt from the log", problems, "every bucket", engine,
-                 of=f"{len(done):,} values")
+                 of=f"{len(done) + len(never_left):,} values")
+    return None
+
+
+def unlogged(run, rate):
+    """What requests had waited at the end that never left: loadgen's log leaves them out. At equal gaps they are the
+    last of the schedule."""
+    asked = loaded(run)
+    missing = run.report["ledger"]["unsent"] - sum(row.outcome == "unsent" for row in asked)
+    length = run.report["scenario"]["duration_ns"]
+    return [length - k * S // rate for k in range(len(asked), len(asked) + missing)]
 
 
 def replay_times(rig, engine, run, what):
@@ -202,11 +218,11 @@ def stall(rig):
             rig.timing(f"1 s of 10 s, 1,000/s: {name}", f"{truth[name] / MS:.0f} ms", ms(value), "10 ms",
                        within(value, truth[name], 10 * MS), run.noise, engine)
         large, most = evidence.count_above(service, 20 * MS), conns * seconds // 10
-        rig.exact("service times above 20 ms: at most one a connection and stall", most, large, f"<= {most}",
-                  large <= most, engine,
-                  note=f"an uncorrected tool would have said mean {ms(service['mean_ns'])}, p95 "
-                       f"{ms(service['quantiles_ns']['0.95'])}, p99 {ms(service['quantiles_ns']['0.99'])}, p99.9 "
-                       f"{ms(service['quantiles_ns']['0.999'])}")
+        rig.timing("service times above 20 ms: at most one a connection and stall", most, large, f"<= {most}",
+                   large <= most, run.noise, engine,
+                   note=f"an uncorrected tool would have said mean {ms(service['mean_ns'])}, p95 "
+                        f"{ms(service['quantiles_ns']['0.95'])}, p99 {ms(service['quantiles_ns']['0.99'])}, p99.9 "
+                        f"{ms(service['quantiles_ns']['0.999'])}")
 
 
 def stopped_for(process, after_s, pause_s):
