@@ -27,7 +27,7 @@ fn the_summary_fits_a_terminal_and_says_what_matters() {
         "10.0k requests/s",
         "p50 ",
         "p99.9 ",
-        "88 without a reply",
+        "88 without a reply count with the time they had waited: p99 and",
         "closes",
         "closed loop:",
     ] {

@@ -12,7 +12,7 @@ from truth.check_time import MS, S, loaded, reason_codes, unlogged, us, within
 
 def rate_fidelity(rig):
     """GT-07."""
-    seconds = rig.pick(30, 5)
+    seconds = rig.pick(30, 3)
     for engine in rig.engines:
         for rate in (100, 2_000, 20_000):
             run = rig.against_truth(engine, (), "--rate", rate, "--duration", f"{seconds}s", "--warmup", "0s",

@@ -173,7 +173,7 @@ def queueing(rig):
     n_seed = 11
     for kind, rhos in (("M/D/1", (0.3, 0.5, 0.7)), ("M/M/1", (0.3, 0.5, 0.7))):
         for rho in rig.pick(rhos, (0.5,)):
-            rate, seconds = round(rho * S / service), rig.pick(20, 8)
+            rate, seconds = round(rho * S / service), rig.pick(20, 6)
             exponential = kind == "M/M/1"
             spread = oracle.simulated_spread(exponential, service, rho, rate * seconds, 60, n_seed)
             of_queue = (oracle.mm1_mean, oracle.mm1_quantile) if exponential else (oracle.md1_mean, oracle.md1_quantile)
@@ -291,7 +291,7 @@ def observed(rig):
     try:
         with Nginx(port=18085) as nginx:
             for engine in rig.engines:
-                for spin, words in spins(rig):
+                for spin, words in spins(rig)[:rig.pick(3, 2)]:
                     observed_run(rig, nginx, engine, spin, words)
     except (FileNotFoundError, PermissionError) as error:
         rig.not_run("independent observer", f"needs nginx and CAP_NET_RAW: {error}")

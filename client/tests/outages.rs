@@ -119,7 +119,7 @@ fn a_drained_server_and_the_client_agree_exactly() {
             let url = format!("{}://{}", if protocol == "http" { "http" } else { "tcp" }, server.address);
             let args = ["--target", &url, "--conns", "10", "--pipeline", pipeline, "--timeout", "1s"];
             let run = Running::start(&[&args[..], &["--duration", "500ms", "--warmup", "100ms"]].concat());
-            std::thread::sleep(Duration::from_millis(350));
+            server.wait_for_load();
             let stats = server.stop();
             let ended = run.wait();
             let report = ended.expect(4);

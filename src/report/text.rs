@@ -118,8 +118,7 @@ fn latency(report: &Report, page: &mut Page) {
     if let Some(response) = &report.latency.response {
         responses(report, response, page);
         if report.latency.censored > 0 {
-            let censored = format_exact_count(report.latency.censored);
-            page.line("", &format!("{censored} without a reply count with the time they had waited"));
+            page.line("", &censored(report.latency.censored, response.count));
         }
         confidence(report, page);
     }
@@ -137,6 +136,17 @@ fn latency(report: &Report, page: &mut Page) {
             page.line(label, &spread(histogram));
         }
     }
+}
+
+/// What had no reply would have taken longer than it is counted with. With a share `c` of such values, a quantile `q`
+/// is in truth as high as that at `q + c` at most: those are named for which this makes a difference.
+fn censored(censored: u64, count: u64) -> String {
+    /// Of the values beyond a percentile, so many percent without a reply make a difference.
+    const SHARE_PERCENT: u64 = 10;
+    let touched = QUANTILES.iter().find(|(_, q)| count_beyond(count, *q) * SHARE_PERCENT <= censored * 100);
+    let touched =
+        touched.map_or(String::new(), |(name, _)| format!(": {} and beyond are lower bounds", goal::percentile(name)));
+    format!("{} without a reply count with the time they had waited{touched}", format_exact_count(censored))
 }
 
 /// The headline: with its intervals, where the report has them.

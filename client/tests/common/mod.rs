@@ -3,7 +3,7 @@
 #![allow(dead_code)] // each test file uses its own part
 
 use loadgen_core::result::{Histogram, Ledger, Report, ServerStats};
-use loadgen_core::sys::{process, ring};
+use loadgen_core::sys::{clock, process, ring};
 use loadgen_server::engine::ENGINES;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -372,6 +372,14 @@ impl Server {
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Waits until it has had something to do.
+    pub(crate) fn wait_for_load(&self) {
+        const LOADED_NS: u64 = 30_000_000;
+        let cpu_ns = || clock::process_cpu_ns(self.child.id()).unwrap();
+        let idle_ns = cpu_ns();
+        eventually("a loaded server", || cpu_ns() > idle_ns + LOADED_NS);
     }
 
     pub(crate) fn descriptors(&self) -> usize {
