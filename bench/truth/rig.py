@@ -188,7 +188,9 @@ class Rig:
         """A statement about time: on a noisy machine it is inconclusive, whether it would have held or not."""
         verdict = "pass" if good else "FAIL"
         if noise:
-            note = "; ".join([*sorted(set(noise)), f"would be {verdict}", *filter(None, [note])])
+            # One of each kind: of many runs the reasons differ only in their figures.
+            kinds = {" ".join(reason.split()[:2]): reason for reason in noise}
+            note = "; ".join([*sorted(kinds.values()), f"would be {verdict}", *filter(None, [note])])
             verdict = "inconclusive"
         self.line(what, truth, measured, limit, verdict, engine, server, note)
 
