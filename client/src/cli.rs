@@ -181,7 +181,7 @@ pub struct RunArgs {
     /// Where the report goes; - is standard output [default: results/<UTC time>-<what>.json]
     #[arg(short, long, value_name = "PATH")]
     pub output: Option<PathBuf>,
-    /// Write every request with its times to a CSV file, for checking (4M at most)
+    /// Write every request that a connection took, with its times, to a CSV file, for checking (4M at most)
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub request_log: Option<PathBuf>,
     /// What is printed on standard output: text, json, csv

@@ -321,6 +321,26 @@ fn a_server_that_never_replies_is_all_timeouts() {
     assert!(ended.took < Duration::from_millis(1300) + SLACK, "{:?}", ended.took);
 }
 
+/// The window of a run that counts requests lasts until the last of them has its fate: a rate over a shorter time would
+/// be too high.
+#[test]
+fn a_number_of_requests_is_measured_until_the_last_has_timed_out() {
+    let peer = Peer::start(|talk| {
+        let silent = talk.fault() == 0;
+        while let Some(request) = talk.request() {
+            if !silent {
+                talk.good(&request);
+            }
+        }
+    });
+    let ended = loadgen_at(&peer.target(), &["--conns", "4", "--requests", "400", "--timeout", "600ms"]);
+    let report = ended.expect(4);
+    assert!(errors(report, "timeout") >= 1, "{}", brief(report));
+    assert!(report.throughput.window_ns >= 600_000_000, "{}", brief(report));
+    assert!(report.throughput.requests_per_s <= 670, "{}", brief(report));
+    assert!(report.verdict.reasons.iter().all(|reason| reason.code != "littles_law"), "{}", brief(report));
+}
+
 #[test]
 fn a_server_that_falls_silent_is_timeouts_with_their_latency() {
     let peer = Peer::start(|talk| {

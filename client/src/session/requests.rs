@@ -248,7 +248,7 @@ impl Session {
         }
         *self.tally.whole.errors.entry(kind).or_default() += 1;
         self.request_failures += 1;
-        self.window.failed();
+        self.window.failed(now);
         if covered {
             *self.tally.window.errors.entry(kind).or_default() += 1;
             if kind == "timeout" {

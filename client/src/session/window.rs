@@ -21,7 +21,8 @@ pub(super) struct Window {
     /// Requests due from here on are of the window; never, unless it is open.
     from: Instant,
     is_open: bool,
-    last_reply: Instant,
+    /// When the last request was answered, or failed.
+    last_settled: Instant,
     replies: u64,
     second: Second,
     second_bytes: Bytes,
@@ -42,7 +43,7 @@ impl Window {
             deadline: Instant::NEVER,
             from: Instant::NEVER,
             is_open: false,
-            last_reply: origin,
+            last_settled: origin,
             replies: 0,
             second: Second::default(),
             second_bytes: Bytes::default(),
@@ -61,7 +62,7 @@ impl Window {
                 self.closes = at.after(ns);
                 self.deadline = self.closes;
             }
-            // The window closes with the last reply.
+            // The window closes when the last request is answered or has failed.
             StopRule::Requests(_) => {}
             StopRule::RequestsOrAfter(_, ns) => self.deadline = at.after(ns),
         }
@@ -81,7 +82,7 @@ impl Window {
 
     #[inline]
     pub(super) fn replied(&mut self, now: Instant, response_ns: u64) {
-        self.last_reply = now;
+        self.last_settled = now;
         self.replies += u64::from(self.is_open);
         self.second.ok += 1;
         self.second.response_max_ns = self.second.response_max_ns.max(response_ns);
@@ -93,7 +94,8 @@ impl Window {
         self.second.backlog_max_ns = self.second.backlog_max_ns.max(backlog_ns);
     }
 
-    pub(super) fn failed(&mut self) {
+    pub(super) fn failed(&mut self, now: Instant) {
+        self.last_settled = now;
         self.second.errors += 1;
     }
 
@@ -225,7 +227,7 @@ impl Session {
     pub(super) fn close_series(&mut self, now: Instant) {
         debug_assert!(self.conns.iter().all(|conn| conn.state == State::Closed));
         if self.window.is_open {
-            self.settle_window(self.window.last_reply.max(self.window.from));
+            self.settle_window(self.window.last_settled.max(self.window.from));
         }
         while now >= self.window.second_end {
             self.close_second();
