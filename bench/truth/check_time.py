@@ -367,7 +367,7 @@ def observed_lines(rig, engine, run, what, seen, rows):
     for name in ("response", "service"):
         p50 = run.report["latency"][name]["quantiles_ns"]["0.5"]
         compared = f"{us(p50)} ({us(p50 - truth)} more)"
-        if run.report["scenario"]["spin_ns"] >= MS:
+        if run.report["scenario"].get("spin_ns", 0) >= MS:
             rig.timing(f"{what}: median {name} time", us(truth), compared, "15 us", within(p50, truth, 15 * US), run.noise,
                        engine)
         else:
@@ -375,7 +375,7 @@ def observed_lines(rig, engine, run, what, seen, rows):
                        note="the client sleeps: waking up is in its times, and not in the observer's")
     shift = statistics.median(service) - truth
     distance = oracle.ks_distance([value - shift for value in service], observer)
-    if run.report["scenario"]["spin_ns"] >= MS:
+    if run.report["scenario"].get("spin_ns", 0) >= MS:
         rig.timing(f"{what}: KS distance of service times, offset removed", "0", f"{distance:.3f}", "0.02",
                    distance <= 0.02, run.noise, engine)
 

@@ -143,7 +143,7 @@ impl Plan {
             connections_over_time: args.conns.steady().is_none().then(|| args.conns.clone()),
             spin_ns: spin(args, pacing.as_ref(), threads)?,
             pacing,
-            request_log: args.request_log.clone(),
+            request_log: request_log(args, protocol)?,
             idle,
             threads,
             pipeline,
@@ -282,6 +282,18 @@ fn whole_ns(flag: &str, ns: u64, most: u64) -> Result<u64, Failure> {
     Err(Failure::usage(format!("{flag} {ns} is out of range; it takes up to {most}")))
 }
 
+fn request_log(args: &RunArgs, protocol: &Protocol) -> Result<Option<PathBuf>, Failure> {
+    let Some(path) = &args.request_log else { return Ok(None) };
+    if protocol.shape != Shape::Exchange {
+        let message = format!("--request-log is about requests, and {} is a one-way stream without any", protocol.name);
+        return Err(Failure::usage(message));
+    }
+    if path.as_os_str() == "-" || args.output.as_ref() == Some(path) {
+        return Err(Failure::usage("--request-log needs a file of its own: standard output and the report are others"));
+    }
+    Ok(Some(path.clone()))
+}
+
 /// By default a bounded part of a CPU, and no longer than it takes to wake up.
 fn spin(args: &RunArgs, pacing: Option<&Pacing>, threads: u64) -> Result<u64, Failure> {
     let Some(pacing) = pacing else { return Ok(0) };
@@ -340,11 +352,11 @@ fn check_schedule(pacing: Option<&Pacing>, stop_rule: StopRule, warmup_ns: u64) 
     Err(Failure::usage(message).help("use a lower --rate or a shorter --duration, or share the load among processes"))
 }
 
-/// How long it takes until so many requests of an open loop have been due.
+/// How long it takes until the request is due that comes after so many of an open loop.
 fn until_due(pacing: &Pacing, seed: u64, requests: u64) -> u64 {
     let mut schedule = Schedule::new(pacing.arrival, pacing.rate.clone(), seed, 0, 1, Instant(0));
-    let last = (0..requests).map(|_| schedule.next_due()).last();
-    last.map_or(0, |due| due.0 + 1)
+    (0..requests).for_each(|_| _ = schedule.next_due());
+    schedule.next_due().0
 }
 
 fn check_requests(rule: StopRule, connections: u64) -> Result<(), Failure> {

@@ -1,6 +1,8 @@
 //! Whether the numbers of a run say something about the target. Each reason says what happened, why it matters, and
 //! what to do.
 
+use loadgen_core::confidence::ENOUGH_BEYOND;
+use loadgen_core::histogram::count_beyond;
 use loadgen_core::protocol::{self, Shape};
 use loadgen_core::result::{Histogram, Reason, Report, Verdict, VerdictState};
 use loadgen_core::time::NS_PER_MS;
@@ -24,6 +26,8 @@ const RUN_DELAY_MAX_PERCENT: u64 = 5;
 /// that it makes no difference.
 const LAG_MAX_NS: u64 = NS_PER_MS;
 const LAG_MAX_PERCENT: u64 = 10;
+/// Who spins for as long as this does not sleep too long.
+const SPIN_ENOUGH_NS: u64 = 100_000;
 /// Beyond this, the median says more about the generator's waking up than about the target.
 const LAG_MEDIAN_MAX_PERCENT: u64 = 50;
 
@@ -61,7 +65,7 @@ pub fn judge(report: &Report) -> Verdict {
     if !reasons.is_empty() {
         return Verdict { state: VerdictState::Invalid, reasons };
     }
-    match overloaded(report) {
+    match target_failed(report).or_else(|| overloaded(report)) {
         Some(reason) => Verdict { state: VerdictState::Overloaded, reasons: vec![reason] },
         None => Verdict { state: VerdictState::Valid, reasons },
     }
@@ -128,13 +132,15 @@ fn quantile(histogram: &Histogram, name: &str) -> u64 {
 fn generator_lag(report: &Report) -> Option<Reason> {
     let (lag, response) = (report.latency.generator_lag.as_ref()?, report.latency.response.as_ref()?);
     let [p50, p99] = ["0.5", "0.99"].map(|name| (quantile(lag, name), quantile(response, name)));
-    let late = p99.0 > LAG_MAX_NS && p99.0 * 100 > p99.1 * LAG_MAX_PERCENT;
-    let mostly_ours = p50.0 * 100 > p50.1 * LAG_MEDIAN_MAX_PERCENT;
+    // A percentile with fewer values than this beyond it is chance.
+    let known = |q: f64| count_beyond(lag.count, q) >= ENOUGH_BEYOND;
+    let late = known(0.99) && p99.0 > LAG_MAX_NS && p99.0 * 100 > p99.1 * LAG_MAX_PERCENT;
+    let mostly_ours = known(0.5) && p50.0 * 100 > p50.1 * LAG_MEDIAN_MAX_PERCENT;
     if !late && !mostly_ours {
         return None;
     }
     let [lag50, response50, lag99, response99] = [p50.0, p50.1, p99.0, p99.1].map(format_duration);
-    let remedy = if mostly_ours {
+    let remedy = if mostly_ours && report.scenario.spin_ns < SPIN_ENOUGH_NS {
         "Wait for due times without sleeping (--spin 100us), or use more --threads"
     } else {
         "Leave the machine to it alone, pin it (--cpus), or use more --threads"
@@ -173,6 +179,26 @@ fn rate_missed(report: &Report) -> Option<Reason> {
         format!(
             "{offered} requests/s were due and {achieved} were answered, and it was the generator that was late: this \
              is not the load that was asked for. Use more --threads, a faster machine, or a lower --rate"
+        ),
+    )
+}
+
+/// What was due and could not leave because the target was not there, or silent: that is no question of capacity.
+fn target_failed(report: &Report) -> Option<Reason> {
+    behind(report)?;
+    let connections = &report.connections;
+    let (refused, lost): (u64, u64) = (connections.failed.values().sum(), connections.lost);
+    let timeouts = report.ledger.whole_run.as_ref().and_then(|whole| whole.errors.get("timeout")).copied().unwrap_or(0);
+    if refused + lost + timeouts == 0 {
+        return None;
+    }
+    let [refused, lost, timeouts, unsent] = [refused, lost, timeouts, report.ledger.unsent].map(format_exact_count);
+    reason(
+        "target_failed",
+        format!(
+            "{lost} connections were lost, {refused} attempts to connect failed and {timeouts} requests timed out; \
+             {unsent} that were due never left, for want of a connection. The figures are those of the failure: they \
+             do not say what the target can take. See the errors, and mend the target first"
         ),
     )
 }
@@ -245,9 +271,19 @@ fn retransmissions(report: &Report) -> Option<Reason> {
     )
 }
 
+/// Whether there were fewer connections than asked for. Where their number changes over time, one may come and go in an
+/// open loop before any request is due.
+pub fn is_short(report: &Report) -> bool {
+    let connections = &report.connections;
+    match report.scenario.connection_steps {
+        None => connections.served < connections.requested,
+        Some(_) => connections.established < connections.requested && !connections.failed.is_empty(),
+    }
+}
+
 fn connections_short(report: &Report) -> Option<Reason> {
     let connections = &report.connections;
-    (connections.served < connections.requested).then(|| Reason {
+    is_short(report).then(|| Reason {
         code: "connections_short".to_owned(),
         detail: format!(
             "{} connections were asked for, {} established and {} served: the load was not the one that was asked for. \
@@ -353,7 +389,10 @@ fn not_steady(report: &Report) -> Option<Reason> {
 fn nothing(report: &Report) -> Option<Reason> {
     let rates = &report.throughput;
     let stream = protocol::by_name(&report.scenario.protocol).is_some_and(|p| p.shape != Shape::Exchange);
-    let carried = if stream { rates.sent_bytes_per_s + rates.received_bytes_per_s } else { rates.replies };
+    // A refusal is an answer, too.
+    let refused = report.ledger.errors.iter().filter(|(kind, _)| kind.starts_with("status_")).map(|(_, count)| count);
+    let answered = rates.replies + report.ledger.ok + refused.sum::<u64>();
+    let carried = if stream { rates.sent_bytes_per_s + rates.received_bytes_per_s } else { answered };
     (rates.window_ns == 0 || carried == 0).then(|| Reason {
         code: "nothing_measured".to_owned(),
         detail:
@@ -388,7 +427,9 @@ mod tests {
         report.throughput.offered_per_s = open.then_some(10_000);
         report.ledger.errors.clear();
         report.ledger.in_flight_at_end = if open { 0 } else { 100 };
-        report.connections.attempts = 100;
+        (report.connections.attempts, report.connections.lost) = (100, 0);
+        report.connections.failed.clear();
+        report.ledger.whole_run.as_mut().unwrap().errors.clear();
         report.connections.alive_at_end = 100;
         report.kernel.clear();
         report.generator = Some(Generator::default());
@@ -402,7 +443,7 @@ mod tests {
         let code = verdict.reasons.first().map(|reason| reason.code.clone());
         let expected = match code.as_deref() {
             None => VerdictState::Valid,
-            Some("overloaded") => VerdictState::Overloaded,
+            Some("overloaded" | "target_failed") => VerdictState::Overloaded,
             Some(_) => VerdictState::Invalid,
         };
         assert_eq!(verdict.state, expected);
@@ -480,7 +521,15 @@ mod tests {
                 r.latency.response = histogram(20_000, 9_995_000);
             }),
             ("not_steady", "closed", |r| r.confidence = drifting(false)),
-            ("nothing_measured", "open", |r| r.throughput.replies = 0),
+            ("nothing_measured", "open", |r| {
+                r.throughput.replies = 0;
+                r.ledger.ok = 0;
+            }),
+            ("target_failed", "open", |r| {
+                r.ledger.unsent = 10_000;
+                r.connections.lost = 7;
+                r.latency.backlog_wait = histogram(20_000, 1_000_000_000);
+            }),
             ("overloaded", "open", |r| {
                 r.ledger.unsent = 10_000;
                 r.latency.backlog_wait = histogram(20_000, 1_000_000_000);

@@ -179,6 +179,47 @@ fn a_target_that_dies_leaves_a_ledger_that_closes() {
     // Nobody was there to carry what was due afterwards.
     assert!(report.ledger.unsent > 100, "{}", brief(report));
     assert!(report.connections.failed.contains_key("refused"), "{}", brief(report));
+    // That is no question of capacity.
+    let codes: Vec<&str> = report.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect();
+    assert!(report.verdict.state == VerdictState::Invalid || codes == ["target_failed"], "{codes:?}");
+}
+
+/// Connections that wait for a request to prove them must not keep the others from being opened.
+#[test]
+fn connections_come_back_although_there_is_little_to_do_for_them() {
+    let args = ["--rate", "50", "--conns", "400", "--requests-per-conn", "1", "--duration", "1500ms", "--warmup", "0s"];
+    let ended = loadgen(&args);
+    let report = ended.expect(0);
+    assert!(report.connections.alive_at_end > 350, "{}", brief(report));
+    agrees_with_embedded(report);
+}
+
+#[test]
+fn connections_that_come_and_go_before_anything_is_due_are_no_failure() {
+    let ended = loadgen(&["--rate", "10", "--conns", "2..40:400ms,1:200ms", "--warmup", "0s"]);
+    let report = ended.expect(0);
+    assert!(report.verdict.reasons.iter().all(|reason| reason.code != "connections_short"), "{}", brief(report));
+}
+
+/// Behind others on its connection a request leaves later than it was issued: the waits are those until it left.
+#[test]
+fn backlog_and_lag_add_up_to_the_time_until_a_request_left() {
+    let folder = scratch();
+    let log = folder.path().join("requests.csv");
+    let args = ["--rate", "4k", "--conns", "2", "--pipeline", "4", "--size", "16KiB", "--duration", "500ms"];
+    let ended = loadgen(&[&args[..], &["--warmup", "0s", "--request-log", log.to_str().unwrap()]].concat());
+    let report = ended.expect(0);
+    let rows = read_log(&log);
+    let left = rows.iter().filter(|row| row.outcome != "proof" && row.sent > 0);
+    let until_left: u64 = left.map(|row| row.sent - row.due).sum();
+    let sum = |histogram: &Option<loadgen_core::result::Histogram>| histogram.as_ref().map_or(0, |h| h.sum_ns);
+    let waits = sum(&report.latency.backlog_wait) + sum(&report.latency.generator_lag);
+    // What never left waited too, and is in no row.
+    if report.ledger.unsent == 0 {
+        assert_eq!(waits, until_left, "{}", brief(report));
+    } else {
+        assert!(waits >= until_left, "{}", brief(report));
+    }
 }
 
 #[test]
@@ -263,6 +304,7 @@ fn what_makes_no_sense_is_refused() {
     ] {
         loadgen_plain(args).expect_refusal(2);
     }
+    loadgen_plain(&["--rate", "10", "--request-log", "same.json", "--output", "same.json"]).expect_refusal(2);
     let ended = loadgen_plain(&["--rate", "10", "--request-log", "/nowhere/at/all.csv"]);
     ended.expect_refusal(6);
 }

@@ -44,13 +44,18 @@ pub(super) fn explained(response: &Histogram, confidence: &Confidence) -> String
 }
 
 /// What came of `--until-ci`.
-pub(super) fn until(wanted: &[UntilCi]) -> String {
+pub(super) fn until(wanted: &[UntilCi], interrupted: bool) -> String {
     let all = wanted.iter().all(|one| one.reached);
     let each: Vec<String> = wanted.iter().map(one_goal).collect();
     if all {
-        return format!("confidence reached: {}", each.join(", "));
+        // The replies that came after the end had been decided on count, too.
+        let wider = wanted.iter().any(|one| one.half_width_ppm.is_none_or(|width| width > one.asked_ppm));
+        let by_a_hair = if wider { " when the end was decided on; over the whole window" } else { "" };
+        return format!("confidence reached{by_a_hair}: {}", each.join(", "));
     }
-    format!("confidence not reached: {}; --duration was over first: raise it, or ask for less", each.join(", "))
+    let why =
+        if interrupted { "the run was interrupted" } else { "--duration was over first: raise it, or ask for less" };
+    format!("confidence not reached: {}; {why}", each.join(", "))
 }
 
 fn one_goal(wanted: &UntilCi) -> String {

@@ -166,7 +166,7 @@ fn confidence(report: &Report, page: &mut Page) {
     let (Some(response), Some(confidence)) = (&report.latency.response, &report.confidence) else { return };
     page.line("confidence", &intervals::explained(response, confidence));
     if !confidence.until_ci.is_empty() {
-        page.line("", &intervals::until(&confidence.until_ci));
+        page.line("", &intervals::until(&confidence.until_ci, report.partial));
     }
 }
 

@@ -9,6 +9,7 @@ use crate::plan::Plan;
 use crate::preflight;
 use crate::progress::tell;
 use crate::run::{self, Run};
+use crate::verdict;
 use loadgen_core::machine::{self, KernelCounters};
 use loadgen_core::result::{Floor, Report, ServerStats, VerdictState, write};
 use std::io::{ErrorKind, Write};
@@ -173,7 +174,7 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
     // Nobody cut the run short, so that requests without an answer at its very end were not answered in time.
     let failed_requests = whole.is_some_and(|whole| !whole.errors.is_empty() || whole.in_flight_at_end > 0);
     let failed_connections = !connections.failed.is_empty() || connections.lost > 0;
-    let short = connections.served < connections.requested;
+    let short = verdict::is_short(report);
     match run.interrupted {
         Some(signal_hook::consts::SIGTERM) => return Exit::Terminated,
         Some(_) => return Exit::Interrupted,

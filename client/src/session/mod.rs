@@ -172,6 +172,8 @@ pub struct Session {
     next_turn: u32,
     /// Open loop only.
     pacer: Option<Pacer>,
+    /// The place of the request that is being issued, on its connection.
+    issuing: Option<usize>,
     /// Of the active slots, those in use: all, unless their number changes over time.
     in_use: u32,
     /// When the load began.
@@ -220,6 +222,7 @@ impl Session {
             in_flight: 0,
             next_turn: 0,
             pacer: config.schedule.clone().map(|schedule| Pacer::new(schedule, config.active)),
+            issuing: None,
             in_use,
             began: Instant::NEVER,
             going: false,

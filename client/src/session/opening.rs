@@ -5,6 +5,7 @@ use crate::engine::Io;
 use crate::tally::Phase;
 use loadgen_core::protocol::Shape;
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
 /// Back-off after a loss: 10 ms, doubled with each failure in a row up to 1 s, each shortened by up to a half at random
@@ -15,6 +16,10 @@ const BACKOFF_MAX_NS: u64 = NS_PER_S;
 /// Attempts in one turn. On loopback a handshake ends within `connect()`, and is noticed only when the turn is over: a
 /// longer burst would show in the connect times.
 const ATTEMPTS_A_TURN: usize = 16;
+
+/// In an open loop a new connection may have to wait for a request that proves it. After this long the server has taken
+/// it, or is in trouble that others will tell of.
+const UNPROVEN_MAX_NS: u64 = 200 * NS_PER_MS;
 
 /// Holds back connection attempts.
 ///
@@ -28,12 +33,20 @@ pub(super) struct Gate {
     unproven_max: usize,
     interval_ns: u64,
     next_at: Instant,
+    /// Open loop: connections that hold others back until then at the latest, in order.
+    until: VecDeque<(Instant, u32)>,
 }
 
 impl Gate {
     pub(super) fn new(config: &Config) -> Self {
         let interval_ns = config.connect_rate.map_or(0, |rate| NS_PER_S / rate.max(1));
-        Self { unproven: 0, unproven_max: config.unproven_max.max(1), interval_ns, next_at: config.origin }
+        Self {
+            unproven: 0,
+            unproven_max: config.unproven_max.max(1),
+            interval_ns,
+            next_at: config.origin,
+            until: VecDeque::new(),
+        }
     }
 
     fn lets_through(&self, now: Instant) -> bool {
@@ -50,7 +63,8 @@ impl Gate {
 
     /// When time alone may open the gate.
     pub(super) fn next_at(&self) -> Instant {
-        if self.unproven < self.unproven_max { self.next_at } else { Instant::NEVER }
+        let lets_go = self.until.front().map_or(Instant::NEVER, |(at, _)| *at);
+        if self.unproven < self.unproven_max { self.next_at } else { lets_go }
     }
 }
 
@@ -60,6 +74,10 @@ impl Session {
             if self.drain_until.is_none() {
                 self.to_open.push_back(slot);
             }
+        }
+        while let Some((_, slot)) = self.gate.until.front().copied().filter(|(at, _)| *at <= now) {
+            self.gate.until.pop_front();
+            self.passed_gate(slot);
         }
         for _ in 0..ATTEMPTS_A_TURN {
             if !self.gate.lets_through(now) {
@@ -131,6 +149,7 @@ impl Session {
             Shape::Download => {}
             // A scheduled request will prove it.
             Shape::Exchange if self.pacer.is_some() && self.going && !self.is_idle(slot) => {
+                self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot));
                 self.offer_fresh(slot, now);
                 self.issue_due(io, now);
             }

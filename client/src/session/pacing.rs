@@ -179,18 +179,33 @@ impl Session {
         let freed = stamp.sent;
         *stamp = Stamp { due, sent: Instant(0) };
         self.enqueue(slot, 1);
+        self.issuing = Some(position);
         let now = self.flush(io, slot);
+        self.issuing = None;
         self.arm_timeout(slot, now);
         if self.has_room(slot) {
             self.offer(slot);
         }
-        let Some(pacer) = &self.pacer else { return };
+        // It may stand behind another on its connection: then it leaves later.
+        let left = self.stamp(slot, position).sent == now;
+        let Some(pacer) = self.pacer.as_ref().filter(|_| left) else { return };
         let late = now.since(due);
         let backlog_ns = pacer.backlog_ns(due, freed).min(late);
-        self.window.issued(late - backlog_ns, backlog_ns);
+        self.left(due, late - backlog_ns, backlog_ns);
+    }
+
+    fn left(&mut self, due: Instant, lag_ns: u64, backlog_ns: u64) {
+        self.window.issued(lag_ns, backlog_ns);
         if self.window.covers(due) {
             self.tally.backlog_wait.record(backlog_ns);
-            self.tally.generator_lag.record(late - backlog_ns);
+            self.tally.generator_lag.record(lag_ns);
+        }
+    }
+
+    /// A request left that had been issued before: its connection was not yet done with others, and that is backlog.
+    pub(super) fn left_later(&mut self, slot: u32, position: usize, due: Instant, now: Instant) {
+        if self.pacer.is_some() && self.issuing != Some(position) && due >= self.began && !self.is_idle(slot) {
+            self.left(due, 0, now.since(due));
         }
     }
 

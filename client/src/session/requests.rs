@@ -125,6 +125,7 @@ impl Session {
             if stamp.sent == Instant(0) {
                 stamp.sent = now;
                 let due = stamp.due;
+                self.left_later(slot, position, due, now);
                 self.tally.whole.sent += 1;
                 if self.window.covers(due) {
                     self.tally.window.sent += 1;
@@ -189,7 +190,7 @@ impl Session {
     fn complete(&mut self, slot: u32, reply: Reply, now: Instant) {
         let stamp = self.pop(slot, now);
         let conn = &self.conns[slot as usize];
-        if conn.flags & flag::UNPROVEN != 0 || conn.failures > 0 {
+        if conn.flags & (flag::UNPROVEN | flag::SERVED) != flag::SERVED || conn.failures > 0 {
             self.served(slot);
         }
         let Outcome::Refused(kind) = reply.outcome else {
@@ -241,6 +242,7 @@ impl Session {
             self.tally.whole.unsent += 1;
             self.tally.window.unsent += u64::from(covered);
             if covered && self.pacer.is_some() {
+                self.tally.backlog_wait.record(now.since(stamp.due));
                 self.tally.responded(self.window.age_ns(stamp.due), now.since(stamp.due));
                 self.tally.censored += 1;
             }
