@@ -19,8 +19,9 @@ const RETRY_NS: u64 = 900_000_000;
 const STALL_MAX_NS: u64 = 100 * NS_PER_MS;
 const STALLED_MAX_PERMILLE: u64 = 10;
 
-/// A thread that waited for a CPU for longer than this share of the window was not alone on it.
-const RUN_DELAY_MAX_PERCENT: u64 = 5;
+/// A thread that waited for a CPU for longer than this share of the window was not alone on it. (On loopback the
+/// kernel's own network threads take up to 9 % from a busy one.)
+const RUN_DELAY_MAX_PERCENT: u64 = 10;
 
 /// Requests that leave later than this at the 99th percentile do not follow the schedule, unless the target is so slow
 /// that it makes no difference.
@@ -496,8 +497,8 @@ mod tests {
             ("connections_short", "open", |r| r.connections.served = 99),
             ("generator_stalled", "open", |r| r.generator.as_mut().unwrap().longest_stall_ns = 1_000_000_000),
             ("generator_stalled", "closed", |r| r.generator.as_mut().unwrap().stalled_ns = 40_000_000),
-            ("cpu_contention", "closed", |r| r.generator.as_mut().unwrap().run_delay_ns = 120_000_000),
-            ("cpu_contention", "open", |r| _ = r.kernel.insert("Cpu.steal_ms".to_owned(), 300)),
+            ("cpu_contention", "closed", |r| r.generator.as_mut().unwrap().run_delay_ns = 240_000_000),
+            ("cpu_contention", "open", |r| _ = r.kernel.insert("Cpu.steal_ms".to_owned(), 600)),
             ("client_saturated", "closed", |r| r.cpu.client_thread_max_percent = 96),
             ("generator_lag", "open", |r| r.latency.generator_lag = histogram(20_000, 80_000)),
             ("generator_lag", "open", |r| {
