@@ -251,7 +251,7 @@ fn confidence(plan: &Plan, run: &Run) -> Option<Confidence> {
 
 fn cpu(run: &Run, server: Option<&ServerStats>) -> Cpu {
     let tally = &run.tally;
-    let window_ns = throughput(tally).window_ns;
+    let window_ns = window_ns(tally);
     let per_request = |ns: u64| ns.checked_div(tally.window_replies);
     let used = &tally.window_cpu;
     Cpu {

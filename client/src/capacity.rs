@@ -1,12 +1,9 @@
 //! How many connections this machine can carry, and what sets the bound.
 
-use crate::plan::CONNECTIONS_A_SOURCE;
+use crate::plan::{CONNECTIONS_A_SOURCE, LOOPBACK_SOURCES};
 use crate::preflight::{DESCRIPTORS_BESIDE, DESCRIPTORS_BESIDE_RINGS, KERNEL_BYTES_AN_END, USER_BYTES_A_CONNECTION};
 use loadgen_core::machine;
 use loadgen_core::sys::limits;
-
-/// Loopback addresses that loadgen connects from, at most.
-const LOOPBACK_SOURCES: u64 = 60_000;
 
 /// What there is of everything that a connection needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

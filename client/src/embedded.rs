@@ -3,8 +3,8 @@
 
 use crate::cli::RunArgs;
 use crate::failure::{Exit, Failure};
-use crate::plan::Plan;
-use loadgen_core::protocol::{Protocol, Shape};
+use crate::plan::{self, Plan};
+use loadgen_core::protocol::Protocol;
 use loadgen_core::result::ServerStats;
 use loadgen_core::service_time::{Injection, Stall};
 use loadgen_core::sys::ring::Options;
@@ -37,10 +37,7 @@ impl Injected {
             let message = format!("--server-{first} is for the embedded server, and this run has a target");
             return Err(Failure::usage(message).help(format!("a loadgen-server of its own takes --{first}")));
         }
-        if protocol.shape != Shape::Exchange {
-            let why = format!("is about requests, and {} is a one-way stream without any", protocol.name);
-            return Err(Failure::usage(format!("--server-{first} {why}")));
-        }
+        plan::about_requests(&format!("--server-{first}"), protocol)?;
         let wrong = |name: &str, error: String| Failure::usage(format!("--server-{name}: {error}"));
         let times = |name: &str, text: &Option<String>| {
             text.as_deref().map(distribution).transpose().map_err(|error| wrong(name, error))

@@ -27,6 +27,8 @@ const DEFAULT_SIZE: u64 = 64;
 const DEFAULT_BLOCK_SIZE: u64 = 64 * 1024;
 /// Requests of one connection that are on their way, in bytes.
 const WIRE_MAX: u64 = 1 << 30;
+/// Loopback addresses to connect from, at most.
+pub const LOOPBACK_SOURCES: u64 = 60_000;
 /// What a sleeping thread takes to wake up on a virtual machine, at most times.
 const SPIN_DEFAULT_NS: u64 = 100_000;
 /// Longer waits are slept, not spun.
@@ -213,7 +215,7 @@ impl Plan {
         let source = |n: u64| Ipv4Addr::new(127, 0, (n / 250) as u8, (n % 250 + 1) as u8);
         // Not the target's own: only from there could a socket be connected to itself.
         let own = u64::from(remote.ip() == IpAddr::V4(source(0)));
-        (own..own + count.min(60_000)).map(|n| SocketAddr::new(source(n).into(), 0)).collect()
+        (own..own + count.min(LOOPBACK_SOURCES)).map(|n| SocketAddr::new(source(n).into(), 0)).collect()
     }
 
     /// The window asked for; `None` where requests are counted.
@@ -282,12 +284,18 @@ fn whole_ns(flag: &str, ns: u64, most: u64) -> Result<u64, Failure> {
     Err(Failure::usage(format!("{flag} {ns} is out of range; it takes up to {most}")))
 }
 
+/// Refuses a flag that says something about requests where there are none.
+pub fn about_requests(flag: &str, protocol: &Protocol) -> Result<(), Failure> {
+    if protocol.shape == Shape::Exchange {
+        return Ok(());
+    }
+    let name = protocol.name;
+    Err(Failure::usage(format!("{flag} is about requests, and {name} is a one-way stream without any")))
+}
+
 fn request_log(args: &RunArgs, protocol: &Protocol) -> Result<Option<PathBuf>, Failure> {
     let Some(path) = &args.request_log else { return Ok(None) };
-    if protocol.shape != Shape::Exchange {
-        let message = format!("--request-log is about requests, and {} is a one-way stream without any", protocol.name);
-        return Err(Failure::usage(message));
-    }
+    about_requests("--request-log", protocol)?;
     if path.as_os_str() == "-" || args.output.as_ref() == Some(path) {
         return Err(Failure::usage("--request-log needs a file of its own: standard output and the report are others"));
     }
@@ -389,10 +397,7 @@ fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
 
 fn until_ci(args: &RunArgs, protocol: &Protocol) -> Result<Vec<Goal>, Failure> {
     let Some(goals) = &args.until_ci else { return Ok(Vec::new()) };
-    if protocol.shape != Shape::Exchange {
-        let message = format!("--until-ci is about requests, and {} is a one-way stream without any", protocol.name);
-        return Err(Failure::usage(message));
-    }
+    about_requests("--until-ci", protocol)?;
     if args.requests.is_some() {
         return Err(Failure::usage("--until-ci does not go with --requests: both say when the run ends")
             .help("bound it by --duration"));

@@ -5,7 +5,7 @@ use crate::session::{Config, Session};
 use crate::until::Handover;
 use loadgen_core::protocol::Client;
 use loadgen_core::sys::{affinity, clock, process, ring};
-use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use loadgen_core::time::{Instant, NS_PER_MS};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -152,7 +152,7 @@ pub fn run<E: Engine>(mut engine: E, task: Task) -> io::Result<Tally> {
         standstill.expected = expected;
         session.waits_until(expected);
         let received = session.tally().bytes.received;
-        engine.turn(Duration::new(asleep_ns / NS_PER_S, (asleep_ns % NS_PER_S) as u32), &mut session)?;
+        engine.turn(Duration::from_nanos(asleep_ns), &mut session)?;
         if asleep_ns < wait_ns && session.tally().bytes.received == received {
             // Not what it lasted while others had the CPU.
             session.spun(clock::now().since(expected).min(SPIN_TURN_MAX_NS));

@@ -3,7 +3,6 @@
 use super::{Engine, Handler, Io};
 use loadgen_core::histogram::Recorder;
 use loadgen_core::sys::{clock, ring};
-use loadgen_core::time::NS_PER_S;
 use std::io;
 use std::time::Duration;
 
@@ -25,8 +24,7 @@ pub(super) fn measure(mut engine: impl Engine, waits: &Waits) -> io::Result<Reco
             if now >= due {
                 break now;
             }
-            let left_ns = due.since(now);
-            engine.turn(Duration::new(left_ns / NS_PER_S, (left_ns % NS_PER_S) as u32), &mut Nobody)?;
+            engine.turn(Duration::from_nanos(due.since(now)), &mut Nobody)?;
         };
         late.record(woke.since(due));
     }
