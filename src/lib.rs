@@ -10,6 +10,7 @@
 //! - [`confidence`]: how much of a run's figures is chance, and whether it was steady
 //! - [`protocol`]: what is said on a connection, both halves, and the `PROTOCOLS` table
 //! - [`result`]: the report file
+//! - [`metric`]: the figures by which a run is judged, and the `METRICS` table
 //! - [`report`]: a report in other formats, and the `FORMATS` table
 //!
 //! Effects:
@@ -22,6 +23,7 @@ pub mod arrivals;
 pub mod confidence;
 pub mod histogram;
 pub mod machine;
+pub mod metric;
 pub mod protocol;
 pub mod report;
 pub mod result;

@@ -474,9 +474,12 @@ pub struct Shard {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AbSlot {
+    /// That of the bundle.
     pub session: String,
+    /// From 0 on, like `slot`, its place within the block.
     pub block: u64,
     pub slot: u64,
+    /// `A` (base), `B` (candidate) or `N` (base again).
     pub arm: String,
 }
 

@@ -1,0 +1,159 @@
+//! The figures of a run by which people judge it, each with its direction: a table that comparison, limits
+//! (`--fail-if`) and exports share.
+
+use crate::confidence::ENOUGH_BEYOND;
+use crate::histogram::{QUANTILES, count_beyond};
+use crate::result::{Histogram, Ledger, Report};
+
+/// What a figure is counted in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Nanoseconds,
+    /// Requests a second.
+    PerSecond,
+    BytesPerSecond,
+    Count,
+    /// A part of a whole, 0 to 1.
+    Share,
+}
+
+/// Which direction is good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Better {
+    Lower,
+    Higher,
+}
+
+/// One line of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// The word that people type: `p99`.
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub about: &'static str,
+    pub unit: Unit,
+    pub better: Better,
+    /// None: this run does not have it, or has too few values for it.
+    pub value: fn(&Report) -> Option<f64>,
+    /// Within which values it lies at 95 %, as the run itself knows; None: not known.
+    pub interval: fn(&Report) -> Option<(f64, f64)>,
+}
+
+/// Every metric.
+pub static METRICS: &[Metric] = &[
+    Metric { interval: rate_interval, ..higher("rate", "requests a second", Unit::PerSecond, rate) },
+    higher("received", "bytes received a second", Unit::BytesPerSecond, |r| {
+        Some(r.throughput.received_bytes_per_s as f64)
+    }),
+    higher("sent", "bytes sent a second", Unit::BytesPerSecond, |r| Some(r.throughput.sent_bytes_per_s as f64)),
+    response("p50", "median response time", |r| quantile(r, "0.5"), |r| quantile_interval(r, "0.5")),
+    response("p90", "90th percentile of response times", |r| quantile(r, "0.9"), |r| quantile_interval(r, "0.9")),
+    response("p95", "95th percentile of response times", |r| quantile(r, "0.95"), |r| quantile_interval(r, "0.95")),
+    response("p99", "99th percentile of response times", |r| quantile(r, "0.99"), |r| quantile_interval(r, "0.99")),
+    response("p99.9", "99.9th percentile", |r| quantile(r, "0.999"), |r| quantile_interval(r, "0.999")),
+    response("p99.99", "99.99th percentile", |r| quantile(r, "0.9999"), |r| quantile_interval(r, "0.9999")),
+    response("mean", "mean response time", |r| Some(r.latency.response.as_ref()?.mean_ns as f64), mean_interval),
+    response("max", "longest response time", |r| Some(r.latency.response.as_ref()?.max_ns as f64), unknown),
+    response("service_p50", "median service time", |r| known(r.latency.service.as_ref(), "0.5"), unknown),
+    response("service_p99", "99th percentile of service times", |r| known(r.latency.service.as_ref(), "0.99"), unknown),
+    response("connect_p99", "99th percentile of connect times", |r| known(r.latency.connect.as_ref(), "0.99"), unknown),
+    response("lag_p99", "99th percentile of generator lag", lag, unknown),
+    Metric {
+        interval: exact_errors,
+        ..lower("errors", "requests and connection attempts failed", Unit::Count, errors)
+    },
+    lower("error_share", "failed of all requests and connection attempts", Unit::Share, error_share),
+    lower("unsent", "requests that were due and never left", Unit::Count, |r| Some(whole(r).unsent as f64)),
+    lower("server_cpu", "server CPU time a request", Unit::Nanoseconds, |r| {
+        r.cpu.server_ns_per_request.map(|ns| ns as f64)
+    }),
+    lower("client_cpu", "client CPU time a request", Unit::Nanoseconds, |r| {
+        r.cpu.client_ns_per_request.map(|ns| ns as f64)
+    }),
+];
+
+/// The metric that is called `name`.
+pub fn by_name(name: &str) -> Option<&'static Metric> {
+    METRICS.iter().find(|metric| metric.name == name)
+}
+
+const fn lower(name: &'static str, about: &'static str, unit: Unit, value: fn(&Report) -> Option<f64>) -> Metric {
+    Metric { name, about, unit, better: Better::Lower, value, interval: unknown }
+}
+
+const fn higher(name: &'static str, about: &'static str, unit: Unit, value: fn(&Report) -> Option<f64>) -> Metric {
+    Metric { name, about, unit, better: Better::Higher, value, interval: unknown }
+}
+
+const fn response(
+    name: &'static str,
+    about: &'static str,
+    value: fn(&Report) -> Option<f64>,
+    interval: fn(&Report) -> Option<(f64, f64)>,
+) -> Metric {
+    Metric { name, about, unit: Unit::Nanoseconds, better: Better::Lower, value, interval }
+}
+
+fn unknown(_: &Report) -> Option<(f64, f64)> {
+    None
+}
+
+/// A one-way stream has no requests.
+fn rate(report: &Report) -> Option<f64> {
+    let rate = report.throughput.requests_per_s;
+    (rate > 0 || report.ledger.scheduled > 0).then_some(rate as f64)
+}
+
+fn rate_interval(report: &Report) -> Option<(f64, f64)> {
+    let rate = &report.confidence.as_ref()?.rate;
+    Some((rate.low_per_s? as f64, rate.high_per_s? as f64))
+}
+
+fn quantile(report: &Report, name: &str) -> Option<f64> {
+    known(report.latency.response.as_ref(), name)
+}
+
+/// A quantile with too few values beyond it is chance, and no figure.
+fn known(histogram: Option<&Histogram>, name: &str) -> Option<f64> {
+    let histogram = histogram?;
+    let (_, q) = QUANTILES.iter().find(|(known, _)| *known == name)?;
+    let enough = count_beyond(histogram.count, *q) >= ENOUGH_BEYOND;
+    histogram.quantiles_ns.get(name).filter(|_| enough).map(|ns| *ns as f64)
+}
+
+fn quantile_interval(report: &Report, name: &str) -> Option<(f64, f64)> {
+    let interval = report.confidence.as_ref()?.quantiles.get(name)?;
+    Some((interval.low_ns? as f64, interval.high_ns? as f64))
+}
+
+fn mean_interval(report: &Report) -> Option<(f64, f64)> {
+    let interval = &report.confidence.as_ref()?.mean;
+    Some((interval.low_ns? as f64, interval.high_ns? as f64))
+}
+
+fn lag(report: &Report) -> Option<f64> {
+    known(report.latency.generator_lag.as_ref(), "0.99")
+}
+
+fn whole(report: &Report) -> &Ledger {
+    report.ledger.whole_run.as_deref().unwrap_or(&report.ledger)
+}
+
+fn failed(report: &Report) -> u64 {
+    whole(report).errors.values().chain(report.connections.failed.values()).fold(0, |sum, n| sum.saturating_add(*n))
+}
+
+/// Over the whole run: a failure during the warm-up is one, too.
+fn errors(report: &Report) -> Option<f64> {
+    Some(failed(report) as f64)
+}
+
+/// Counted, not estimated.
+fn exact_errors(report: &Report) -> Option<(f64, f64)> {
+    errors(report).map(|count| (count, count))
+}
+
+fn error_share(report: &Report) -> Option<f64> {
+    let tried = whole(report).sent.saturating_add(report.connections.attempts);
+    (tried > 0).then(|| failed(report) as f64 / tried as f64)
+}
