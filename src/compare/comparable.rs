@@ -47,16 +47,33 @@ fn lasting(machine: &Machine) -> Machine {
     machine
 }
 
+/// Reasons of an invalid run that come and go with whatever else a machine does, and what follows from those.
+const DISTURBANCES: &[&str] = &["cpu_contention", "generator_stalled", "not_steady"];
+const CONSEQUENCES: &[&str] = &["generator_lag", "rate_missed"];
+
+/// Whether a run is invalid for such reasons only. Its figures do not say what they were to say, but in a block whose
+/// order was drawn by lot that is noise, which meets both arms alike: it makes intervals wider, not wrong.
+pub fn disturbed(run: &Report) -> bool {
+    let any = |list: &[&str]| run.verdict.reasons.iter().any(|reason| list.contains(&reason.code.as_str()));
+    let known = |code: &str| DISTURBANCES.contains(&code) || CONSEQUENCES.contains(&code);
+    let all_known = run.verdict.reasons.iter().all(|reason| known(&reason.code));
+    run.verdict.state == VerdictState::Invalid && any(DISTURBANCES) && all_known
+}
+
 /// Why a run cannot be an observation; None: it can.
 pub fn unusable(run: &Report) -> Option<String> {
     if run.partial {
         return Some("it is partial: the run was interrupted".to_owned());
     }
-    if run.verdict.state != VerdictState::Invalid {
+    if run.verdict.state != VerdictState::Invalid || run.ab.is_some() && disturbed(run) {
         return None;
     }
-    let codes: Vec<&str> = run.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect();
-    Some(format!("it is invalid: {}", codes.join(", ")))
+    Some(format!("it is invalid: {}", codes(run)))
+}
+
+/// The reasons of a run's verdict.
+pub fn codes(run: &Report) -> String {
+    run.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Top-level fields whose values differ, an absent one and null being the same.

@@ -2,8 +2,9 @@
 //!
 //! One run is one observation, never one request: requests of a run share a server process, a machine and a moment.
 //! In reading order: [`comparable`] (may they be compared), [`design`] (how they were taken), [`gates`] (by which
-//! metrics), `rows` (a metric compared), [`estimate`] (a change with its interval), [`decision`] (the verdict),
-//! [`rank`] (ranks of exact tests), [`power`] (what could have been seen), [`schema`] (the result), [`page`] (the result for people).
+//! metrics), [`rows`] (a metric compared), [`rank`] (ranks of exact tests), [`estimate`] (a change with its interval),
+//! [`decision`] (the verdict), [`power`] (what could have been seen), [`schema`] (the result), [`page`] (the result for
+//! people).
 
 pub mod comparable;
 pub mod decision;
@@ -13,7 +14,7 @@ pub mod gates;
 pub mod page;
 pub mod power;
 pub mod rank;
-mod rows;
+pub mod rows;
 pub mod schema;
 
 pub use decision::Verdict;
@@ -21,7 +22,7 @@ pub use schema::*;
 
 use crate::metric::Metric;
 use crate::result::{Report, Tool};
-use comparable::{environment_differences, scenario_differences, unusable};
+use comparable::{disturbed, environment_differences, scenario_differences, unusable};
 use design::design;
 use gates::gates;
 use rows::{Observations, row};
@@ -233,11 +234,16 @@ fn caps(comparison: &Comparison, runs: &[&Report], options: &Options, null: &Sid
     let invalid = [&comparison.base, &comparison.candidate, null].map(|side| side.invalid.len()).iter().sum::<usize>();
     let all = invalid + runs.len() + null.runs as usize;
     if invalid * 100 > all * INVALID_MAX_PERCENT {
+        let sides = [&comparison.base, &comparison.candidate, null];
+        let mut causes: Vec<&str> = sides.iter().flat_map(|side| &side.invalid).map(|run| run.why.as_str()).collect();
+        causes.sort_unstable();
+        causes.dedup();
         cap(
             "invalid_runs",
             format!(
-                "{invalid} of {all} runs are invalid, and the rest is a selection: remove the cause (the runs name \
-                 it; `loadgen doctor` helps), or measure for longer"
+                "{invalid} of {all} runs cannot be used, and the rest is a selection ({}): remove the cause (each run \
+                 says more; `loadgen doctor` helps)",
+                causes.join("; ")
             ),
         );
     }
@@ -251,8 +257,19 @@ fn caps(comparison: &Comparison, runs: &[&Report], options: &Options, null: &Sid
     caps
 }
 
-/// Kinds of errors that only the candidate has.
+/// Kinds of errors that only the candidate has, and how quiet the machine was.
 fn notes(base: &[&Report], candidate: &[&Report]) -> Vec<String> {
+    let runs = base.len() + candidate.len();
+    let disturbed: Vec<&&Report> = base.iter().chain(candidate).filter(|run| disturbed(run)).collect();
+    let mut notes = Vec::new();
+    if let Some(first) = disturbed.first() {
+        notes.push(format!(
+            "{} of {runs} runs were disturbed ({} and the like) and are used all the same: as the order was drawn by \
+             lot, that is noise; without it smaller changes could be seen",
+            disturbed.len(),
+            comparable::codes(first)
+        ));
+    }
     let kinds = |runs: &[&Report]| {
         let rows = runs.iter().flat_map(|run| run.errors.iter());
         let mut kinds = BTreeMap::new();
@@ -264,5 +281,6 @@ fn notes(base: &[&Report], candidate: &[&Report]) -> Vec<String> {
     };
     let known = kinds(base);
     let new = kinds(candidate).into_iter().filter(|(kind, _)| !known.contains_key(kind));
-    new.map(|(kind, count)| format!("only the candidate has errors of kind {kind}: {count}")).collect()
+    notes.extend(new.map(|(kind, count)| format!("only the candidate has errors of kind {kind}: {count}")));
+    notes
 }

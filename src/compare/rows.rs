@@ -53,6 +53,11 @@ fn values(metric: &Metric, runs: &[&Report]) -> Option<Vec<f64>> {
     (values.len() == runs.len() && !values.is_empty()).then_some(values)
 }
 
+/// The difference of each block, candidate less base, as logarithms (shares: as they are). None: a run lacks it.
+pub fn block_differences(metric: &Metric, base: &[&Report], candidate: &[&Report]) -> Option<Vec<f64>> {
+    differences(metric, &blocks(base, candidate))
+}
+
 /// The difference of each block, candidate less base, on the scale of `scaled`.
 fn differences(metric: &Metric, pairs: &[Block<'_>]) -> Option<Vec<f64>> {
     pairs
@@ -85,7 +90,8 @@ pub(super) fn row(gate: &Gate, observed: &Observations<'_>, misrate: f64) -> Row
     row.base = median(&row.base_values);
     row.candidate = median(&row.candidate_values);
     let (Some(base), Some(candidate)) = (values(metric, &observed.base), values(metric, &observed.candidate)) else {
-        row.reason = Some("not every run has it".to_owned());
+        let nothing = observed.base.is_empty() || observed.candidate.is_empty();
+        row.reason = Some(if nothing { "no runs are left" } else { "not every run has enough values" }.to_owned());
         return row;
     };
     let (estimate, shape, noise) = if !observed.paired {

@@ -208,10 +208,7 @@ fn arm_of<'a>(bundle: &'a Bundle, name: &str) -> Set<'a> {
         if parts.is_empty() { name.to_owned() } else { format!("{name}: {}", parts.join(", ")) }
     });
     let runs = bundle.runs.iter().filter(|run| run.ab.as_ref().is_some_and(|ab| ab.arm == name));
-    Set {
-        from: described.unwrap_or_else(|| name.to_owned()),
-        runs: runs.map(|run| (name_of(run), run)).collect(),
-    }
+    Set { from: described.unwrap_or_else(|| name.to_owned()), runs: runs.map(|run| (name_of(run), run)).collect() }
 }
 
 /// A run of a bundle.

@@ -4,6 +4,9 @@ use super::{change, design, level, sees, sentence, value, verdict};
 use crate::compare::schema::{Comparison, Row, Side};
 use std::fmt::Write as _;
 
+/// Runs that were not used are listed up to this number; the JSON has all.
+const UNUSED_LISTED: usize = 5;
+
 /// The scenario, both sides, a line for each metric, and the verdict at the end.
 pub fn render(comparison: &Comparison) -> String {
     let mut page = format!("{}\n", comparison.scenario);
@@ -25,10 +28,12 @@ pub fn render(comparison: &Comparison) -> String {
         comparison.null.iter().for_each(|one| line(&mut page, one, verdict(one.verdict)));
     }
     let _ = writeln!(page, "\n{}", design(comparison));
-    for side in [&comparison.base, &comparison.candidate] {
-        for unused in &side.invalid {
-            let _ = writeln!(page, "not used: {}: {}", unused.run, unused.why);
-        }
+    let unused = comparison.base.invalid.iter().chain(&comparison.candidate.invalid);
+    for unused in unused.clone().take(UNUSED_LISTED) {
+        let _ = writeln!(page, "not used: {}: {}", unused.run, unused.why);
+    }
+    if unused.clone().count() > UNUSED_LISTED {
+        let _ = writeln!(page, "not used: {} more", unused.count() - UNUSED_LISTED);
     }
     comparison.notes.iter().for_each(|note| {
         let _ = writeln!(page, "note: {note}");

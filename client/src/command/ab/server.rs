@@ -73,7 +73,7 @@ impl Server {
 
     fn status(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
-            self.ended = self.child.try_wait().unwrap_or(Some(ExitStatus::from_raw(0)));
+            self.ended = self.child.try_wait().unwrap_or_else(|_| Some(ExitStatus::from_raw(0)));
         }
         self.ended
     }
