@@ -58,7 +58,7 @@ pub fn between(n: usize, m: usize, misrate: f64) -> Option<Rank> {
         for u in i..count.len() {
             count[u] += count[u - i];
         }
-        total *= (m + i) as f64 / i as f64;
+        total = total * (m + i) as f64 / i as f64; // whole at every step
     }
     last_within(&count, total, misrate)
 }
