@@ -75,7 +75,7 @@ pub(super) fn differences(base: &[f64], candidate: &[f64]) -> Vec<f64> {
     candidate.iter().flat_map(|c| base.iter().map(move |b| c - b)).collect()
 }
 
-/// Where the bounds lie: of the interval, and of the one that the truth is beyond, on one side, in a tenth of all cases.
+/// Where the bounds lie: of the interval, and of the one that misses on either side in a tenth of all cases.
 struct Ranks {
     interval: Rank,
     power: Option<Rank>,
