@@ -17,8 +17,11 @@ pub enum Shape {
     Unpaired { base: usize, candidate: usize },
 }
 
-/// Simulated sessions; each counts twice, once for each of its bounds.
-const SESSIONS: usize = 3_000;
+/// Sessions are simulated until they had so many pairs: tens of thousands of small ones, a thousand of large ones. Each
+/// counts twice, once for each of its bounds.
+const PAIRS: usize = 2_000_000;
+/// What is taken for [`POWER`] there, so that the simulation's own error of half a point does no harm.
+const POWER_WITH_ERROR: f64 = POWER + 0.01;
 /// Beyond so many observations the multiple shrinks with the square root of their number (in truth a little faster).
 const SIMULATED_MOST: usize = 60;
 
@@ -55,7 +58,7 @@ pub fn multiple(shape: Shape, misrate: f64) -> Option<f64> {
             unpaired_distances(base.min(SIMULATED_MOST), candidate.min(SIMULATED_MOST), misrate)?
         }
     };
-    Some(quantile(distances, POWER) * (variance(shape, usize::MAX) / variance(shape, SIMULATED_MOST)).sqrt())
+    Some(quantile(distances, POWER_WITH_ERROR) * (variance(shape, usize::MAX) / variance(shape, SIMULATED_MOST)).sqrt())
 }
 
 /// Of the centre, in squared spreads, if no side has more than `most` observations.
@@ -71,14 +74,19 @@ fn variance(shape: Shape, most: usize) -> f64 {
 fn paired_distances(blocks: usize, misrate: f64) -> Option<Vec<f64>> {
     let skipped = rank::signed(blocks, misrate)?.skipped;
     let mut rng = Rng::new(blocks as u64);
-    Some((0..SESSIONS).flat_map(|_| bounds(averages(&normals(&mut rng, blocks)), skipped)).collect())
+    let session = |_| bounds(averages(&normals(&mut rng, blocks)), skipped);
+    Some((0..sessions(blocks * (blocks + 1) / 2)).flat_map(session).collect())
 }
 
 fn unpaired_distances(base: usize, candidate: usize, misrate: f64) -> Option<Vec<f64>> {
     let skipped = rank::between(base, candidate, misrate)?.skipped;
     let mut rng = Rng::new((base * 1_000 + candidate) as u64);
-    let mut session = || differences(&normals(&mut rng, base), &normals(&mut rng, candidate));
-    Some((0..SESSIONS).flat_map(|_| bounds(session(), skipped)).collect())
+    let session = |_| bounds(differences(&normals(&mut rng, base), &normals(&mut rng, candidate)), skipped);
+    Some((0..sessions(base * candidate)).flat_map(session).collect())
+}
+
+fn sessions(pairs: usize) -> usize {
+    (PAIRS / pairs).clamp(1_000, 20_000)
 }
 
 fn bounds(mut pairs: Vec<f64>, skipped: usize) -> [f64; 2] {
