@@ -29,7 +29,8 @@ pub fn signed(n: usize, misrate: f64) -> Option<Rank> {
     let mut chance = vec![0.0; pairs / 2 + 1];
     chance[0] = 1.0;
     for rank in 1..=n {
-        for sum in (0..chance.len()).rev() {
+        let reached = (rank * (rank + 1) / 2).min(chance.len() - 1);
+        for sum in (0..=reached).rev() {
             let with = if sum >= rank { chance[sum - rank] } else { 0.0 };
             chance[sum] = (chance[sum] + with) / 2.0;
         }
