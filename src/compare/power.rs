@@ -17,13 +17,13 @@ pub enum Shape {
     Unpaired { base: usize, candidate: usize },
 }
 
-/// Sessions are simulated until they had so many pairs: tens of thousands of small ones, a thousand of large ones. Each
-/// counts twice, once for each of its bounds.
-const PAIRS: usize = 2_000_000;
+/// Sessions are simulated until they had so many pairs: 10,000 small ones, 1,200 large ones. Each counts twice, once for
+/// each of its bounds.
+const PAIRS: usize = 1_000_000;
 /// What is taken for [`POWER`] there, so that the simulation's own error of half a point does no harm.
 const POWER_WITH_ERROR: f64 = POWER + 0.01;
 /// Beyond so many observations the multiple shrinks with the square root of their number (in truth a little faster).
-const SIMULATED_MOST: usize = 60;
+const SIMULATED_MOST: usize = 40;
 
 /// The smallest change (a share, 0.031) that such an experiment finds in 90 % of sessions; `spread` is that of block
 /// differences ([`spread`]), or of the runs of either side ([`pooled_spread`]), as logarithms; `margin` is a share.
@@ -86,7 +86,7 @@ fn unpaired_distances(base: usize, candidate: usize, misrate: f64) -> Option<Vec
 }
 
 fn sessions(pairs: usize) -> usize {
-    (PAIRS / pairs).clamp(1_000, 20_000)
+    (PAIRS / pairs).clamp(1_000, 10_000)
 }
 
 fn bounds(mut pairs: Vec<f64>, skipped: usize) -> [f64; 2] {
