@@ -44,8 +44,9 @@ mod tests {
     #[test]
     fn a_verdict_follows_from_where_the_interval_lies() {
         let margin = 0.02_f64;
-        let verdict =
-            |low: f64, high: f64| decide(&Estimate { centre: (low + high) / 2.0, low, high, misrate: 0.01 }, margin);
+        let verdict = |low: f64, high: f64| {
+            decide(&Estimate { centre: (low + high) / 2.0, low, high, misrate: 0.01, reach: 0.0 }, margin)
+        };
         let edge = margin.ln_1p();
         assert_eq!(verdict(0.021, 0.03), Verdict::Regressed);
         assert_eq!(verdict(edge, 0.03), Verdict::Inconclusive);
@@ -58,7 +59,8 @@ mod tests {
 
     #[test]
     fn without_a_margin_only_an_interval_without_zero_is_a_change() {
-        let verdict = |low: f64, high: f64| decide_absolute(&Estimate { centre: 0.0, low, high, misrate: 0.01 }, 0.0);
+        let verdict =
+            |low: f64, high: f64| decide_absolute(&Estimate { centre: 0.0, low, high, misrate: 0.01, reach: 0.0 }, 0.0);
         assert_eq!(verdict(0.0, 0.0), Verdict::Equivalent);
         assert_eq!(verdict(0.0, 1.0), Verdict::Inconclusive);
         assert_eq!(verdict(1e-9, 1.0), Verdict::Regressed);

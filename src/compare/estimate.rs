@@ -14,6 +14,20 @@ pub struct Estimate {
     pub high: f64,
     /// How often such an interval misses, both sides together: what can be attained at or below what was asked for.
     pub misrate: f64,
+    /// A change that is so far beyond the margin, whichever way, is found in at least [`POWER`] of such experiments:
+    /// from `low` (which has to clear the margin) to the bound above that the truth exceeds in a tenth of them, or from
+    /// `high` likewise. Exact where the interval is, whatever the noise, and judged from this experiment's alone.
+    pub reach: f64,
+}
+
+/// The share of experiments that shall find a change.
+pub const POWER: f64 = 0.9;
+
+impl Estimate {
+    /// The smallest change (a share, 0.031) that the experiment was bound to find; all of it in logarithms.
+    pub fn smallest_visible(&self, margin: f64) -> f64 {
+        (margin.ln_1p() + self.reach).exp_m1()
+    }
 }
 
 /// There are not enough observations for the rate that is asked for.
@@ -29,37 +43,63 @@ const NEEDS_MOST: usize = 500;
 /// Of the differences of blocks whose order was a coin's choice (ln B - ln A, or shares; finite). Exact under the
 /// hypothesis that the two are the same, whatever the noise: then the coin chose the signs.
 pub fn paired(differences: &[f64], misrate: f64) -> Result<Estimate, TooFew> {
-    let rank = rank::signed(differences.len(), misrate);
-    let rank = rank.ok_or_else(|| too_few(|n| rank::signed(n, misrate)))?;
-    Ok(within(averages(differences), rank))
+    let ranks = Ranks::new(misrate, differences.len(), rank::signed)?;
+    Ok(ranks.estimate(averages(differences)))
 }
 
 /// Of `candidate` - `base`, runs that have no pairs (ln values, or shares; finite). Exact if the order of all runs was
 /// random, or the runs of both sides are alike and independent.
 pub fn unpaired(base: &[f64], candidate: &[f64], misrate: f64) -> Result<Estimate, TooFew> {
-    let rank = rank::between(base.len(), candidate.len(), misrate);
-    let rank = rank.ok_or_else(|| too_few(|n| rank::between(n, n, misrate)))?;
-    let differences = candidate.iter().flat_map(|c| base.iter().map(move |b| c - b)).collect();
-    Ok(within(differences, rank))
+    let ranks = Ranks::of(|rate| rank::between(base.len(), candidate.len(), rate), misrate)
+        .ok_or_else(|| too_few(|n| rank::between(n, n, misrate)))?;
+    Ok(ranks.estimate(differences(base, candidate)))
 }
 
 /// The median of independent runs, whatever their distribution.
 pub fn one_sample(values: &[f64], misrate: f64) -> Result<Estimate, TooFew> {
-    let rank = rank::median(values.len(), misrate).ok_or_else(|| too_few(|n| rank::median(n, misrate)))?;
-    Ok(within(values.to_vec(), rank))
+    let ranks = Ranks::new(misrate, values.len(), rank::median)?;
+    Ok(ranks.estimate(values.to_vec()))
 }
 
 /// The averages of all pairs, each value with itself too.
 pub(super) fn averages(values: &[f64]) -> Vec<f64> {
-    let with_later = |(i, a): (usize, &f64)| values[i..].iter().map(move |b| (a + b) / 2.0).collect::<Vec<f64>>();
-    values.iter().enumerate().flat_map(with_later).collect()
+    let mut averages = Vec::with_capacity(values.len() * (values.len() + 1) / 2);
+    for (i, a) in values.iter().enumerate() {
+        averages.extend(values[i..].iter().map(|b| (a + b) / 2.0));
+    }
+    averages
 }
 
-fn within(mut values: Vec<f64>, rank: Rank) -> Estimate {
-    values.sort_unstable_by(f64::total_cmp);
-    let last = values.len() - 1;
-    let centre = (values[last / 2] + values[last.div_ceil(2)]) / 2.0;
-    Estimate { centre, low: values[rank.skipped], high: values[last - rank.skipped], misrate: rank.misrate }
+/// `candidate` - `base`, of all pairs.
+pub(super) fn differences(base: &[f64], candidate: &[f64]) -> Vec<f64> {
+    candidate.iter().flat_map(|c| base.iter().map(move |b| c - b)).collect()
+}
+
+/// Where the bounds lie: of the interval, and of the one that misses on either side in a tenth of all cases.
+struct Ranks {
+    interval: Rank,
+    power: Option<Rank>,
+}
+
+impl Ranks {
+    fn new(misrate: f64, n: usize, rank: fn(usize, f64) -> Option<Rank>) -> Result<Self, TooFew> {
+        Self::of(|rate| rank(n, rate), misrate).ok_or_else(|| too_few(|n| rank(n, misrate)))
+    }
+
+    fn of(rank: impl Fn(f64) -> Option<Rank>, misrate: f64) -> Option<Self> {
+        Some(Self { interval: rank(misrate)?, power: rank(2.0 * (1.0 - POWER)) })
+    }
+
+    fn estimate(&self, mut values: Vec<f64>) -> Estimate {
+        values.sort_unstable_by(f64::total_cmp);
+        let last = values.len() - 1;
+        let bounds = |rank: &Rank| (values[rank.skipped], values[last - rank.skipped]);
+        let (low, high) = bounds(&self.interval);
+        let reach =
+            self.power.as_ref().map(bounds).map_or(f64::INFINITY, |(below, above)| (above - low).max(high - below));
+        let centre = (values[last / 2] + values[last.div_ceil(2)]) / 2.0;
+        Estimate { centre, low, high, misrate: self.interval.misrate, reach }
+    }
 }
 
 fn too_few(rank: impl Fn(usize) -> Option<Rank>) -> TooFew {

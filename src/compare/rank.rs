@@ -29,7 +29,8 @@ pub fn signed(n: usize, misrate: f64) -> Option<Rank> {
     let mut chance = vec![0.0; pairs / 2 + 1];
     chance[0] = 1.0;
     for rank in 1..=n {
-        for sum in (0..chance.len()).rev() {
+        let reached = (rank * (rank + 1) / 2).min(chance.len() - 1);
+        for sum in (0..=reached).rev() {
             let with = if sum >= rank { chance[sum - rank] } else { 0.0 };
             chance[sum] = (chance[sum] + with) / 2.0;
         }
@@ -58,7 +59,7 @@ pub fn between(n: usize, m: usize, misrate: f64) -> Option<Rank> {
         for u in i..count.len() {
             count[u] += count[u - i];
         }
-        total *= (m + i) as f64 / i as f64;
+        total = total * (m + i) as f64 / i as f64; // whole at every step
     }
     last_within(&count, total, misrate)
 }
@@ -98,4 +99,48 @@ fn normal(mean: f64, deviation: f64, misrate: f64) -> Rank {
         if both_sides(z) > misrate { low = z } else { high = z }
     }
     Rank { skipped: (mean - high * deviation - 0.5).max(0.0) as usize, misrate }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The critical values of Wilcoxon's and of Mann and Whitney's tests, two-sided at 5 % and 1 %, from any textbook.
+    #[test]
+    fn ranks_are_those_of_the_published_tables() {
+        for (n, at_5, at_1) in [(8, 3, 0), (10, 8, 3), (12, 13, 7), (16, 29, 19), (20, 52, 37), (30, 137, 109)] {
+            let skipped = [0.05, 0.01].map(|misrate| signed(n, misrate).map(|rank| rank.skipped));
+            assert_eq!(skipped, [Some(at_5), Some(at_1)], "{n} blocks");
+        }
+        for (n, m, at_5, at_1) in [(5, 5, 2, 0), (6, 8, 8, 4), (8, 8, 13, 7), (10, 10, 23, 16), (20, 20, 127, 105)] {
+            let skipped = [0.05, 0.01].map(|misrate| between(n, m, misrate).map(|rank| rank.skipped));
+            assert_eq!(skipped, [Some(at_5), Some(at_1)], "{n} and {m} runs");
+        }
+        assert_eq!(median(20, 0.05).map(|rank| rank.skipped), Some(5));
+    }
+
+    #[test]
+    fn a_rate_that_cannot_be_reached_is_refused_and_one_that_just_can_is_not() {
+        assert_eq!(signed(9, 0.0025), None);
+        assert_eq!(signed(10, 0.0025), Some(Rank { skipped: 0, misrate: 1.0 / 512.0 }));
+        assert_eq!(signed(10, 1.0 / 512.0), Some(Rank { skipped: 0, misrate: 1.0 / 512.0 }));
+        assert_eq!(between(5, 5, 0.0025), None);
+        assert_eq!(between(6, 6, 2.0 / 924.0), Some(Rank { skipped: 0, misrate: 2.0 / 924.0 }));
+        assert_eq!(median(10, 1.0 / 512.0), Some(Rank { skipped: 0, misrate: 1.0 / 512.0 }));
+        assert!([signed(0, 0.5), between(0, 3, 0.5), between(3, 0, 0.5), median(0, 0.5)].iter().all(Option::is_none));
+    }
+
+    /// The first size without exact figures is no bolder than the last with them.
+    #[test]
+    fn many_observations_go_on_where_few_end() {
+        for misrate in [0.01, 0.0025, 0.0001] {
+            let by_pairs = |n: usize, skipped: usize| skipped as f64 / (n * n) as f64;
+            let (last, first) = (signed(500, misrate).unwrap(), signed(501, misrate).unwrap());
+            let change = by_pairs(501, first.skipped) / by_pairs(500, last.skipped);
+            assert!((0.99..1.001).contains(&change), "{misrate}: {last:?}, {first:?}");
+            let (last, first) = (between(200, 200, misrate).unwrap(), between(201, 201, misrate).unwrap());
+            let change = by_pairs(201, first.skipped) / by_pairs(200, last.skipped);
+            assert!((0.99..1.003).contains(&change), "{misrate}: {last:?}, {first:?}");
+        }
+    }
 }
