@@ -57,7 +57,7 @@ pub struct BlockPlan {
     /// The change that is to be seen, in millionths.
     pub detect_ppm: u64,
     pub pilot_blocks: u64,
-    /// Standard deviation of a block's difference, in millionths, by metric.
+    /// Standard deviation of a block's difference that the true one hardly exceeds, in millionths, by metric.
     pub spread_ppm: std::collections::BTreeMap<String, u64>,
     /// Blocks that it takes.
     pub blocks: u64,
