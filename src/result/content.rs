@@ -140,6 +140,6 @@ mod tests {
         assert!(wrong("{\"a\":\n 1e999}").starts_with("`a`: number out of range at line 2"));
         assert!(wrong(&"[".repeat(100_000)).contains("recursion limit"));
         assert_eq!(value(b" \n"), Err(Fault::Empty));
-        assert_eq!(value(b"{\"a\": {\"b\":\n[1,"), Err(Fault::CutOff("line 2 column 3 (in `a.b[1]`)".to_owned())));
+        assert_eq!(value(b"{\"a\": {\"b\":\n[1,"), Err(Fault::CutOff("line 2 column 3 (in `a.b`)".to_owned())));
     }
 }
