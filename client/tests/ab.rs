@@ -4,8 +4,8 @@ mod common;
 
 use common::*;
 use loadgen_core::compare::{Comparison, Design, Verdict};
-use loadgen_core::result::Bundle;
 use loadgen_core::result::read::{self, Document};
+use loadgen_core::result::{Bundle, VerdictState};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -52,6 +52,21 @@ fn comparison(text: &str) -> Comparison {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
+/// A session that came to a verdict. A machine that does too much else at the time may keep it from that, and only
+/// that is no failure.
+fn decided(args: &[&str]) -> (Comparison, Ended) {
+    let mut tries = 0;
+    loop {
+        let session = Session::run(args);
+        let result = comparison(&session.ended.stdout);
+        tries += 1;
+        if result.verdict != Verdict::Inconclusive || tries == 5 {
+            return (result, session.ended);
+        }
+        assert!([0, 5].contains(&session.ended.code), "{}", session.ended.stderr);
+    }
+}
+
 #[test]
 fn a_slower_server_is_a_regression_and_a_faster_one_is_none() {
     let flags = |us: u32| format!("--server-service-time fixed:{us}us");
@@ -62,9 +77,8 @@ fn a_slower_server_is_a_regression_and_a_faster_one_is_none() {
         (&fast, &fast, Verdict::Equivalent, 0),
     ] {
         let arms = ["--a-flags", a, "--b-flags", b, "--format", "json", "--margin", "20%"];
-        let session = Session::run(&[&arms[..], &QUICK].concat());
-        let result = comparison(&session.ended.stdout);
-        assert_eq!((result.verdict, session.ended.code), (verdict, code), "{}", session.ended.stdout);
+        let (result, ended) = decided(&[&arms[..], &QUICK].concat());
+        assert_eq!((result.verdict, ended.code), (verdict, code), "{}", ended.stdout);
         let row = &result.rows[0];
         let change = row.change_ppm.unwrap();
         let truth = match verdict {
@@ -80,11 +94,13 @@ fn a_slower_server_is_a_regression_and_a_faster_one_is_none() {
 
 #[test]
 fn a_bundle_says_what_ran_in_which_order_and_compares_to_the_same_again() {
-    let session = Session::run(&[&["--null", "--seed", "7", "--label", "k=v"][..], &QUICK].concat());
+    let injected = ["--server-service-time", "fixed:500us"];
+    let session = Session::run(&[&["--null", "--seed", "7", "--label", "k=v"][..], &injected, &QUICK].concat());
     assert!([0, 5].contains(&session.ended.code), "{}", session.ended.stderr);
     let bundle = session.bundle();
-    assert_eq!((bundle.partial, bundle.seed, bundle.order.len() as u64), (false, 7, bundle.blocks_planned));
-    assert_eq!(bundle.runs.len(), 48);
+    assert_eq!((bundle.partial, bundle.seed, bundle.blocks_planned), (false, 7, 8));
+    // More than planned where some have invalid runs.
+    assert!((8..=12).contains(&bundle.order.len()) && bundle.runs.len() == 6 * bundle.order.len());
     for (index, run) in bundle.runs.iter().enumerate() {
         let ab = run.ab.as_ref().unwrap();
         assert_eq!((ab.block, ab.slot), (index as u64 / 6, index as u64 % 6));
@@ -238,15 +254,16 @@ fn the_planner_says_how_many_blocks_it_takes() {
 fn collect(folder: &Path, name: &str, count: usize, args: &[&str]) {
     for index in 0..count {
         let path = folder.join(format!("{name}-{index}.json"));
-        let ended = loadgen_plain(
-            &[
-                &["-q", "--no-floor", "--conns", "2", "-d", "50ms", "--warmup", "0ms"],
-                args,
-                &["-o", path.to_str().unwrap()],
-            ]
-            .concat(),
-        );
-        assert_eq!(ended.code, 0, "{}", ended.stderr);
+        let path = path.to_str().unwrap();
+        let line =
+            [&["-q", "--no-floor", "--conns", "2", "-d", "50ms", "--warmup", "0ms"], args, &["-o", path]].concat();
+        // A busy machine makes runs invalid, and this is about the others.
+        let valid = (0..20).any(|_| {
+            let ended = loadgen_plain(&line);
+            assert_eq!(ended.code, 0, "{}", ended.stderr);
+            read::read(Path::new(path)).unwrap().verdict.state == VerdictState::Valid
+        });
+        assert!(valid, "twenty invalid runs: this machine does too much else");
     }
 }
 
