@@ -18,6 +18,8 @@ mod progress;
 mod request_log;
 mod run;
 mod session;
+mod shard;
+mod start_at;
 mod tally;
 mod target;
 mod timers;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(args) => command::run::run(&args, typed),
         Command::Report(args) => command::report::run(&args),
+        Command::Merge(args) => command::merge::run(&args),
         Command::Doctor(args) => command::doctor::run(&args),
         Command::Server { args } => {
             return loadgen_server::main_with(std::iter::once("loadgen server".into()).chain(args));

@@ -10,6 +10,7 @@ use loadgen_core::arrivals::{Process, Profile, Schedule};
 use loadgen_core::confidence::Goal;
 use loadgen_core::protocol::{self, Client, ClientOptions, Protocol, Shape};
 use loadgen_core::report::{self, FORMATS};
+use loadgen_core::result::Shard;
 use loadgen_core::sys::{affinity, ring};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use loadgen_core::units::format_duration;
@@ -90,6 +91,10 @@ pub struct Plan {
     pub floor: bool,
     pub strict: bool,
     pub quiet: bool,
+    /// Which part of the load is ours; `None`: all of it. The numbers above are of the whole.
+    pub shard: Option<Shard>,
+    /// When the load is to begin, in nanoseconds since 1970.
+    pub start_at: Option<u64>,
 }
 
 /// An open loop.
@@ -165,6 +170,8 @@ impl Plan {
             floor: !args.no_floor,
             strict: args.strict,
             quiet: args.quiet,
+            shard: None,
+            start_at: args.start_at,
         };
         plan.check_wire()?;
         Ok(plan)
@@ -189,18 +196,63 @@ impl Plan {
         }
     }
 
-    /// All connections, active and idle.
+    /// Makes this the plan of one shard only.
+    ///
+    /// # Errors
+    /// If it cannot be divided so that the shards together are the load that was asked for.
+    pub fn divide(&mut self, shard: Shard) -> Result<(), Failure> {
+        let Shard { index, count, .. } = shard;
+        let of = format!("shard {index} of {count}");
+        if count > 1 && self.target.is_none() {
+            let message = format!("{of} has no target, and each shard would start a server of its own");
+            return Err(Failure::usage(message).help("start one loadgen-server, and give all of them its --target"));
+        }
+        if count > 1 && !self.until_ci.is_empty() {
+            let message = "--until-ci does not go with shards: each would end at a time of its own";
+            return Err(Failure::usage(message).help("give all of them the same --duration"));
+        }
+        let own = shard.share(self.connections);
+        if own < self.threads {
+            let (conns, threads) = (self.connections, self.threads);
+            let message = format!("{of} has {own} of --conns {conns}, and --threads {threads}");
+            return Err(Failure::usage(message).help("use more --conns, fewer shards or fewer --threads"));
+        }
+        let workers = count * self.threads;
+        for (flag, value) in [("--in-flight", self.in_flight_max), ("--connect-rate", self.connect_rate)] {
+            if let Some(value) = value.filter(|value| *value < workers && count > 1) {
+                let message = format!("{flag} {value} cannot be divided among {workers} threads ({count} shards)");
+                return Err(Failure::usage(message).help("give at least one for each thread of each shard"));
+            }
+        }
+        self.shard = Some(shard);
+        Ok(())
+    }
+
+    /// The part of the load that is ours.
+    pub fn part(&self) -> Shard {
+        self.shard.clone().unwrap_or_else(Shard::whole)
+    }
+
+    /// All connections of ours, active and idle.
     pub fn total_connections(&self) -> u64 {
-        self.connections + self.idle
+        let part = self.part();
+        part.share(self.connections) + part.share(self.idle)
     }
 
     /// Those that are to be open when the load begins.
     pub fn connections_at_first(&self) -> u64 {
-        self.connections_over_time.as_ref().map_or(self.connections, Profile::first) + self.idle
+        let part = self.part();
+        let active = self.connections_over_time.as_ref().map_or(self.connections, Profile::first);
+        part.share(active) + part.share(self.idle)
+    }
+
+    /// A value of `--conns` by which so many fall to us.
+    pub fn conns_for(&self, ours: u64) -> u64 {
+        ours * self.part().count
     }
 
     /// Local addresses to connect from: those that were asked for; for a loopback target as many of 127.0.0.x as it
-    /// takes; else none, and the kernel chooses.
+    /// takes, and for each shard others; else none, and the kernel chooses.
     pub fn sources_for(&self, remote: &SocketAddr) -> Vec<SocketAddr> {
         if !self.sources.is_empty() {
             return self.sources.clone();
@@ -208,14 +260,19 @@ impl Plan {
         let spread = matches!(remote.ip(), IpAddr::V4(ip) if ip.is_loopback());
         let churns = self.requests_per_connection.is_some();
         // Closed connections keep their port for a while (TIME_WAIT): churn needs more of them.
-        let count = self.total_connections().div_ceil(CONNECTIONS_A_SOURCE).max(if churns { 16 } else { 1 });
-        if !spread || count < 2 {
+        let part = self.part();
+        // That of the first shard, which is the largest, so that all have the same number.
+        let most = self.connections.div_ceil(part.count) + self.idle.div_ceil(part.count);
+        let count = most.div_ceil(CONNECTIONS_A_SOURCE).max(if churns { 16 } else { 1 }).min(LOOPBACK_SOURCES);
+        if !spread || count * part.count < 2 {
             return Vec::new();
         }
         let source = |n: u64| Ipv4Addr::new(127, 0, (n / 250) as u8, (n % 250 + 1) as u8);
         // Not the target's own: only from there could a socket be connected to itself.
         let own = u64::from(remote.ip() == IpAddr::V4(source(0)));
-        (own..own + count.min(LOOPBACK_SOURCES)).map(|n| SocketAddr::new(source(n).into(), 0)).collect()
+        let first = part.index * count;
+        let numbers = (first..first + count).map(|n| own + n % LOOPBACK_SOURCES);
+        numbers.map(|n| SocketAddr::new(source(n).into(), 0)).collect()
     }
 
     /// The window asked for; `None` where requests are counted.

@@ -1,13 +1,16 @@
-//! The report file `loadgen.result/1`: its types, reading, and atomic writing.
+//! The report file `loadgen.result/1`: its types, reading, atomic writing, and merging.
 
 pub mod bundle;
 pub mod environment;
 pub mod hash;
+pub mod merge;
 pub mod read;
 pub mod schema;
+pub mod shard;
 pub mod write;
 
 pub use bundle::*;
 pub use environment::*;
-pub use hash::fnv1a_hex;
+pub use hash::{differing_fields, fnv1a_hex};
 pub use schema::*;
+pub use shard::*;

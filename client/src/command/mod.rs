@@ -1,5 +1,6 @@
 //! The commands: one file each.
 
 pub mod doctor;
+pub mod merge;
 pub mod report;
 pub mod run;
