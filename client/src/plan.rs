@@ -123,11 +123,7 @@ impl Plan {
         check_shape(protocol, args)?;
         let idle = whole("--idle", args.idle, 0, 10_000_000)?;
         check_requests(stop_rule, connections + idle)?;
-        let size =
-            args.size.unwrap_or(if protocol.shape == Shape::Exchange { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE });
-        if size.saturating_mul(pipeline) > WIRE_MAX {
-            return Err(too_much_in_flight(pipeline, size.saturating_mul(pipeline)));
-        }
+        let size = payload(args, protocol, pipeline)?;
         let client_options = client_options(args, target.as_ref(), size)?;
         let (server_cpus, client_cpus) = place(args, target.is_none(), threads)?;
         let Engines { engine, instead_of, ring, server_engine, server_ring } = Engines::choose(args, target.is_none())?;
@@ -288,6 +284,16 @@ impl Plan {
             StopRule::After(_) => None,
             StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _) => Some(n),
         }
+    }
+}
+
+/// Bytes of a request, or of a block.
+fn payload(args: &RunArgs, protocol: &Protocol, pipeline: u64) -> Result<u64, Failure> {
+    let default = if protocol.shape == Shape::Exchange { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE };
+    let size = args.size.unwrap_or(default);
+    match size.saturating_mul(pipeline) {
+        wire if wire > WIRE_MAX => Err(too_much_in_flight(pipeline, wire)),
+        _ => Ok(size),
     }
 }
 

@@ -74,8 +74,14 @@ pub fn run(plan: &Plan, remote: SocketAddr, server: Option<&Embedded>, signal: &
     Ok(Run { tally, origin, went, start_late_ns, clocks, ended, interrupted, gave_up, confident, server_cpu_ns, notes })
 }
 
+/// Both clocks, read as close together as a few attempts make it: this thread may be stopped in between.
 fn both_clocks() -> Clocks {
-    Clocks { now: clock::now(), wall_ns: clock::wall_ns() }
+    let read = |_| {
+        let (before, wall_ns, after) = (clock::now(), clock::wall_ns(), clock::now());
+        (after.since(before), Clocks { now: before, wall_ns })
+    };
+    let (_, clocks) = (1..4).map(read).fold(read(0), |best, next| if next.0 < best.0 { next } else { best });
+    clocks
 }
 
 /// The number of the signal that came; 0: none.

@@ -79,8 +79,15 @@ fn planned(args: &RunArgs) -> Result<Plan, Failure> {
         plan.divide(found.shard)?;
         if let Some((name, of)) = found.variables.filter(|_| !plan.quiet) {
             tell(format_args!("note: this is shard {index} of {count}, by {name} and {of}; --shard goes before them"));
+            let output = plan.output.iter().map(|path| path.to_string_lossy());
+            for path in output.filter(|path| count > 1 && *path != "-" && !path.contains("%i")) {
+                tell(format_args!("note: every shard writes {path}: on a common file system, write %i in its name"));
+            }
         }
-        let numbered = |path: PathBuf| PathBuf::from(path.to_string_lossy().replace("%i", &index.to_string()));
+        let numbered = |path: PathBuf| match path.to_str() {
+            Some(text) => PathBuf::from(text.replace("%i", &index.to_string())),
+            None => path,
+        };
         plan.output = plan.output.map(numbered);
         plan.request_log = plan.request_log.map(numbered);
     }
@@ -170,8 +177,8 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Writes the file first: what is on the terminal scrolls away, and a closed pipe must not cost the report. No path:
-    /// the report goes to standard output.
+    /// Writes the file first: what is on the terminal scrolls away, and a closed pipe must not cost the report. No
+    /// path: the report goes to standard output.
     pub fn deliver(&self, report: &Report, path: Option<&Path>) -> Result<(), Failure> {
         let text = (self.format.render)(report);
         let Some(path) = path else {
