@@ -192,38 +192,6 @@ impl Plan {
         }
     }
 
-    /// Makes this the plan of one shard only.
-    ///
-    /// # Errors
-    /// If it cannot be divided so that the shards together are the load that was asked for.
-    pub fn divide(&mut self, shard: Shard) -> Result<(), Failure> {
-        let Shard { index, count, .. } = shard;
-        let of = format!("shard {index} of {count}");
-        if count > 1 && self.target.is_none() {
-            let message = format!("{of} has no target, and each shard would start a server of its own");
-            return Err(Failure::usage(message).help("start one loadgen-server, and give all of them its --target"));
-        }
-        if count > 1 && !self.until_ci.is_empty() {
-            let message = "--until-ci does not go with shards: each would end at a time of its own";
-            return Err(Failure::usage(message).help("give all of them the same --duration"));
-        }
-        let own = shard.share(self.connections);
-        if own < self.threads {
-            let (conns, threads) = (self.connections, self.threads);
-            let message = format!("{of} has {own} of --conns {conns}, and --threads {threads}");
-            return Err(Failure::usage(message).help("use more --conns, fewer shards or fewer --threads"));
-        }
-        let workers = count * self.threads;
-        for (flag, value) in [("--in-flight", self.in_flight_max), ("--connect-rate", self.connect_rate)] {
-            if let Some(value) = value.filter(|value| *value < workers && count > 1) {
-                let message = format!("{flag} {value} cannot be divided among {workers} threads ({count} shards)");
-                return Err(Failure::usage(message).help("give at least one for each thread of each shard"));
-            }
-        }
-        self.shard = Some(shard);
-        Ok(())
-    }
-
     /// The part of the load that is ours.
     pub fn part(&self) -> Shard {
         self.shard.clone().unwrap_or_else(Shard::whole)

@@ -1,6 +1,7 @@
 //! Which part of a run on several processes this one is: typed, or from the variables of what started them.
 
 use crate::failure::Failure;
+use crate::plan::Plan;
 use loadgen_core::result::Shard;
 
 /// Processes of one run, at most.
@@ -97,6 +98,40 @@ fn no_count(pair: &Pair, index: &str) -> Failure {
     ))
 }
 
+impl Plan {
+    /// Makes this the plan of one shard only.
+    ///
+    /// # Errors
+    /// If it cannot be divided so that the shards together are the load that was asked for.
+    pub fn divide(&mut self, shard: Shard) -> Result<(), Failure> {
+        let Shard { index, count, .. } = shard;
+        let of = format!("shard {index} of {count}");
+        if count > 1 && self.target.is_none() {
+            let message = format!("{of} has no target, and each shard would start a server of its own");
+            return Err(Failure::usage(message).help("start one loadgen-server, and give all of them its --target"));
+        }
+        if count > 1 && !self.until_ci.is_empty() {
+            let message = "--until-ci does not go with shards: each would end at a time of its own";
+            return Err(Failure::usage(message).help("give all of them the same --duration"));
+        }
+        let own = shard.share(self.connections);
+        if own < self.threads {
+            let (conns, threads) = (self.connections, self.threads);
+            let message = format!("{of} has {own} of --conns {conns}, and --threads {threads}");
+            return Err(Failure::usage(message).help("use more --conns, fewer shards or fewer --threads"));
+        }
+        let workers = count * self.threads;
+        for (flag, value) in [("--in-flight", self.in_flight_max), ("--connect-rate", self.connect_rate)] {
+            if let Some(value) = value.filter(|value| *value < workers && count > 1) {
+                let message = format!("{flag} {value} cannot be divided among {workers} threads ({count} shards)");
+                return Err(Failure::usage(message).help("give at least one for each thread of each shard"));
+            }
+        }
+        self.shard = Some(shard);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,5 +199,24 @@ mod tests {
         assert_eq!(part(&[("JOB_COMPLETION_INDEX", "0"), ("LOADGEN_SHARDS", "1")]), Some((0, 1)));
         // A size alone says nothing about this process.
         assert_eq!(part(&[("PMI_SIZE", "4")]), None);
+    }
+
+    #[test]
+    fn shards_connect_from_addresses_of_their_own() {
+        let remote = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+        for (conns, alone, each) in [("100", 0, 1), ("40k", 5, 2)] {
+            let mut seen = Vec::new();
+            for index in 0..4 {
+                let words = ["--target=127.0.0.1:9".to_owned(), format!("--conns={conns}")];
+                let mut plan = crate::floor::planned(&words).unwrap();
+                assert_eq!(plan.sources_for(&remote).len(), alone);
+                plan.divide(shard(index, 4).unwrap()).unwrap();
+                assert_eq!(plan.sources_for(&remote).len(), each);
+                seen.extend(plan.sources_for(&remote));
+            }
+            seen.sort_unstable();
+            seen.dedup();
+            assert_eq!(seen.len(), 4 * each, "{seen:?}");
+        }
     }
 }
