@@ -357,6 +357,35 @@ fn windows_that_do_not_coincide_are_clipped_to_whole_seconds_and_that_is_said() 
 }
 
 #[test]
+fn rates_over_windows_of_their_own_add_up() {
+    let mut shards = pair();
+    // A clock that says nothing: no window is known to be another.
+    shards.iter_mut().for_each(|shard| shard.phases.window_started_unix_ns = None);
+    for (shard, replies, window_ns) in [(0, 3_000, 1_000_000_000), (1, 10_000, 2_000_000_000)] {
+        let throughput = &mut shards[shard].throughput;
+        (throughput.replies, throughput.window_ns) = (replies, window_ns);
+    }
+    let throughput = merge(&shards).unwrap().throughput;
+    assert_eq!((throughput.requests_per_s, throughput.replies), (8_000, 13_000));
+    assert_eq!(throughput.window_ns, 1_625_000_000);
+}
+
+/// What merge makes is a report like any other: it can be read again, whatever the windows were.
+#[test]
+fn a_merged_report_can_be_read() {
+    for apart_ns in [0, 400_000_000, 3_000_000_000, 9_000_000_000] {
+        let mut shards = pair();
+        shards.iter_mut().for_each(|shard| steady(shard, 100));
+        shards[1].throughput.window_ns /= 2;
+        shards[1].phases.window_started_unix_ns = Some(OPENED + apart_ns);
+        let mut merged = merge(&shards).unwrap();
+        let back = read::parse(merged.to_json().as_bytes()).unwrap_or_else(|problem| panic!("{problem:?}"));
+        merged.checksum.clone_from(&back.checksum);
+        assert_eq!(back, merged);
+    }
+}
+
+#[test]
 fn shards_that_were_hardly_on_together_are_no_valid_run() {
     let mut shards = pair();
     shards.iter_mut().for_each(|shard| steady(shard, 100));

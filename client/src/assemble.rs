@@ -67,6 +67,7 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
         }),
         merged: None,
         ab: None,
+        checksum: None,
     };
     report.verdict = verdict::judge(&report);
     report

@@ -1,6 +1,9 @@
-//! The report file `loadgen.result/1`: its types, reading, atomic writing, and merging.
+//! The files `loadgen.result/1` and `loadgen.bundle/1`: their types, reading, atomic writing, and merging.
 
 pub mod bundle;
+mod check;
+pub mod checksum;
+mod content;
 pub mod environment;
 pub mod hash;
 pub mod merge;

@@ -61,6 +61,7 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
             notes: told::notes(&shards, &windows, clipped),
         }),
         ab: None,
+        checksum: None,
     })
 }
 

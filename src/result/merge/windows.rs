@@ -93,12 +93,13 @@ impl Windows {
     pub(super) fn throughput(&self, shards: &[&Report]) -> (Throughput, bool) {
         let sum = |of: fn(&Throughput) -> u64| add_all(shards.iter().map(|shard| of(&shard.throughput)));
         let offered: Option<Vec<u64>> = shards.iter().map(|shard| shard.throughput.offered_per_s).collect();
+        let (replies, window_ns) = (sum(|t| t.replies), mean_window(shards, self.longest_ns));
         let own = Throughput {
-            requests_per_s: rate_sum(shards),
-            replies: sum(|t| t.replies),
+            requests_per_s: rounded(scaled(replies, window_ns)),
+            replies,
             sent_bytes_per_s: sum(|t| t.sent_bytes_per_s),
             received_bytes_per_s: sum(|t| t.received_bytes_per_s),
-            window_ns: self.longest_ns,
+            window_ns,
             offered_per_s: offered.map(add_all),
             whole_run_sent_bytes: sum(|t| t.whole_run_sent_bytes),
             whole_run_received_bytes: sum(|t| t.whole_run_received_bytes),
@@ -168,12 +169,15 @@ fn rounded(scaled: u128) -> u64 {
     u64::try_from((scaled + (1 << (FRACTION - 1))) >> FRACTION).unwrap_or(u64::MAX)
 }
 
-/// Each shard's rate over its own window, added up. Equal windows are one: the sum is then that of a single process.
-fn rate_sum(shards: &[&Report]) -> u64 {
-    let mut by_window = std::collections::BTreeMap::<u64, u64>::new();
-    for Throughput { replies, window_ns, .. } in shards.iter().map(|shard| &shard.throughput) {
-        let sum = by_window.entry(*window_ns).or_default();
-        *sum = sum.saturating_add(*replies);
+/// The window in which all replies would have come at the sum of the shards' rates, each over its own window: their
+/// mean, by replies. Of equal windows it is any of them.
+fn mean_window(shards: &[&Report], longest_ns: u64) -> u64 {
+    let measured = || shards.iter().map(|shard| &shard.throughput).filter(|own| own.replies > 0);
+    if measured().all(|own| own.window_ns == longest_ns) {
+        return longest_ns;
     }
-    rounded(by_window.into_iter().map(|(window_ns, replies)| scaled(replies, window_ns)).sum())
+    let rates: u128 = measured().map(|own| scaled(own.replies, own.window_ns)).sum();
+    let replies = add_all(measured().map(|own| own.replies));
+    let ns = ((u128::from(replies) * u128::from(NS_PER_S)) << FRACTION).checked_div(rates);
+    ns.map_or(longest_ns, |ns| u64::try_from(ns).unwrap_or(u64::MAX))
 }
