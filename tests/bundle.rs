@@ -145,7 +145,7 @@ fn arms_order_and_runs_belong_together() {
     refused("runs[4]: the order ends before it", |bundle| drop(bundle.order.pop()));
     refused("order[1] names {\"A\", \"B\", \"C\"}", |bundle| bundle.order[1][0] = "C".to_owned());
     refused("order[0] names {}", |bundle| bundle.order[0].clear());
-    refused("order has 2 blocks, but blocks_planned is 1", |bundle| bundle.blocks_planned = 1);
+    refused("runs: 2 of 3 blocks are there, and the bundle is not marked partial", |bundle| bundle.blocks_planned = 3);
     refused("two have the same name", |bundle| bundle.arms.push(arm("A")));
     refused("there must be A (base) and B (candidate)", |bundle| drop(bundle.arms.remove(0)));
     refused("runs[2]: ledger: the ledger does not close", |bundle| bundle.runs[2].ledger.unsent += 1);

@@ -12,7 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Every command that reads reports or bundles. `DAMAGED` stands for a damaged file, `GOOD` for a whole report.
-const COMMANDS: &[&[&str]] = &[&["report", "DAMAGED"], &["report", "DAMAGED", "--format", "json"]];
+const COMMANDS: &[&[&str]] = &[
+    &["report", "DAMAGED"],
+    &["report", "DAMAGED", "--format", "json"],
+    &["compare", "GOOD", "DAMAGED"],
+    &["compare", "DAMAGED", "GOOD"],
+    &["compare", "DAMAGED"],
+];
 /// Files of each kind and command.
 const EACH: usize = 50;
 

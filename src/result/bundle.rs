@@ -26,6 +26,7 @@ pub struct Bundle {
     pub seed: u64,
     /// What was compared: base `A`, candidate `B`, and, where it was asked for, `N`: the base once more.
     pub arms: Vec<Arm>,
+    /// Without invalid runs. In place of blocks that have some there may be up to half as many more.
     pub blocks_planned: u64,
     /// How the number of blocks was found (`--detect`); null: it was given.
     pub plan: Option<BlockPlan>,
