@@ -90,6 +90,7 @@ impl Recorder {
     pub fn merge(&mut self, other: &Self) {
         // Both have the same constant bounds, the only thing that `add` can object to.
         self.buckets.add(&other.buckets).expect("equal bounds");
+        // The counts may come from damaged files.
         self.count = self.count.saturating_add(other.count);
         self.min_ns = self.min_ns.min(other.min_ns);
         self.max_ns = self.max_ns.max(other.max_ns);
@@ -129,6 +130,22 @@ impl Recorder {
             quantiles_ns,
             hdr: encode(&self.buckets),
         })
+    }
+
+    /// Whether a report's histogram has these very buckets, so that nothing moves when it is merged.
+    ///
+    /// # Errors
+    /// One line, if it is damaged or has other bounds.
+    pub fn check_buckets(report: &result::Histogram) -> Result<(), String> {
+        let stored = decode(&report.hdr)?;
+        let (low, high, digits) = (stored.low(), stored.high(), stored.sigfig());
+        if (low, high, digits) == (1, HIGHEST_NS, SIGNIFICANT_DIGITS) {
+            return Ok(());
+        }
+        Err(format!(
+            "histogram goes from {low} to {high} ns in {digits} digits, and not from 1 to {HIGHEST_NS} in \
+             {SIGNIFICANT_DIGITS}: its buckets are others"
+        ))
     }
 
     /// The histogram of a report, ready to be merged with others.

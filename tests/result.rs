@@ -41,7 +41,14 @@ fn sample() -> Report {
         partial: false,
         scenario: Scenario { hash: scenario().digest(), ..scenario() },
         environment: Environment { client: machine.clone(), server: Some(machine), warnings: vec![warning()] },
-        phases: Phases { ramp_ns: 4_100_000, warmup_ns: 1_000_000_000, measure_ns: 2_000_000_000, drain_ns: 900_000 },
+        phases: Phases {
+            ramp_ns: 4_100_000,
+            warmup_ns: 1_000_000_000,
+            measure_ns: 2_000_000_000,
+            drain_ns: 900_000,
+            window_started_unix_ns: Some(1_795_438_961_129_100_000),
+            start_late_ns: Some(0),
+        },
         throughput: Throughput {
             requests_per_s: 10_000,
             replies: 20_000,
@@ -85,10 +92,32 @@ fn sample() -> Report {
         floor: Some(floor()),
         verdict: Verdict { state: VerdictState::Valid, reasons: Vec::new() },
         labels: map([("branch", "main".to_owned())]),
-        shard: Some(Shard { index: 0, count: 1 }),
+        shard: Some(shard()),
+        merged: Some(merged()),
         ab: Some(AbSlot { session: "20261123T130240Z".to_owned(), block: 1, slot: 0, arm: "A".to_owned() }),
         checksum: None,
     }
+}
+
+fn shard() -> Shard {
+    Shard { index: 0, count: 1, machine: Some("85944171f73967e8".to_owned()), network: Some("af63dc4c".to_owned()) }
+}
+
+fn merged() -> Merged {
+    let shard = ShardSummary {
+        index: 0,
+        started_at: "2026-11-23T13:02:40.125Z".to_owned(),
+        window_started_unix_ns: Some(1_795_438_961_129_100_000),
+        window_ns: 2_000_000_000,
+        requests_per_s: 10_000,
+        response_p50_ns: Some(70_000),
+        response_p99_ns: Some(90_000),
+        machine: Some("85944171f73967e8".to_owned()),
+        partial: false,
+        state: VerdictState::Valid,
+    };
+    let notes = vec!["shard 0 is alone".to_owned()];
+    Merged { shards: vec![shard], windows_apart_ns: Some(0), throughput_of: "windows".to_owned(), notes }
 }
 
 fn machine() -> Machine {

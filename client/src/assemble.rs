@@ -61,7 +61,11 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
         floor: around.floor,
         verdict: Verdict { state: VerdictState::Valid, reasons: Vec::new() },
         labels: plan.labels.clone(),
-        shard: None,
+        shard: plan.shard.clone().map(|shard| {
+            let (machine, network) = machine::identity();
+            Shard { machine, network, ..shard }
+        }),
+        merged: None,
         ab: None,
         checksum: None,
     };
@@ -143,6 +147,8 @@ fn phases(plan: &Plan, run: &Run) -> Phases {
         warmup_ns: length(ramp_end, from),
         measure_ns: length(from, to),
         drain_ns: length(to, Some(run.ended)),
+        window_started_unix_ns: from.map(|from| run.clocks.wall_at(from)),
+        start_late_ns: run.start_late_ns,
     }
 }
 

@@ -4,6 +4,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use loadgen_core::arrivals::Profile;
 use loadgen_core::confidence::Goal;
+use loadgen_core::result::Shard;
 use loadgen_core::units;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -27,6 +28,8 @@ pub enum Command {
     Ab(Box<AbArgs>),
     /// Print a report file in another format
     Report(ReportArgs),
+    /// Add the reports of all shards of one run up
+    Merge(MergeArgs),
     /// Say what this machine can carry, what would spoil a measurement, and how to mend it
     Doctor(DoctorArgs),
     /// Run the reference server (the same as `loadgen-server`)
@@ -42,7 +45,7 @@ impl Cli {
     pub fn parse_args(mut args: Vec<OsString>) -> Result<Self, clap::Error> {
         let first = args.get(1).and_then(|arg| arg.to_str()).unwrap_or("--conns");
         let is_command =
-            ["run", "compare", "ab", "report", "server", "doctor", "help", "--version", "-V"].contains(&first);
+            ["run", "compare", "ab", "report", "merge", "server", "doctor", "help", "--version", "-V"].contains(&first);
         if !is_command && args.len() > 1 || args.len() == 1 {
             args.insert(1, "run".into());
         }
@@ -77,7 +80,9 @@ fn flags_of_run(matches: &ArgMatches) -> Vec<String> {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "Other commands: ab, compare, report, server, doctor. `loadgen help COMMAND` explains them.")]
+#[command(
+    after_help = "Other commands: ab, compare, merge, report, server, doctor. `loadgen help COMMAND` explains them."
+)]
 pub struct RunArgs {
     /// host:port (TCP echo) or a URL: tcp:// http:// discard:// chargen://; none: a server of our own
     #[arg(short = 'T', long, value_name = "TARGET")]
@@ -228,6 +233,15 @@ pub struct RunArgs {
     /// No progress line and no notes
     #[arg(short, long)]
     pub quiet: bool,
+    /// Put on this part of the load only, e.g. 0/4 to 3/4 from four processes (docs/shards.md)
+    ///
+    /// --conns, --rate and --requests are then of all together. Without this flag, the variables of Kubernetes (with
+    /// LOADGEN_SHARDS), Open MPI and Slurm say it; `loadgen merge` adds the reports up.
+    #[arg(long, value_name = "I/N", value_parser = crate::shard::parse, hide_short_help = true)]
+    pub shard: Option<Shard>,
+    /// Begin the load at this time, once connections are open: 2026-11-23T13:02:40Z, or seconds since 1970
+    #[arg(long, value_name = "TIME", value_parser = crate::start_at::parse, hide_short_help = true)]
+    pub start_at: Option<u64>,
 }
 
 /// The CPUs of `--cpus`, in the order given; never empty.
@@ -338,6 +352,25 @@ pub struct ReportArgs {
     /// text, json, csv
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub format: String,
+}
+
+#[derive(Args, Debug)]
+pub struct MergeArgs {
+    /// The reports of all shards, or folders of them
+    #[arg(required = true, value_name = "IN")]
+    pub inputs: Vec<PathBuf>,
+    /// Where the merged report goes; - is standard output [default: results/<UTC time>-<what>-merged.json]
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
+    /// What is printed on standard output: text, json, csv
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub format: String,
+    /// Exit with 5 when the verdict is invalid
+    #[arg(long)]
+    pub strict: bool,
+    /// No notes
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 #[derive(Args, Debug)]

@@ -18,6 +18,8 @@ mod progress;
 mod request_log;
 mod run;
 mod session;
+mod shard;
+mod start_at;
 mod tally;
 mod target;
 mod timers;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Compare(args) => command::compare::run(&args),
         Command::Ab(args) => command::ab::run(&args, typed),
         Command::Report(args) => command::report::run(&args),
+        Command::Merge(args) => command::merge::run(&args),
         Command::Doctor(args) => command::doctor::run(&args),
         Command::Server { args } => {
             return loadgen_server::main_with(std::iter::once("loadgen server".into()).chain(args));

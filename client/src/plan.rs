@@ -10,6 +10,7 @@ use loadgen_core::arrivals::{Process, Profile, Schedule};
 use loadgen_core::confidence::Goal;
 use loadgen_core::protocol::{self, Client, ClientOptions, Protocol, Shape};
 use loadgen_core::report::{self, FORMATS};
+use loadgen_core::result::Shard;
 use loadgen_core::sys::{affinity, ring};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use loadgen_core::units::format_duration;
@@ -90,6 +91,10 @@ pub struct Plan {
     pub floor: bool,
     pub strict: bool,
     pub quiet: bool,
+    /// Which part of the load is ours; `None`: all of it. The numbers above are of the whole.
+    pub shard: Option<Shard>,
+    /// When the load is to begin, in nanoseconds since 1970.
+    pub start_at: Option<u64>,
 }
 
 /// An open loop.
@@ -118,11 +123,7 @@ impl Plan {
         check_shape(protocol, args)?;
         let idle = whole("--idle", args.idle, 0, 10_000_000)?;
         check_requests(stop_rule, connections + idle)?;
-        let size =
-            args.size.unwrap_or(if protocol.shape == Shape::Exchange { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE });
-        if size.saturating_mul(pipeline) > WIRE_MAX {
-            return Err(too_much_in_flight(pipeline, size.saturating_mul(pipeline)));
-        }
+        let size = payload(args, protocol, pipeline)?;
         let client_options = client_options(args, target.as_ref(), size)?;
         let (server_cpus, client_cpus) = place(args, target.is_none(), threads)?;
         let Engines { engine, instead_of, ring, server_engine, server_ring } = Engines::choose(args, target.is_none())?;
@@ -165,6 +166,8 @@ impl Plan {
             floor: !args.no_floor,
             strict: args.strict,
             quiet: args.quiet,
+            shard: None,
+            start_at: args.start_at,
         };
         plan.check_wire()?;
         Ok(plan)
@@ -189,18 +192,31 @@ impl Plan {
         }
     }
 
-    /// All connections, active and idle.
+    /// The part of the load that is ours.
+    pub fn part(&self) -> Shard {
+        self.shard.clone().unwrap_or_else(Shard::whole)
+    }
+
+    /// All connections of ours, active and idle.
     pub fn total_connections(&self) -> u64 {
-        self.connections + self.idle
+        let part = self.part();
+        part.share(self.connections) + part.share(self.idle)
     }
 
     /// Those that are to be open when the load begins.
     pub fn connections_at_first(&self) -> u64 {
-        self.connections_over_time.as_ref().map_or(self.connections, Profile::first) + self.idle
+        let part = self.part();
+        let active = self.connections_over_time.as_ref().map_or(self.connections, Profile::first);
+        part.share(active) + part.share(self.idle)
+    }
+
+    /// A value of `--conns` by which so many fall to us.
+    pub fn conns_for(&self, ours: u64) -> u64 {
+        ours * self.part().count
     }
 
     /// Local addresses to connect from: those that were asked for; for a loopback target as many of 127.0.0.x as it
-    /// takes; else none, and the kernel chooses.
+    /// takes, and for each shard others; else none, and the kernel chooses.
     pub fn sources_for(&self, remote: &SocketAddr) -> Vec<SocketAddr> {
         if !self.sources.is_empty() {
             return self.sources.clone();
@@ -208,14 +224,19 @@ impl Plan {
         let spread = matches!(remote.ip(), IpAddr::V4(ip) if ip.is_loopback());
         let churns = self.requests_per_connection.is_some();
         // Closed connections keep their port for a while (TIME_WAIT): churn needs more of them.
-        let count = self.total_connections().div_ceil(CONNECTIONS_A_SOURCE).max(if churns { 16 } else { 1 });
-        if !spread || count < 2 {
+        let part = self.part();
+        // That of the first shard, which is the largest, so that all have the same number.
+        let most = self.connections.div_ceil(part.count) + self.idle.div_ceil(part.count);
+        let count = most.div_ceil(CONNECTIONS_A_SOURCE).max(if churns { 16 } else { 1 }).min(LOOPBACK_SOURCES);
+        if !spread || count * part.count < 2 {
             return Vec::new();
         }
         let source = |n: u64| Ipv4Addr::new(127, 0, (n / 250) as u8, (n % 250 + 1) as u8);
         // Not the target's own: only from there could a socket be connected to itself.
         let own = u64::from(remote.ip() == IpAddr::V4(source(0)));
-        (own..own + count.min(LOOPBACK_SOURCES)).map(|n| SocketAddr::new(source(n).into(), 0)).collect()
+        let first = part.index * count;
+        let numbers = (first..first + count).map(|n| own + n % LOOPBACK_SOURCES);
+        numbers.map(|n| SocketAddr::new(source(n).into(), 0)).collect()
     }
 
     /// The window asked for; `None` where requests are counted.
@@ -231,6 +252,16 @@ impl Plan {
             StopRule::After(_) => None,
             StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _) => Some(n),
         }
+    }
+}
+
+/// Bytes of a request, or of a block.
+fn payload(args: &RunArgs, protocol: &Protocol, pipeline: u64) -> Result<u64, Failure> {
+    let default = if protocol.shape == Shape::Exchange { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE };
+    let size = args.size.unwrap_or(default);
+    match size.saturating_mul(pipeline) {
+        wire if wire > WIRE_MAX => Err(too_much_in_flight(pipeline, wire)),
+        _ => Ok(size),
     }
 }
 

@@ -47,7 +47,7 @@ fn descriptors(plan: &Plan) -> Result<(), Failure> {
         let message =
             format!("{connections} connections need {need} descriptors, and {who} may have {limit} (the hard limit)");
         let fit = limit.saturating_sub(DESCRIPTORS_BESIDE);
-        let fewer = if fit > 0 { format!(", or use --conns {fit} or fewer") } else { String::new() };
+        let fewer = if fit > 0 { format!(", or use --conns {} or fewer", plan.conns_for(fit)) } else { String::new() };
         let help = format!("{}raise the limit (`ulimit -Hn {need}` as root, then run again){fewer}", without(plan));
         return Err(Failure::new(Exit::Machine, message).help(help));
     }
@@ -108,7 +108,7 @@ fn ports(plan: &Plan, remote: &SocketAddr) -> Result<(), Failure> {
     );
     let help = format!(
         "widen net.ipv4.ip_local_port_range, add addresses with --source, or use --conns {} or fewer",
-        ports * sources
+        plan.conns_for(ports * sources)
     );
     Err(Failure::new(Exit::Machine, message).help(help))
 }
@@ -129,7 +129,7 @@ fn memory(plan: &Plan, remote: &SocketAddr) -> Result<(), Failure> {
         format_size(need),
         format_size(available)
     );
-    let fit = plan.total_connections() * (available / 1024) / (need / 1024).max(1);
+    let fit = plan.conns_for(plan.total_connections() * (available / 1024) / (need / 1024).max(1));
     Err(Failure::new(Exit::Machine, message).help(format!("free memory, or use --conns {fit} or fewer")))
 }
 

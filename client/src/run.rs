@@ -7,12 +7,14 @@ use crate::plan::Plan;
 use crate::progress::{Progress, sum};
 use crate::request_log;
 use crate::session::{Config, StopRule};
+use crate::start_at::Clocks;
 use crate::tally::Tally;
 use crate::until::{Handover, Until};
 use crate::worker::{Control, Published, Task};
 use loadgen_core::arrivals::Schedule;
 use loadgen_core::sys::clock;
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use loadgen_core::units::format_duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io;
 use std::net::SocketAddr;
@@ -39,6 +41,10 @@ pub struct Run {
     pub origin: Instant,
     /// When the load began; `None`: never.
     pub went: Option<Instant>,
+    /// How long after `--start-at` that was.
+    pub start_late_ns: Option<u64>,
+    /// Both clocks when the load was about to begin.
+    pub clocks: Clocks,
     pub ended: Instant,
     /// The signal that ended it.
     pub interrupted: Option<i32>,
@@ -63,8 +69,19 @@ pub fn run(plan: &Plan, remote: SocketAddr, server: Option<&Embedded>, signal: &
         let counted = outcome.map_err(|error| Failure::new(Exit::Machine, format!("a worker failed: {error}")))?;
         tally.merge(&counted);
     }
-    let Ending { went, interrupted, gave_up, confident, server_cpu_ns, notes } = ending;
-    Ok(Run { tally, origin, went, ended: clock::now(), interrupted, gave_up, confident, server_cpu_ns, notes })
+    let Ending { went, start_late_ns, clocks, interrupted, gave_up, confident, server_cpu_ns, notes } = ending;
+    let (clocks, ended) = (clocks.unwrap_or_else(both_clocks), clock::now());
+    Ok(Run { tally, origin, went, start_late_ns, clocks, ended, interrupted, gave_up, confident, server_cpu_ns, notes })
+}
+
+/// Both clocks, read as close together as a few attempts make it: this thread may be stopped in between.
+fn both_clocks() -> Clocks {
+    let read = |_| {
+        let (before, wall_ns, after) = (clock::now(), clock::wall_ns(), clock::now());
+        (after.since(before), Clocks { now: before, wall_ns })
+    };
+    let (_, clocks) = (1..4).map(read).fold(read(0), |best, next| if next.0 < best.0 { next } else { best });
+    clocks
 }
 
 /// The number of the signal that came; 0: none.
@@ -101,6 +118,9 @@ struct Supervisor {
 #[derive(Debug, Default)]
 struct Ending {
     went: Option<Instant>,
+    start_late_ns: Option<u64>,
+    /// `None`: as good as any other time.
+    clocks: Option<Clocks>,
     interrupted: Option<i32>,
     gave_up: Option<String>,
     confident: Option<Instant>,
@@ -143,7 +163,8 @@ impl Supervisor {
 
     /// Waits for the run's end, and brings it about where that is for us to decide.
     fn watch(&self, plan: &Plan, server: Option<&Embedded>, signal: &AtomicUsize) -> Ending {
-        let mut ending = Ending { went: plan.requests().map(|_| self.origin), ..Ending::default() };
+        let went = plan.requests().map(|_| self.origin);
+        let mut ending = Ending { went, clocks: went.map(|_| both_clocks()), ..Ending::default() };
         let mut progress = Progress::new(plan.quiet, self.origin);
         let mut watch = Watch::new(plan, self.origin);
         let mut until = Until::new(plan, &self.handovers);
@@ -186,13 +207,16 @@ impl Supervisor {
         if ending.gave_up.is_some() || ending.interrupted.is_some() {
             return;
         }
-        match watch.ramp(&self.published, now) {
-            Ramp::Opening => return,
-            Ramp::Hopeless(why) => {
-                self.control.stop(now.after(NS_PER_MS));
-                ending.gave_up = Some(why);
-                return;
-            }
+        let ramp = watch.ramp(&self.published, now);
+        if let Ramp::Hopeless(why) = ramp {
+            self.control.stop(now.after(NS_PER_MS));
+            ending.gave_up = Some(why);
+            return;
+        }
+        let clocks = both_clocks();
+        let Some((at, late_ns)) = clocks.begin(plan.start_at) else { return };
+        match ramp {
+            Ramp::Opening | Ramp::Hopeless(_) => return,
             Ramp::Complete => {}
             Ramp::Short { served } => ending.notes.push(format!(
                 "only {served} of {} connections were answered, and no more are coming: going on with those. A server \
@@ -200,10 +224,12 @@ impl Supervisor {
                 plan.total_connections()
             )),
         }
-        // A moment from now, so that all workers have heard of it by then.
-        let at = now.after(5 * NS_PER_MS);
+        if let Some(late_ns) = late_ns.filter(|late_ns| *late_ns > 0) {
+            let late = format_duration(late_ns);
+            ending.notes.push(format!("the load began {late} after --start-at: connections were not open before"));
+        }
         self.control.go(at);
-        ending.went = Some(at);
+        (ending.went, ending.start_late_ns, ending.clocks) = (Some(at), late_ns, Some(clocks));
     }
 
     /// Sleeps until something may have changed, and exactly until the window opens or closes.
@@ -222,13 +248,14 @@ fn closes(plan: &Plan, opens: Instant, confident: Option<Instant>) -> Instant {
     confident.map_or(planned, |at| at.min(planned))
 }
 
-/// One worker's share of the plan.
-pub fn config(plan: &Plan, remote: SocketAddr, index: u64, origin: Instant) -> Config {
-    let share = |total: u64| total / plan.threads + u64::from(index < total % plan.threads);
+/// One worker's share of the plan: that of thread `thread` of this process.
+pub fn config(plan: &Plan, remote: SocketAddr, thread: u64, origin: Instant) -> Config {
+    let (index, workers) = plan.part().worker(thread, plan.threads);
+    let share = |total: u64| total / workers + u64::from(index < total % workers);
     // It counts from the beginning of the load, which nobody knows yet.
     let schedule = plan.pacing.as_ref().map(|pacing| {
         let profile = pacing.rate.after(plan.warmup_ns);
-        Schedule::new(pacing.arrival, profile, plan.seed, index, plan.threads, Instant(0))
+        Schedule::new(pacing.arrival, profile, plan.seed, index, workers, Instant(0))
     });
     let stop_rule = match plan.stop_rule {
         StopRule::After(ns) => StopRule::After(ns),
@@ -246,8 +273,8 @@ pub fn config(plan: &Plan, remote: SocketAddr, index: u64, origin: Instant) -> C
         idle: share(plan.idle) as usize,
         schedule,
         connections_over_time: plan.connections_over_time.as_ref().map(|profile| profile.after(plan.warmup_ns)),
-        worker: (index, plan.threads),
-        log_rows: if plan.request_log.is_some() { share(request_log::ROWS_MAX) as usize } else { 0 },
+        worker: (index, workers),
+        log_rows: if plan.request_log.is_some() { (request_log::ROWS_MAX / plan.threads) as usize } else { 0 },
         depth: plan.pipeline as usize,
         in_flight_max: plan.in_flight_max.map(|most| share(most).max(1)),
         requests_per_connection: plan.requests_per_connection,
@@ -325,7 +352,7 @@ enum Ramp {
 
 impl Watch {
     fn new(plan: &Plan, origin: Instant) -> Self {
-        let connect_interval_ns = plan.connect_rate.map_or(0, |rate| NS_PER_S / rate);
+        let connect_interval_ns = plan.connect_rate.map_or(0, |rate| NS_PER_S / plan.part().share(rate).max(1));
         let asked_ramp_ns = plan.total_connections().saturating_mul(connect_interval_ns);
         Self {
             origin,

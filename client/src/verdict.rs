@@ -125,6 +125,11 @@ fn cpu_contention(report: &Report) -> Option<Reason> {
     )
 }
 
+/// Connections that carry load, of this process.
+fn connections(report: &Report) -> u64 {
+    report.shard.as_ref().map_or(report.scenario.connections, |shard| shard.share(report.scenario.connections))
+}
+
 /// The value at a quantile, by the name that it has in reports.
 fn quantile(histogram: &Histogram, name: &str) -> u64 {
     histogram.quantiles_ns.get(name).copied().unwrap_or(0)
@@ -209,10 +214,11 @@ fn overloaded(report: &Report) -> Option<Reason> {
     let scenario = &report.scenario;
     let [offered, achieved, unsent] = [offered, achieved, report.ledger.unsent].map(format_exact_count);
     let service_ns = report.latency.service.as_ref().map_or(0, |service| service.mean_ns);
-    let most = (scenario.connections * scenario.pipeline).saturating_mul(1_000_000_000).checked_div(service_ns);
+    let connections = connections(report);
+    let most = (connections * scenario.pipeline).saturating_mul(1_000_000_000).checked_div(service_ns);
     let most = most.map_or(String::new(), |most| {
         let (each, most) = (format_duration(service_ns), format_exact_count(most));
-        format!(" (at {each} of service a request, {} connections carry {most}/s)", scenario.connections)
+        format!(" (at {each} of service a request, {connections} connections carry {most}/s)")
     });
     reason(
         "overloaded",
@@ -229,7 +235,7 @@ fn overloaded(report: &Report) -> Option<Reason> {
 /// was time to wait on all connections, nor, in a closed loop, less.
 fn littles_law(report: &Report) -> Option<Reason> {
     let scenario = &report.scenario;
-    let places = u128::from(scenario.connections * scenario.pipeline);
+    let places = u128::from(connections(report) * scenario.pipeline);
     let open = scenario.mode == "open";
     let waited = if open { report.latency.service.as_ref()? } else { report.latency.response.as_ref()? };
     let drain_ns = if open { report.phases.drain_ns } else { 0 };
@@ -354,7 +360,7 @@ fn longer_than_window(report: &Report) -> Option<Reason> {
     if scenario.mode != "closed" || !exchange || settled || scenario.in_flight.is_some() {
         return None;
     }
-    let alive = report.connections.alive_at_end.min(scenario.connections);
+    let alive = report.connections.alive_at_end.min(connections(report));
     let expected = alive * scenario.pipeline;
     let seen = report.ledger.in_flight_at_end + report.ledger.unsent;
     let missing = expected.saturating_sub(seen);

@@ -6,7 +6,7 @@ mod counters;
 mod cpu;
 pub mod warnings;
 
-use crate::result::Machine;
+use crate::result::{Machine, fnv1a_hex};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +39,17 @@ const SYSCTLS: &[&str] = &[
 
 /// Linux's default range of ephemeral ports.
 const DEFAULT_PORT_RANGE: (u16, u16) = (32_768, 60_999);
+
+/// Digests of what processes may share without knowing: the running kernel, and the network namespace of this process.
+pub fn identity() -> (Option<String>, Option<String>) {
+    let boot = Root::system().read("proc/sys/kernel/random/boot_id");
+    if boot.is_empty() {
+        return (None, None);
+    }
+    let namespace = fs::read_link("/proc/self/ns/net").ok();
+    let network = namespace.map(|name| fnv1a_hex(format!("{boot} {}", name.display()).as_bytes()));
+    (Some(fnv1a_hex(boot.as_bytes())), network)
+}
 
 /// This machine, as the calling thread sees it.
 pub fn describe() -> Machine {

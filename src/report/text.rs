@@ -40,7 +40,12 @@ fn what_was_run(report: &Report, page: &mut Page) {
     let scenario = &report.scenario;
     let connections = plural(scenario.connections, "connection");
     let threads = plural(scenario.threads, "thread");
-    page.line("", &format!("{} on {}: {connections}, {threads}", scenario.protocol, scenario.target));
+    let part = match (&report.shard, &report.merged) {
+        (Some(shard), _) if shard.count > 1 => format!("; of these, shard {} of {}", shard.index, shard.count),
+        (_, Some(merged)) => format!(" in each of {}", plural(merged.shards.len() as u64, "shard")),
+        _ => String::new(),
+    };
+    page.line("", &format!("{} on {}: {connections}, {threads}{part}", scenario.protocol, scenario.target));
     let arrival = scenario.arrival.as_deref().unwrap_or("constant");
     let mode = match (scenario.rate_per_s, &scenario.rate_steps) {
         (Some(rate), _) => format!("open loop at {} requests/s ({arrival})", format_count(rate)),

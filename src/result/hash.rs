@@ -1,6 +1,7 @@
 //! Digests: short names for things that must be the same before two runs may be compared.
 
 use super::schema::Scenario;
+use std::collections::BTreeSet;
 
 /// FNV-1a, 64 bit (Fowler, Noll and Vo; RFC 9923), as 16 hexadecimal digits. Tells accidents, not adversaries.
 pub fn fnv1a_hex(bytes: &[u8]) -> String {
@@ -20,9 +21,51 @@ impl Scenario {
     }
 }
 
+/// The fields that make two scenarios different ones, each with its two values as JSON: of those that `hash` covers.
+/// Empty: the same scenario.
+pub fn differing_fields(a: &Scenario, b: &Scenario) -> Vec<(String, String, String)> {
+    let values = |scenario: &Scenario| match serde_json::to_value(scenario) {
+        Ok(serde_json::Value::Object(values)) => values,
+        _ => serde_json::Map::new(),
+    };
+    let (left, right) = (values(a), values(b));
+    let names: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    let covered = names.into_iter().filter(|name| !["hash", "target", "resolved"].contains(&name.as_str()));
+    // A field that is left out has its default.
+    let text = |value: Option<&serde_json::Value>| value.map_or_else(|| "(none)".to_owned(), ToString::to_string);
+    let differing = covered.filter(|name| left.get(*name) != right.get(*name));
+    let mut fields: Vec<_> =
+        differing.map(|name| (name.clone(), text(left.get(name)), text(right.get(name)))).collect();
+    if fields.is_empty() && a.hash != b.hash {
+        // A newer version knows of something more.
+        fields.push(("hash".to_owned(), a.hash.clone(), b.hash.clone()));
+    }
+    fields
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_differs_is_named_with_both_values() {
+        let report: crate::result::Report =
+            serde_json::from_str(include_str!("../../tests/golden/result-1.json")).unwrap();
+        let scenario = report.scenario;
+        let other = Scenario {
+            connections: 7,
+            in_flight: Some(3),
+            target: "elsewhere:1".to_owned(),
+            hash: "1".to_owned(),
+            ..scenario.clone()
+        };
+        let differing = differing_fields(&scenario, &other);
+        let told: Vec<String> = differing.iter().map(|(name, a, b)| format!("{name} {a} {b}")).collect();
+        assert_eq!(told, [&format!("connections {} 7", scenario.connections), "in_flight (none) 3"]);
+        assert!(differing_fields(&scenario, &scenario).is_empty());
+        let newer = Scenario { hash: "1".to_owned(), ..scenario.clone() };
+        assert_eq!(differing_fields(&scenario, &newer)[0].0, "hash");
+    }
 
     #[test]
     fn digests_are_those_of_the_published_test_vectors() {

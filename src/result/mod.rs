@@ -1,4 +1,4 @@
-//! The files `loadgen.result/1` and `loadgen.bundle/1`: their types, reading, and atomic writing.
+//! The files `loadgen.result/1` and `loadgen.bundle/1`: their types, reading, atomic writing, and merging.
 
 pub mod bundle;
 mod check;
@@ -6,11 +6,14 @@ pub mod checksum;
 mod content;
 pub mod environment;
 pub mod hash;
+pub mod merge;
 pub mod read;
 pub mod schema;
+pub mod shard;
 pub mod write;
 
 pub use bundle::*;
 pub use environment::*;
-pub use hash::fnv1a_hex;
+pub use hash::{differing_fields, fnv1a_hex};
 pub use schema::*;
+pub use shard::*;

@@ -5,6 +5,7 @@
 //! first version has a default; changing what a field means is a new major version.
 
 use super::environment::{Environment, Floor, Machine};
+use super::shard::{Merged, Shard};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -54,6 +55,9 @@ pub struct Report {
     pub labels: BTreeMap<String, String>,
     /// Which part of a distributed run this is.
     pub shard: Option<Shard>,
+    /// The shards that this report was merged from (`loadgen merge`); absent: it is one run's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<Merged>,
     /// Where this run stood in an interleaved comparison.
     pub ab: Option<AbSlot>,
     /// FNV-1a (64 bit, hexadecimal) over all of the above. In files only: who has a report in memory may change it.
@@ -143,6 +147,12 @@ pub struct Phases {
     pub measure_ns: u64,
     /// Waiting for the last replies.
     pub drain_ns: u64,
+    /// When the measured window opened: nanoseconds since 1970, UTC, by this machine's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_started_unix_ns: Option<u64>,
+    /// How long after `--start-at` the load began, because connections were not open by then; 0: it was on time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_late_ns: Option<u64>,
 }
 
 /// Within the measured window.
@@ -468,12 +478,6 @@ pub enum VerdictState {
 pub struct Reason {
     pub code: String,
     pub detail: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Shard {
-    pub index: u64,
-    pub count: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -9,6 +9,11 @@ pub fn now() -> Instant {
     Instant(read(libc::CLOCK_MONOTONIC).unwrap_or(0))
 }
 
+/// Nanoseconds since 1970, UTC, on `CLOCK_REALTIME`: for telling people and other machines, never for differences.
+pub fn wall_ns() -> u64 {
+    read(libc::CLOCK_REALTIME).unwrap_or(0)
+}
+
 /// CPU time that the calling thread has used, in nanoseconds.
 pub fn thread_cpu_ns() -> u64 {
     read(libc::CLOCK_THREAD_CPUTIME_ID).unwrap_or(0)

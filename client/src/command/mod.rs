@@ -3,5 +3,6 @@
 pub mod ab;
 pub mod compare;
 pub mod doctor;
+pub mod merge;
 pub mod report;
 pub mod run;

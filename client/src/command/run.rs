@@ -9,19 +9,18 @@ use crate::plan::Plan;
 use crate::preflight;
 use crate::progress::tell;
 use crate::run::{self, Run};
-use crate::verdict;
+use crate::{shard, start_at, verdict};
 use loadgen_core::machine::{self, KernelCounters};
-use loadgen_core::result::{Floor, Report, ServerStats, VerdictState, write};
+use loadgen_core::report::Format;
+use loadgen_core::result::{Floor, Report, ServerStats, Shard, VerdictState, write};
+use loadgen_core::sys::clock;
 use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
-    let plan = Plan::new(args)?;
-    if let Some(why) = &plan.instead_of {
-        tell(format_args!("engine {} instead of {why}", plan.engine.name));
-    }
+    let plan = planned(args)?;
     let started_at = write::timestamp(SystemTime::now());
     let path = output_path(&plan, &started_at);
     if let Some(path) = &path {
@@ -57,7 +56,8 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     if !plan.quiet {
         notes.iter().for_each(|note| tell(format_args!("note: {note}")));
     }
-    deliver(&plan, &report, path.as_deref())?;
+    let delivery = Delivery { format: plan.format, chosen: plan.output.is_some(), quiet: plan.quiet };
+    delivery.deliver(&report, path.as_deref())?;
     if let Some(log) = &plan.request_log {
         run.tally.log.write(log).map_err(|error| log_not_written(log, &error))?;
         if run.tally.log.left_out > 0 {
@@ -66,6 +66,41 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
         }
     }
     Ok(exit(&plan, &run, &report))
+}
+
+/// What was typed, and which part of it falls to this process.
+fn planned(args: &RunArgs) -> Result<Plan, Failure> {
+    let mut plan = Plan::new(args)?;
+    if let Some(why) = &plan.instead_of {
+        tell(format_args!("engine {} instead of {why}", plan.engine.name));
+    }
+    if let Some(found) = shard::find(args.shard.as_ref(), |name| std::env::var(name).ok())? {
+        let Shard { index, count, .. } = found.shard;
+        plan.divide(found.shard)?;
+        if let Some((name, of)) = found.variables.filter(|_| !plan.quiet) {
+            tell(format_args!("note: this is shard {index} of {count}, by {name} and {of}; --shard goes before them"));
+            let output = plan.output.iter().map(|path| path.to_string_lossy());
+            for path in output.filter(|path| count > 1 && *path != "-" && !path.contains("%i")) {
+                tell(format_args!("note: every shard writes {path}: on a common file system, write %i in its name"));
+            }
+        }
+        let numbered = |path: PathBuf| match path.to_str() {
+            Some(text) => PathBuf::from(text.replace("%i", &index.to_string())),
+            None => path,
+        };
+        plan.output = plan.output.map(numbered);
+        plan.request_log = plan.request_log.map(numbered);
+    }
+    if let Some(at_ns) = plan.start_at {
+        if plan.requests().is_some() {
+            let message =
+                "--start-at does not go with --requests in a closed loop: its window has no beginning to wait for";
+            return Err(Failure::usage(message).help("use --duration"));
+        }
+        start_at::check(at_ns, clock::wall_ns())
+            .map_err(|why| Failure::usage(why).help("give a time that leaves room for opening the connections"))?;
+    }
+    Ok(plan)
 }
 
 /// What the generator itself adds. That this cannot be had is no reason not to measure.
@@ -85,13 +120,16 @@ fn floor(plan: &Plan, notes: &mut Vec<String>) -> Option<Floor> {
 /// Where the report goes; `None`: standard output.
 fn output_path(plan: &Plan, started_at: &str) -> Option<PathBuf> {
     match &plan.output {
-        None => Some(write::default_path(started_at, plan.protocol.name)),
+        None => {
+            let shard = plan.shard.as_ref().map_or(String::new(), |s| format!("-shard{}of{}", s.index, s.count));
+            Some(write::default_path(started_at, &format!("{}{shard}", plan.protocol.name)))
+        }
         Some(path) if path.as_os_str() == "-" => None,
         Some(path) => Some(path.clone()),
     }
 }
 
-fn not_written(path: &Path, error: &std::io::Error) -> Failure {
+pub fn not_written(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Exit::NotWritten, format!("cannot write the report to {}: {error}", path.display()))
         .help("choose another place with --output, or --output - for standard output")
 }
@@ -129,27 +167,40 @@ fn stop(server: Option<Embedded>, notes: &mut Vec<String>) -> Option<ServerStats
     }
 }
 
-/// Writes the file first: what is on the terminal scrolls away, and a closed pipe must not cost the report.
-fn deliver(plan: &Plan, report: &Report, path: Option<&Path>) -> Result<(), Failure> {
-    let text = (plan.format.render)(report);
-    let Some(path) = path else {
-        // The report itself has standard output; the summary goes beside it.
-        write_out(&loadgen_core::report::json::render(report)).map_err(|error| not_written(Path::new("-"), &error))?;
-        if !plan.quiet {
-            tell(text.trim_end());
+/// How a report is handed over.
+#[derive(Debug)]
+pub struct Delivery {
+    pub format: &'static Format,
+    /// Somebody chose its place, and what is there is replaced.
+    pub chosen: bool,
+    pub quiet: bool,
+}
+
+impl Delivery {
+    /// Writes the file first: what is on the terminal scrolls away, and a closed pipe must not cost the report. No
+    /// path: the report goes to standard output.
+    pub fn deliver(&self, report: &Report, path: Option<&Path>) -> Result<(), Failure> {
+        let text = (self.format.render)(report);
+        let Some(path) = path else {
+            // The report itself has standard output; the summary goes beside it.
+            let json = loadgen_core::report::json::render(report);
+            write_out(&json).map_err(|error| not_written(Path::new("-"), &error))?;
+            if !self.quiet {
+                tell(text.trim_end());
+            }
+            return Ok(());
+        };
+        let written = match self.chosen {
+            true => write::write_atomically(path, report).map(|()| path.to_owned()),
+            false => write::write_new(path, report),
+        };
+        print(&text)?;
+        let written = written.map_err(|error| not_written(path, &error))?;
+        if !self.quiet {
+            tell(format_args!("report: {}", written.display()));
         }
-        return Ok(());
-    };
-    let written = match plan.output {
-        Some(_) => write::write_atomically(path, report).map(|()| path.to_owned()),
-        None => write::write_new(path, report),
-    };
-    print(&text)?;
-    let written = written.map_err(|error| not_written(path, &error))?;
-    if !plan.quiet {
-        tell(format_args!("report: {}", written.display()));
+        Ok(())
     }
-    Ok(())
 }
 
 /// Prints on standard output. A reader who has gone away (`| head`) is no error.
