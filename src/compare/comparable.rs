@@ -1,9 +1,7 @@
 //! Whether two sets of runs may be compared: the same load, the same machine, and runs that say something.
 
 use super::schema::Difference;
-use crate::result::{Machine, Report, Scenario, VerdictState};
-use serde::Serialize;
-use serde_json::Value;
+use crate::result::{Machine, Report, Scenario, VerdictState, differences, differing_fields};
 
 /// What an arm of `loadgen ab` may differ in: how the load is served and made. What is asked for must be the same.
 pub const TREATMENTS: &[&str] =
@@ -14,18 +12,21 @@ const VOLATILE: &[&str] = &["load_1m_percent", "memory_bytes", "descriptor_limit
 
 /// Fields of the scenario that differ, but for where the target is.
 pub fn scenario_differences(base: &Scenario, candidate: &Scenario) -> Vec<Difference> {
-    let bare = |scenario: &Scenario| Scenario {
-        hash: String::new(),
-        target: String::new(),
-        resolved: Vec::new(),
-        ..scenario.clone()
-    };
-    differences(&bare(base), &bare(candidate), &[], "")
+    differing_fields(base, candidate).into_iter().map(difference).collect()
+}
+
+fn difference((field, base, candidate): (String, String, String)) -> Difference {
+    Difference { field, base, candidate }
 }
 
 /// What differs between the machines, and between the versions of loadgen.
 pub fn environment_differences(base: &Report, candidate: &Report) -> Vec<Difference> {
-    let mut all = differences(&base.tool, &candidate.tool, &[], "tool.");
+    let named = |prefix: &str, fields: Vec<(String, String, String)>| {
+        let lasting = fields.into_iter().filter(|(name, ..)| !VOLATILE.contains(&name.as_str()));
+        let named = lasting.map(|(name, base, candidate)| difference((format!("{prefix}{name}"), base, candidate)));
+        named.collect::<Vec<_>>()
+    };
+    let mut all = named("tool.", differences(&base.tool, &candidate.tool));
     let sides = [
         ("client.", Some(&base.environment.client), Some(&candidate.environment.client)),
         ("server.", base.environment.server.as_ref(), candidate.environment.server.as_ref()),
@@ -33,7 +34,7 @@ pub fn environment_differences(base: &Report, candidate: &Report) -> Vec<Differe
     for (prefix, base, candidate) in sides {
         // Where one server was ours and the other was not, its machine is not known.
         let (Some(base), Some(candidate)) = (base, candidate) else { continue };
-        all.extend(differences(&lasting(base), &lasting(candidate), VOLATILE, prefix));
+        all.extend(named(prefix, differences(&lasting(base), &lasting(candidate))));
     }
     all
 }
@@ -74,36 +75,4 @@ pub fn unusable(run: &Report) -> Option<String> {
 /// The reasons of a run's verdict.
 pub fn codes(run: &Report) -> String {
     run.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// Top-level fields whose values differ, an absent one and null being the same.
-fn differences<T: Serialize>(base: &T, candidate: &T, except: &[&str], prefix: &str) -> Vec<Difference> {
-    let object = |value: &T| match serde_json::to_value(value) {
-        Ok(Value::Object(object)) => object,
-        _ => serde_json::Map::new(),
-    };
-    let (base, candidate) = (object(base), object(candidate));
-    let mut names: Vec<&String> = base.keys().chain(candidate.keys()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let text = |value: Option<&Value>| value.map_or_else(|| in_words(&Value::Null), in_words);
-    names
-        .into_iter()
-        .filter(|name| !except.contains(&name.as_str()))
-        .map(|name| Difference {
-            field: format!("{prefix}{name}"),
-            base: text(base.get(name)),
-            candidate: text(candidate.get(name)),
-        })
-        .filter(|difference| difference.base != difference.candidate)
-        .collect()
-}
-
-fn in_words(value: &Value) -> String {
-    match value {
-        Value::Null => "none".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(in_words).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    }
 }

@@ -1,6 +1,8 @@
 //! Digests: short names for things that must be the same before two runs may be compared.
 
 use super::schema::Scenario;
+use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// FNV-1a, 64 bit (Fowler, Noll and Vo; RFC 9923), as 16 hexadecimal digits. Tells accidents, not adversaries.
@@ -21,26 +23,38 @@ impl Scenario {
     }
 }
 
-/// The fields that make two scenarios different ones, each with its two values as JSON: of those that `hash` covers.
-/// Empty: the same scenario.
+/// The fields that make two scenarios different ones, of those that `hash` covers: name, and both values as text. Empty:
+/// the same scenario.
 pub fn differing_fields(a: &Scenario, b: &Scenario) -> Vec<(String, String, String)> {
-    let values = |scenario: &Scenario| match serde_json::to_value(scenario) {
-        Ok(serde_json::Value::Object(values)) => values,
-        _ => serde_json::Map::new(),
-    };
-    let (left, right) = (values(a), values(b));
-    let names: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
-    let covered = names.into_iter().filter(|name| !["hash", "target", "resolved"].contains(&name.as_str()));
-    // A field that is left out has its default.
-    let text = |value: Option<&serde_json::Value>| value.map_or_else(|| "(none)".to_owned(), ToString::to_string);
-    let differing = covered.filter(|name| left.get(*name) != right.get(*name));
-    let mut fields: Vec<_> =
-        differing.map(|name| (name.clone(), text(left.get(name)), text(right.get(name)))).collect();
+    let mut fields = differences(a, b);
+    fields.retain(|(name, ..)| !["hash", "target", "resolved"].contains(&name.as_str()));
     if fields.is_empty() && a.hash != b.hash {
         // A newer version knows of something more.
         fields.push(("hash".to_owned(), a.hash.clone(), b.hash.clone()));
     }
     fields
+}
+
+/// Fields of two structs that differ: name, and both values as text. A field that is left out is like null.
+pub fn differences<T: Serialize>(a: &T, b: &T) -> Vec<(String, String, String)> {
+    let values = |value: &T| match serde_json::to_value(value) {
+        Ok(Value::Object(values)) => values,
+        _ => serde_json::Map::new(),
+    };
+    let (left, right) = (values(a), values(b));
+    let names: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+    let text = |value: Option<&Value>| in_words(value.unwrap_or(&Value::Null));
+    let each = names.into_iter().map(|name| (name.clone(), text(left.get(name)), text(right.get(name))));
+    each.filter(|(_, left, right)| left != right).collect()
+}
+
+fn in_words(value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(in_words).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,6 @@ pub mod write;
 
 pub use bundle::*;
 pub use environment::*;
-pub use hash::{differing_fields, fnv1a_hex};
+pub use hash::{differences, differing_fields, fnv1a_hex};
 pub use schema::*;
 pub use shard::*;
