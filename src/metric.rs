@@ -4,6 +4,7 @@
 use crate::confidence::ENOUGH_BEYOND;
 use crate::histogram::{QUANTILES, count_beyond};
 use crate::result::{Histogram, Ledger, Report};
+use crate::units::{format_count, format_duration, format_exact_count, format_rate};
 
 /// What a figure is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,48 @@ pub enum Unit {
     Count,
     /// A part of a whole, 0 to 1.
     Share,
+}
+
+impl Unit {
+    /// A figure for people: `6.20 ms`, `142k/s`, `9.09 MB/s`, `1,234`, `0.120 %`.
+    pub fn show(self, value: f64) -> String {
+        let whole = value.round() as u64;
+        match self {
+            Self::Nanoseconds => format_duration(whole),
+            Self::PerSecond => format!("{}/s", format_count(whole)),
+            Self::BytesPerSecond => format_rate(whole),
+            Self::Count => format_exact_count(whole),
+            Self::Share => percent(value * 100.0),
+        }
+    }
+
+    /// `5.90-6.60 ms`, or `950 us-1.20 ms` where the ends have different units.
+    pub fn show_range(self, low: f64, high: f64) -> String {
+        let (low, high) = (self.show(low), self.show(high));
+        match (low.rsplit_once(' '), high.rsplit_once(' ')) {
+            (Some((digits, unit)), Some((_, same))) if unit == same => format!("{digits}-{high}"),
+            _ => format!("{low}-{high}"),
+        }
+    }
+
+    /// What keys of machine-readable formats end with: `ns`, `per_s`; nothing for counts and shares.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Nanoseconds => "ns",
+            Self::PerSecond => "per_s",
+            Self::BytesPerSecond => "bytes_per_s",
+            Self::Count | Self::Share => "",
+        }
+    }
+}
+
+/// Three significant digits.
+fn percent(value: f64) -> String {
+    if value <= 0.0 {
+        return "0 %".to_owned();
+    }
+    let digits = (2.0 - value.log10().floor()).clamp(0.0, 9.0) as usize;
+    format!("{value:.digits$} %")
 }
 
 /// Which direction is good.
