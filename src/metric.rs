@@ -82,6 +82,16 @@ pub struct Metric {
     pub interval: fn(&Report) -> Option<(f64, f64)>,
 }
 
+impl Metric {
+    /// The name with its unit, for machine-readable formats: `p99_ns`, `rate_per_s`, `errors`.
+    pub fn key(&self) -> String {
+        match self.unit.suffix() {
+            "" => self.name.to_owned(),
+            suffix => format!("{}_{suffix}", self.name),
+        }
+    }
+}
+
 /// Every metric.
 pub static METRICS: &[Metric] = &[
     Metric { interval: rate_interval, ..higher("rate", "requests a second", Unit::PerSecond, rate) },

@@ -115,11 +115,7 @@ impl Limit {
 
     /// [`Self::judge`], as a report stores it.
     pub fn outcome(&self, report: &Report) -> LimitOutcome {
-        let (judgement, detail) = match self.judge(report) {
-            Judgement::Holds(detail) => (LimitState::Holds, detail),
-            Judgement::Broken(detail) => (LimitState::Broken, detail),
-            Judgement::Unresolvable(detail) => (LimitState::Unresolvable, detail),
-        };
+        let (judgement, detail) = self.judge(report).parts();
         LimitOutcome { expression: self.text.clone(), judgement, detail }
     }
 
@@ -139,12 +135,36 @@ impl fmt::Display for Limit {
     }
 }
 
+impl Judgement {
+    /// As a report has it.
+    pub fn parts(self) -> (LimitState, String) {
+        match self {
+            Self::Holds(detail) => (LimitState::Holds, detail),
+            Self::Broken(detail) => (LimitState::Broken, detail),
+            Self::Unresolvable(detail) => (LimitState::Unresolvable, detail),
+        }
+    }
+}
+
 impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Holds(detail) => write!(f, "holds: {detail}"),
-            Self::Broken(detail) => write!(f, "BROKEN: {detail}"),
-            Self::Unresolvable(detail) => write!(f, "UNRESOLVABLE: {detail}"),
-        }
+        let (state, detail) = self.clone().parts();
+        write!(f, "{state}: {detail}")
+    }
+}
+
+impl fmt::Display for LimitState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Holds => "holds",
+            Self::Broken => "BROKEN",
+            Self::Unresolvable => "UNRESOLVABLE",
+        })
+    }
+}
+
+impl fmt::Display for LimitOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.expression, self.judgement, self.detail)
     }
 }

@@ -1,10 +1,15 @@
 //! The report itself, as it is written to files.
 
 use crate::result::Report;
+use serde::Serialize;
 
 /// Indented JSON with a newline at its end.
 pub fn render(report: &Report) -> String {
-    let mut text = serde_json::to_string_pretty(report).expect("report types are plain JSON");
+    pretty(report)
+}
+
+pub(super) fn pretty(value: &impl Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("plain JSON");
     text.push('\n');
     text
 }
