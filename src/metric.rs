@@ -31,13 +31,12 @@ impl Unit {
         }
     }
 
-    /// `5.90-6.60 ms`, or `950 us-1.20 ms` where the ends have different units.
+    /// `5.90-6.60 ms`, `496-504/s`, or `950 us-1.20 ms` where the ends have different units.
     pub fn show_range(self, low: f64, high: f64) -> String {
         let (low, high) = (self.show(low), self.show(high));
-        match (low.rsplit_once(' '), high.rsplit_once(' ')) {
-            (Some((digits, unit)), Some((_, same))) if unit == same => format!("{digits}-{high}"),
-            _ => format!("{low}-{high}"),
-        }
+        let unit = |text: &str| text.find([' ', '/']).map_or(text.len(), |at| at);
+        let (digits, same) = (unit(&low), low[unit(&low)..] == high[unit(&high)..]);
+        if same { format!("{}-{high}", &low[..digits]) } else { format!("{low}-{high}") }
     }
 
     /// What keys of machine-readable formats end with: `ns`, `per_s`; nothing for counts and shares.

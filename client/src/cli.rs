@@ -1,8 +1,10 @@
 //! What was typed. Parsing does nothing; what it means is worked out in `plan`.
 
+use crate::fail_if;
 use clap::{Args, Parser, Subcommand};
 use loadgen_core::arrivals::Profile;
 use loadgen_core::confidence::Goal;
+use loadgen_core::limit::Limit;
 use loadgen_core::units;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -39,6 +41,9 @@ impl Cli {
         let is_command = ["run", "report", "server", "doctor", "help", "--version", "-V"].contains(&first);
         if !is_command && args.len() > 1 || args.len() == 1 {
             args.insert(1, "run".into());
+        }
+        if args.get(1).is_some_and(|command| command != "server") {
+            args = fail_if::each_with_its_flag(args);
         }
         Self::try_parse_from(args)
     }
@@ -184,13 +189,19 @@ pub struct RunArgs {
     /// Write every request that a connection took, with its times, to a CSV file, for checking (4M at most)
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub request_log: Option<PathBuf>,
-    /// What is printed on standard output: text, json, csv
+    /// What is printed on standard output: text, json, csv, md, junit and more (docs/formats.md)
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub format: String,
+    /// Exit with 1 when a limit is broken, e.g. 'p99>5ms' 'errors>0' 'rate<50k'
+    ///
+    /// In quotes, or the shell takes the rest for a file. Further limits may follow, with the flag, without it, or
+    /// behind a comma. A limit that the run cannot tell from the figure is not held but unresolvable (docs/limits.md).
+    #[arg(long, value_name = "LIMIT", value_delimiter = ',', value_parser = Limit::parse)]
+    pub fail_if: Vec<Limit>,
     /// Do not measure the generator's own floor before the run (an eighth of a second)
     #[arg(long, hide_short_help = true)]
     pub no_floor: bool,
-    /// Exit with 5 when the verdict is invalid, 8 when --until-ci was not reached
+    /// Exit with 5 when the verdict is invalid, 8 when --until-ci was not reached or a limit is unresolvable
     #[arg(long)]
     pub strict: bool,
     /// No progress line and no notes
@@ -219,9 +230,18 @@ pub struct ReportArgs {
     /// Report files
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// text, json, csv
+    /// text, json, csv, md, hgrm, hlog, openmetrics, bmf, gha-bigger, gha-smaller, junit (docs/formats.md)
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub format: String,
+    /// Exit with 1 when a limit is broken, e.g. 'p99>5ms' 'errors>0' (docs/limits.md)
+    #[arg(long, value_name = "LIMIT", value_delimiter = ',', value_parser = Limit::parse)]
+    pub fail_if: Vec<Limit>,
+    /// Exit with 5 when a run is invalid, 8 when a limit is unresolvable
+    #[arg(long)]
+    pub strict: bool,
+    /// Within GitHub Actions: add a page to the step's summary, and mark what is wrong beside the log
+    #[arg(long)]
+    pub github: bool,
 }
 
 #[derive(Args, Debug)]

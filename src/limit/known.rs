@@ -133,7 +133,7 @@ pub(super) fn with_censored(metric: &Metric, report: &Report, range: &Range) -> 
 /// How long after the window the last replies came; None: some never did.
 fn late(report: &Report) -> Option<f64> {
     let whole = report.ledger.whole_run.as_deref()?;
-    let answered = whole.in_flight_at_end == 0 && whole.errors.is_empty();
+    let answered = whole.in_flight_at_end == 0 && whole.unsent == 0 && whole.errors.is_empty();
     answered.then_some(report.phases.drain_ns as f64)
 }
 

@@ -1,6 +1,6 @@
 //! What other programs call a run, and what they must be told about it besides its figures.
 
-use crate::result::{LimitState, Report, VerdictState};
+use crate::result::{Report, VerdictState};
 use crate::units::format_count;
 use std::collections::BTreeSet;
 
@@ -58,8 +58,6 @@ pub fn caveat(report: &Report) -> Option<String> {
             report.verdict.reasons.iter().map(|reason| format!("{} ({})", reason.code, reason.detail)).collect();
         caveats.push(printable(&format!("{state}: {}", reasons.join("; "))));
     }
-    let broken = report.limits.iter().filter(|limit| limit.judgement == LimitState::Broken);
-    caveats.extend(broken.map(|limit| printable(&format!("limit {} BROKEN: {}", limit.expression, limit.detail))));
     (!caveats.is_empty()).then(|| caveats.join("; "))
 }
 

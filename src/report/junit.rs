@@ -47,7 +47,8 @@ fn verdict(report: &Report) -> Test {
         VerdictState::Overloaded => (Outcome::Passed, "overloaded: the figures are true"),
         VerdictState::Valid => (Outcome::Passed, "valid"),
     };
-    let said = std::iter::once(head.to_owned()).chain(reasons).collect::<Vec<_>>().join("; ");
+    let also = (report.partial && outcome == Outcome::Failed).then_some("partial");
+    let said = [head].into_iter().chain(also).map(str::to_owned).chain(reasons).collect::<Vec<_>>().join("; ");
     Test { name: "verdict".to_owned(), outcome, said }
 }
 

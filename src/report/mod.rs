@@ -28,7 +28,7 @@ pub struct Format {
     pub render: fn(&[Report]) -> String,
     /// Whether it takes several reports.
     pub many: bool,
-    /// Whether a reader of it learns that a run is partial or invalid, or broke a limit.
+    /// Whether a reader of it learns that a run is partial or invalid, and what came of its limits.
     pub says_verdict: bool,
 }
 

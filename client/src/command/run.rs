@@ -3,6 +3,7 @@
 use crate::assemble::{self, Circumstances};
 use crate::cli::RunArgs;
 use crate::embedded::Embedded;
+use crate::fail_if;
 use crate::failure::{Exit, Failure};
 use crate::floor::{self, Places};
 use crate::plan::Plan;
@@ -19,6 +20,7 @@ use std::time::{Duration, SystemTime};
 
 pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let plan = Plan::new(args)?;
+    fail_if::check(&args.fail_if)?;
     if let Some(why) = &plan.instead_of {
         tell(format_args!("engine {} instead of {why}", plan.engine.name));
     }
@@ -53,7 +55,8 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     notes.extend(run.notes.iter().cloned());
     let server = stop(server, &mut notes);
     let around = Circumstances { command, started_at, remote, machine, server, kernel, floor };
-    let report = assemble::report(&plan, &run, around);
+    let mut report = assemble::report(&plan, &run, around);
+    fail_if::judge(&args.fail_if, &mut report);
     if !plan.quiet {
         notes.iter().for_each(|note| tell(format_args!("note: {note}")));
     }
@@ -131,13 +134,15 @@ fn stop(server: Option<Embedded>, notes: &mut Vec<String>) -> Option<ServerStats
 
 /// Writes the file first: what is on the terminal scrolls away, and a closed pipe must not cost the report.
 fn deliver(plan: &Plan, report: &Report, path: Option<&Path>) -> Result<(), Failure> {
-    let text = (plan.format.render)(report);
+    let reports = std::slice::from_ref(report);
+    let text = (plan.format.render)(reports);
     let Some(path) = path else {
         // The report itself has standard output; the summary goes beside it.
         write_out(&loadgen_core::report::json::render(report)).map_err(|error| not_written(Path::new("-"), &error))?;
         if !plan.quiet {
             tell(text.trim_end());
         }
+        fail_if::warn(reports, plan.format.says_verdict && !plan.quiet, plan.strict);
         return Ok(());
     };
     let written = match plan.output {
@@ -145,6 +150,8 @@ fn deliver(plan: &Plan, report: &Report, path: Option<&Path>) -> Result<(), Fail
         None => write::write_new(path, report),
     };
     print(&text)?;
+    fail_if::warn_of_caveats(plan.format, reports);
+    fail_if::warn(reports, plan.format.says_verdict, plan.strict);
     let written = written.map_err(|error| not_written(path, &error))?;
     if !plan.quiet {
         tell(format_args!("report: {}", written.display()));
@@ -187,6 +194,10 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
         }
         return Exit::Unreachable;
     }
+    let limits = fail_if::exit(std::slice::from_ref(report), plan.strict);
+    if limits == Some(Exit::Worse) {
+        return Exit::Worse;
+    }
     if plan.strict && report.verdict.state == VerdictState::Invalid {
         return Exit::Invalid;
     }
@@ -197,5 +208,5 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
     if plan.strict && !plan.until_ci.is_empty() && until.filter(|goal| goal.reached).count() < plan.until_ci.len() {
         return Exit::Inconclusive;
     }
-    Exit::Done
+    limits.unwrap_or(Exit::Done)
 }
