@@ -106,7 +106,7 @@ pub struct RunArgs {
     /// A connection that is opened anew makes one request besides, which proves it.
     #[arg(long, value_name = "N", value_parser = units::parse_count, hide_short_help = true)]
     pub in_flight: Option<u64>,
-    /// Payload of a request (echo), a block (discard), an embedded server's HTTP body
+    /// Payload: a request (echo), a block (discard), a body (embedded HTTP)
     #[arg(short, long, value_name = "BYTES", value_parser = units::parse_size)]
     pub size: Option<u64>,
     /// Give a request or a connection attempt up after this long
@@ -189,10 +189,10 @@ pub struct RunArgs {
     /// Write every request that a connection took, with its times, to a CSV file, for checking (4M at most)
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub request_log: Option<PathBuf>,
-    /// What is printed on standard output: text, json, csv, md, junit and more (docs/formats.md)
+    /// On standard output: text, json, csv, md, junit, ... (docs/formats.md)
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub format: String,
-    /// Exit with 1 when a limit is broken, e.g. 'p99>5ms' 'errors>0' 'rate<50k'
+    /// Exit with 1 when a limit is broken, e.g. 'p99>5ms' 'errors>0'
     ///
     /// In quotes, or the shell takes the rest for a file. Further limits may follow, with the flag, without it, or
     /// behind a comma. A limit that the run cannot tell from the figure is not held but unresolvable (docs/limits.md).
@@ -201,7 +201,9 @@ pub struct RunArgs {
     /// Do not measure the generator's own floor before the run (an eighth of a second)
     #[arg(long, hide_short_help = true)]
     pub no_floor: bool,
-    /// Exit with 5 when the verdict is invalid, 8 when --until-ci was not reached or a limit is unresolvable
+    /// Exit with 5 when the verdict is invalid, 8 when inconclusive
+    ///
+    /// Inconclusive: --until-ci was not reached, or the run cannot tell whether a limit of --fail-if is kept.
     #[arg(long)]
     pub strict: bool,
     /// No progress line and no notes

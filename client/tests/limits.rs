@@ -86,11 +86,12 @@ fn a_limit_below_the_floor_is_unresolvable() {
 
 #[test]
 fn a_broken_limit_wins_over_failed_requests_and_not_over_no_target_or_an_interrupt() {
-    let missing = ["--protocol", "http", "--path", "/missing", "--conns", "2"];
-    loadgen(&[&missing, &SHORT[..], &["--fail-if", "errors>1G"]].concat()).expect(4);
-    let ended = loadgen(&[&missing, &SHORT[..], &["--fail-if", "errors>0"]].concat());
+    // Nearly half of the replies come too late.
+    let late = ["--conns", "4", "--timeout", "20ms", "--server-delay", "bimodal:0.4,1ms,50ms"];
+    loadgen(&[&late, &SHORT[..], &["--fail-if", "errors>1G"]].concat()).expect(4);
+    let ended = loadgen(&[&late, &SHORT[..], &["--fail-if", "errors>0"]].concat());
     assert_eq!(states(ended.expect(1)), [LimitState::Broken]);
-    let running = Running::start(&[&missing[..], &["--duration", "20s", "--fail-if", "errors>0"]].concat());
+    let running = Running::start(&[&late[..], &["--duration", "20s", "--fail-if", "errors>0"]].concat());
     std::thread::sleep(Duration::from_secs(1));
     running.signal("INT");
     let interrupted = running.wait();

@@ -3,6 +3,7 @@
 use hdrhistogram::serialization::Deserializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use loadgen_core::histogram::Recorder;
+use loadgen_core::metric::METRICS;
 use loadgen_core::report::{self, FORMATS, names};
 use loadgen_core::result::*;
 use serde_json::Value;
@@ -142,6 +143,21 @@ fn what_is_no_measurement_says_so() {
     }
     let caveats: Vec<bool> = kinds().iter().map(|report| report::caveat(report).is_some()).collect();
     assert_eq!(caveats, [false, false, false, false, true, true, false]);
+}
+
+#[test]
+fn the_pages_name_every_format_and_every_metric() {
+    let page = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+        std::fs::read_to_string(path).unwrap().replace("`gha-*`", "")
+    };
+    let (formats, limits) = (page("formats.md"), page("limits.md"));
+    for format in FORMATS {
+        assert!(formats.contains(&format!("`{}`", format.name)), "docs/formats.md does not name {}", format.name);
+    }
+    for metric in METRICS {
+        assert!(limits.contains(&format!("`{}`", metric.name)), "docs/limits.md does not name {}", metric.name);
+    }
 }
 
 #[test]
