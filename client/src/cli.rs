@@ -279,6 +279,16 @@ mod tests {
     }
 
     #[test]
+    fn the_help_of_report_names_every_format() {
+        let mut command = Cli::command();
+        let help = command.find_subcommand_mut("report").unwrap().render_long_help().to_string();
+        for format in loadgen_core::report::FORMATS {
+            let mut words = help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+            assert!(words.any(|word| word == format.name), "{}: {help}", format.name);
+        }
+    }
+
+    #[test]
     fn short_help_fits_one_screen() {
         let mut command = Cli::command();
         let run = command.find_subcommand_mut("run").unwrap();

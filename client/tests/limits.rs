@@ -4,6 +4,7 @@
 mod common;
 
 use common::{Ended, Running, SHORT, brief, loadgen, loadgen_plain, read_report, scratch};
+use loadgen_core::report::FORMATS;
 use loadgen_core::result::{LimitState, Reason, Report, Verdict, VerdictState, read, write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -92,7 +93,7 @@ fn a_broken_limit_wins_over_failed_requests_and_not_over_no_target_or_an_interru
     let ended = loadgen(&[&late, &SHORT[..], &["--fail-if", "errors>0"]].concat());
     assert_eq!(states(ended.expect(1)), [LimitState::Broken]);
     let running = Running::start(&[&late[..], &["--duration", "20s", "--fail-if", "errors>0"]].concat());
-    std::thread::sleep(Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(2));
     running.signal("INT");
     let interrupted = running.wait();
     assert_eq!(states(interrupted.expect(130)), [LimitState::Broken]);
@@ -194,6 +195,39 @@ fn several_files_are_one_document_or_refused() {
     assert_eq!(page.as_object().unwrap().len(), 2);
     for format in ["hgrm", "csv"] {
         loadgen_plain(&["report", one, one, "--format", format]).expect_refusal(2);
+    }
+}
+
+/// Closed and open loops, streams, a count of requests: whatever a run lacks, each format can do without.
+#[test]
+fn every_format_takes_every_real_run() {
+    let folder = scratch();
+    let path = folder.path().join("a.json");
+    let path = path.to_str().unwrap();
+    for kind in [
+        &["--conns", "4"][..],
+        &["--conns", "4", "--rate", "500"],
+        &["--conns", "2", "--protocol", "discard"],
+        &["--conns", "2", "--protocol", "chargen"],
+        &["--conns", "2", "--protocol", "http", "--label", "name=<a & \"b\">|`c`"],
+    ] {
+        let made = loadgen_plain(&[kind, &SHORT, &["--no-floor", "--fail-if", "errors>0", "--output", path]].concat());
+        assert_eq!(made.code, 0, "{}", made.stderr);
+        for format in FORMATS {
+            let ended = loadgen_plain(&["report", path, "--format", format.name]);
+            assert_eq!(ended.code, 0, "{} {kind:?}: {}", format.name, ended.stderr);
+            assert!(ended.stdout.ends_with('\n') && ended.stdout.len() > 2, "{} {kind:?}", format.name);
+        }
+    }
+}
+
+#[test]
+fn a_run_prints_every_format() {
+    for format in FORMATS {
+        let ended = loadgen(&["--requests", "50", "--conns", "2", "--format", format.name]);
+        ended.expect(0);
+        let again = (format.render)(std::slice::from_ref(ended.report()));
+        assert_eq!(ended.stdout, again, "{}", format.name);
     }
 }
 
