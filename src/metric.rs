@@ -209,3 +209,36 @@ fn error_share(report: &Report) -> Option<f64> {
     let tried = whole(report).sent.saturating_add(report.connections.attempts);
     (tried > 0).then(|| failed(report) as f64 / tried as f64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_shown_with_their_unit() {
+        let cases = [
+            (Unit::Nanoseconds, 6.2e6, "6.20 ms"),
+            (Unit::PerSecond, 50_240.0, "50.2k/s"),
+            (Unit::BytesPerSecond, 9.088e6, "9.09 MB/s"),
+            (Unit::Count, 1_234.0, "1,234"),
+            (Unit::Share, 0.0, "0 %"),
+            (Unit::Share, 0.0012, "0.120 %"),
+            (Unit::Share, 1.0, "100 %"),
+            (Unit::Share, 0.000_000_004_2, "0.000000420 %"),
+        ];
+        for (unit, value, text) in cases {
+            assert_eq!(unit.show(value), text);
+        }
+        assert_eq!(Unit::Nanoseconds.show_range(5.9e6, 6.6e6), "5.90-6.60 ms");
+        assert_eq!(Unit::Nanoseconds.show_range(0.95e6, 1.2e6), "950 us-1.20 ms");
+        assert_eq!(Unit::PerSecond.show_range(496.0, 504.0), "496-504/s");
+        assert_eq!(Unit::Count.show_range(1.0, 2.0), "1-2");
+    }
+
+    #[test]
+    fn keys_have_their_unit_and_are_unique() {
+        let keys: std::collections::BTreeSet<String> = METRICS.iter().map(Metric::key).collect();
+        assert_eq!(keys.len(), METRICS.len());
+        assert!(["p99_ns", "rate_per_s", "sent_bytes_per_s", "errors"].iter().all(|key| keys.contains(*key)));
+    }
+}

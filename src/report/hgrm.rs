@@ -19,9 +19,9 @@ pub fn render(reports: &[Report]) -> String {
         let _ = writeln!(text, "#[{caveat}]"); // writing to a String does not fail
     }
     match report.latency.response.as_ref().map(Recorder::from_report) {
-        Some(Ok(response)) => distribution(&response, &mut text),
+        Some(Ok(response)) if response.count() > 0 => distribution(&response, &mut text),
         Some(Err(problem)) => text.push_str(&format!("#[{problem}]\n")),
-        None => text.push_str("#[no response times]\n"),
+        _ => text.push_str("#[no response times]\n"),
     }
     text
 }

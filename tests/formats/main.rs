@@ -161,6 +161,17 @@ fn the_pages_name_every_format_and_every_metric() {
 }
 
 #[test]
+fn each_direction_has_its_file() {
+    let of = |format: &str, metric: &str| {
+        let text = (report::by_name(format).unwrap().render)(&[golden()]);
+        text.contains(&format!(": {metric}\""))
+    };
+    for (metric, bigger) in [("rate", true), ("sent", true), ("p50", false), ("errors", false), ("server_cpu", false)] {
+        assert_eq!((of("gha-bigger", metric), of("gha-smaller", metric)), (bigger, !bigger), "{metric}");
+    }
+}
+
+#[test]
 fn names_are_short_and_no_two_are_the_same() {
     let names = names(&kinds());
     assert_eq!(names[0], "echo c100 epoll");
