@@ -12,6 +12,7 @@
 //! - [`result`]: the report file
 //! - [`metric`]: the figures by which a run is judged, and the `METRICS` table
 //! - [`limit`]: limits on them (`--fail-if`)
+//! - [`compare`]: whether two versions differ, from the figures of their runs
 //! - [`report`]: a report in other formats, and the `FORMATS` table
 //!
 //! Effects:
@@ -21,6 +22,7 @@
 #![deny(unsafe_code)]
 
 pub mod arrivals;
+pub mod compare;
 pub mod confidence;
 pub mod histogram;
 pub mod limit;

@@ -39,7 +39,7 @@ fn sample() -> Report {
         command: ["loadgen", "--conns", "100", "--duration", "2s"].map(str::to_owned).to_vec(),
         started_at: "2026-11-23T13:02:40.125Z".to_owned(),
         partial: false,
-        scenario: scenario(),
+        scenario: Scenario { hash: scenario().digest(), ..scenario() },
         environment: Environment { client: machine.clone(), server: Some(machine), warnings: vec![warning()] },
         phases: Phases { ramp_ns: 4_100_000, warmup_ns: 1_000_000_000, measure_ns: 2_000_000_000, drain_ns: 900_000 },
         throughput: Throughput {
@@ -92,6 +92,7 @@ fn sample() -> Report {
         labels: map([("branch", "main".to_owned())]),
         shard: Some(Shard { index: 0, count: 1 }),
         ab: Some(AbSlot { session: "20261123T130240Z".to_owned(), block: 1, slot: 0, arm: "A".to_owned() }),
+        checksum: None,
     }
 }
 
@@ -156,7 +157,7 @@ fn floor() -> Floor {
 
 fn scenario() -> Scenario {
     Scenario {
-        hash: "3cf9106df7e2807b".to_owned(),
+        hash: String::new(),
         protocol: "echo".to_owned(),
         target: "127.0.0.1:40001".to_owned(),
         resolved: vec!["127.0.0.1:40001".to_owned()],
@@ -446,11 +447,12 @@ fn errors_are_one_line_that_names_file_and_place() {
             text.replace("loadgen.result/1", "loadgen.result/2"),
             "this is loadgen.result/2, this version reads loadgen.result/1",
         ),
-        (text.replace("loadgen.result/1", "loadgen.bundle/1"), "is loadgen.bundle/1, not a report"),
+        (text.replace("loadgen.result/1", "loadgen.bundle/1"), "is damaged: missing field `session` at line "),
+        (text.replace("loadgen.result/1", "loadgen.server/1"), "is loadgen.server/1, not a report"),
         ("{}".to_owned(), "no field `schema`"),
         ("[]".to_owned(), "line 1 column"),
-        (text.replace("\"seed\": 1", "\"seed\": -1"), "line "),
-        (text.replace("\"seed\": 1,", ""), "missing field `seed`"),
+        (text.replace("\"seed\": 1", "\"seed\": -1"), "`scenario.seed`: invalid value: integer `-1`"),
+        (text.replace("\"seed\": 1,", ""), "`scenario`: missing field `seed` at line "),
         (text.replace("\"unsent\": 0", "\"unsent\": 1"), "the ledger does not close"),
         (text.replace("\"unsent\": 0", "\"unsent\": 18446744073709551615"), "the ledger does not close"),
         (text.replace("\"response_max_ns\"", "\"response_max_ns\", \"more\""), "series.rows[0]"),

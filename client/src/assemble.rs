@@ -64,6 +64,7 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
         labels: plan.labels.clone(),
         shard: None,
         ab: None,
+        checksum: None,
     };
     report.verdict = verdict::judge(&report);
     report

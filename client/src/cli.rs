@@ -1,7 +1,8 @@
 //! What was typed. Parsing does nothing; what it means is worked out in `plan`.
 
 use crate::fail_if;
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use loadgen_core::arrivals::Profile;
 use loadgen_core::confidence::Goal;
 use loadgen_core::limit::Limit;
@@ -22,6 +23,10 @@ pub struct Cli {
 pub enum Command {
     /// Put load on a target and write a report
     Run(Box<RunArgs>),
+    /// Say whether one set of reports is worse than another
+    Compare(CompareArgs),
+    /// Let two servers take turns, and say whether the second is worse
+    Ab(Box<AbArgs>),
     /// Print a report file in another format
     Report(ReportArgs),
     /// Say what this machine can carry, what would spoil a measurement, and how to mend it
@@ -38,19 +43,47 @@ impl Cli {
     /// Parses a command line; `run` may be left out.
     pub fn parse_args(mut args: Vec<OsString>) -> Result<Self, clap::Error> {
         let first = args.get(1).and_then(|arg| arg.to_str()).unwrap_or("--conns");
-        let is_command = ["run", "report", "server", "doctor", "help", "--version", "-V"].contains(&first);
+        let is_command =
+            ["run", "compare", "ab", "report", "server", "doctor", "help", "--version", "-V"].contains(&first);
         if !is_command && args.len() > 1 || args.len() == 1 {
             args.insert(1, "run".into());
         }
         if args.get(1).is_some_and(|command| command != "server") {
             args = fail_if::each_with_its_flag(args);
         }
-        Self::try_parse_from(args)
+        let matches = Self::command().try_get_matches_from(args)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        if let (Command::Ab(ab), Some(matches)) = (&mut cli.command, matches.subcommand_matches("ab")) {
+            ab.run_flags = flags_of_run(matches);
+            ab.seed_typed = matches.value_source("seed") == Some(ValueSource::CommandLine);
+        }
+        Ok(cli)
     }
 }
 
+/// The flags of `run` among those that were typed, as `run` would take them, except for those that `ab` sees to itself.
+fn flags_of_run(matches: &ArgMatches) -> Vec<String> {
+    const OUR_OWN: &[&str] =
+        &["target", "positional_target", "output", "format", "quiet", "strict", "no_floor", "fail_if"];
+    let run = RunArgs::augment_args(clap::Command::new("run"));
+    let mut flags = Vec::new();
+    for argument in run.get_arguments() {
+        let id = argument.get_id().as_str();
+        let typed = matches.value_source(id) == Some(ValueSource::CommandLine);
+        let Some(long) = argument.get_long().filter(|_| typed && !OUR_OWN.contains(&id)) else { continue };
+        if !argument.get_action().takes_values() {
+            flags.push(format!("--{long}"));
+            continue;
+        }
+        for occurrence in matches.get_raw_occurrences(id).into_iter().flatten() {
+            flags.extend(occurrence.map(|value| format!("--{long}={}", value.to_string_lossy())));
+        }
+    }
+    flags
+}
+
 #[derive(Args, Debug)]
-#[command(after_help = "Other commands: report, server, doctor. `loadgen help COMMAND` explains them.")]
+#[command(after_help = "Other commands: ab, compare, report, server, doctor. `loadgen help COMMAND` explains them.")]
 pub struct RunArgs {
     /// host:port (TCP echo) or a URL: tcp:// http:// discard:// chargen://; none: a server of our own
     #[arg(short = 'T', long, value_name = "TARGET")]
@@ -227,6 +260,90 @@ fn goals(text: &str) -> Result<Goals, String> {
     Goal::parse_list(text).map(Goals)
 }
 
+/// How two sets of runs are compared.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "How to compare")]
+pub struct CompareOptions {
+    /// The verdict depends on these metrics, e.g. p50,p99 [default: rate, p50, p99; open loop: p50, p99, p99.9; errors]
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub gate: Vec<String>,
+    /// Changes that do not matter, of all metrics or of one: 3% or p99=10% [default: 2%, p99=5%, p99.9=10%]
+    #[arg(long, value_name = "P", value_delimiter = ',')]
+    pub margin: Vec<String>,
+    /// How often equal things may be called different, over all gates
+    #[arg(long, value_name = "P", default_value = "1%")]
+    pub alpha: String,
+    /// Fields of the scenario that may differ, e.g. pipeline
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub may_differ: Vec<String>,
+    /// Judge although the machines differ
+    #[arg(long)]
+    pub accept_environment: bool,
+    /// Judge although base and candidate did not take turns: how often that errs is not known
+    #[arg(long)]
+    pub accept_sequential: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct CompareArgs {
+    /// Base and candidate, each a report, a folder of reports or an arm of a bundle (FILE#A); or one bundle
+    #[arg(required = true, num_args = 1..=2, value_names = ["BASE", "CAND"])]
+    pub inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    pub options: CompareOptions,
+    /// text, md, json
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    pub format: String,
+    /// Exit with 8 when the verdict is inconclusive
+    #[arg(long)]
+    pub strict: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Flags of `run` are for each slot. Example: \
+    loadgen ab --a './server-main --port {port}' --b './server-new --port {port}' --target http://127.0.0.1:{port}/")]
+pub struct AbArgs {
+    /// Command that starts the base's server, by `sh -c`; {port} is a free port
+    #[arg(long, value_name = "CMD")]
+    pub a: Option<String>,
+    /// Command that starts the candidate's server
+    #[arg(long, value_name = "CMD")]
+    pub b: Option<String>,
+    /// Where the base is, if not at --target; without a command it must be running
+    #[arg(long, value_name = "TARGET")]
+    pub a_target: Option<String>,
+    /// Where the candidate is
+    #[arg(long, value_name = "TARGET")]
+    pub b_target: Option<String>,
+    /// Flags of `run` for the base only, e.g. '--server-engine epoll'
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub a_flags: Option<String>,
+    /// Flags of `run` for the candidate only
+    #[arg(long, value_name = "FLAGS", allow_hyphen_values = true)]
+    pub b_flags: Option<String>,
+    /// Blocks: two runs of each arm, in an order that is drawn by lot [default: 12]
+    #[arg(long, value_name = "N", value_parser = units::parse_count, conflicts_with = "detect")]
+    pub blocks: Option<u64>,
+    /// As many blocks as it takes to see such a change, e.g. 3%; four pilot blocks say how many that is
+    #[arg(long, value_name = "P")]
+    pub detect: Option<String>,
+    /// Measure the base against itself, too: half as long again, and a proof that nothing else takes part
+    #[arg(long)]
+    pub null: bool,
+    /// How long a server may take until it accepts
+    #[arg(long, value_name = "T", default_value = "10s", value_parser = units::parse_duration_ns)]
+    pub ready: u64,
+    #[command(flatten)]
+    pub options: CompareOptions,
+    #[command(flatten, next_help_heading = "Each run")]
+    pub run: RunArgs,
+    /// The flags of `run` that were typed.
+    #[arg(skip)]
+    pub run_flags: Vec<String>,
+    #[arg(skip)]
+    pub seed_typed: bool,
+}
+
 #[derive(Args, Debug)]
 pub struct ReportArgs {
     /// Report files
@@ -262,7 +379,6 @@ pub struct DoctorArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_table_of_flags_is_consistent() {

@@ -44,6 +44,8 @@ fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Run(args) => command::run::run(&args, typed),
+        Command::Compare(args) => command::compare::run(&args),
+        Command::Ab(args) => command::ab::run(&args, typed),
         Command::Report(args) => command::report::run(&args),
         Command::Doctor(args) => command::doctor::run(&args),
         Command::Server { args } => {

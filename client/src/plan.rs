@@ -469,7 +469,8 @@ fn labels(typed: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     Ok(labels)
 }
 
-fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<SocketAddr>, Failure> {
+/// Every address of a target's name.
+pub fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<SocketAddr>, Failure> {
     let port = target.port.or(protocol.default_port).ok_or_else(|| {
         Failure::usage(format!("target '{}' names no port, and {} has no usual one", target.typed, protocol.name))
     })?;

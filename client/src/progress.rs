@@ -1,5 +1,5 @@
-//! One line on standard error while a run lasts, drawn by the main thread from figures that the workers leave lying
-//! about anyway.
+//! One line on standard error while something lasts. In a run it is drawn by the main thread from figures that the
+//! workers leave lying about anyway.
 
 use crate::worker::Published;
 use loadgen_core::time::{Instant, NS_PER_S};
@@ -13,27 +13,59 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const TERMINAL_INTERVAL_NS: u64 = NS_PER_S / 4;
 const LOG_INTERVAL_NS: u64 = 10 * NS_PER_S;
 
+/// A line that is drawn again and again on a terminal, and seldom elsewhere.
 #[derive(Debug)]
-pub struct Progress {
+pub struct Line {
     quiet: bool,
     terminal: bool,
     drawn: bool,
     last: Instant,
+}
+
+impl Line {
+    pub fn new(quiet: bool, now: Instant) -> Self {
+        Self { quiet, terminal: std::io::stderr().is_terminal(), drawn: false, last: now }
+    }
+
+    /// How long ago the line was drawn, if it is time to do so again.
+    pub fn due(&self, now: Instant) -> Option<u64> {
+        let interval = if self.terminal { TERMINAL_INTERVAL_NS } else { LOG_INTERVAL_NS };
+        let passed = now.since(self.last);
+        (!self.quiet && passed >= interval).then_some(passed)
+    }
+
+    pub fn draw(&mut self, now: Instant, line: &str) {
+        // A failing standard error is no reason to spoil a run.
+        let mut stderr = std::io::stderr();
+        let _ = if self.terminal { write!(stderr, "\r\x1b[K{line}") } else { writeln!(stderr, "{line}") };
+        let _ = stderr.flush();
+        self.drawn = true;
+        self.last = now;
+    }
+
+    /// Takes the line away, so that something else can be printed.
+    pub fn clear(&mut self) {
+        if self.drawn && self.terminal {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+        self.drawn = false;
+    }
+}
+
+#[derive(Debug)]
+pub struct Progress {
+    line: Line,
     last_ok: u64,
 }
 
 impl Progress {
     pub fn new(quiet: bool, now: Instant) -> Self {
-        Self { quiet, terminal: std::io::stderr().is_terminal(), drawn: false, last: now, last_ok: 0 }
+        Self { line: Line::new(quiet, now), last_ok: 0 }
     }
 
     /// Draws the line when it is time to.
     pub fn update(&mut self, now: Instant, workers: &[Arc<Published>], total: u64, phase: &str) {
-        let interval = if self.terminal { TERMINAL_INTERVAL_NS } else { LOG_INTERVAL_NS };
-        let passed = now.since(self.last);
-        if self.quiet || passed < interval {
-            return;
-        }
+        let Some(passed) = self.line.due(now) else { return };
         let ok = sum(workers, |p| &p.ok);
         let rate = ok.saturating_sub(self.last_ok) * NS_PER_S / passed;
         let line = format!(
@@ -44,21 +76,13 @@ impl Progress {
             format_count(ok),
             sum(workers, |p| &p.errors) + sum(workers, |p| &p.connect_failures),
         );
-        // A failing standard error is no reason to spoil a run.
-        let mut stderr = std::io::stderr();
-        let _ = if self.terminal { write!(stderr, "\r\x1b[K{line}") } else { writeln!(stderr, "{line}") };
-        let _ = stderr.flush();
-        self.drawn = true;
-        self.last = now;
+        self.line.draw(now, &line);
         self.last_ok = ok;
     }
 
     /// Takes the line away, so that something else can be printed.
     pub fn clear(&mut self) {
-        if self.drawn && self.terminal {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-        self.drawn = false;
+        self.line.clear();
     }
 }
 

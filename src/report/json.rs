@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// Indented JSON with a newline at its end.
 pub fn render(report: &Report) -> String {
-    pretty(report)
+    report.to_json()
 }
 
 pub(super) fn pretty(value: &impl Serialize) -> String {

@@ -31,8 +31,11 @@ pub struct Bundle {
     pub plan: Option<BlockPlan>,
     /// The arms of each block in the order in which they ran: a draw, and then the same backwards (`A B B A`).
     pub order: Vec<Vec<String>>,
-    /// In the order in which they ran.
+    /// In the order in which they ran; whole reports, each with its own checksum, so that one can be taken out.
     pub runs: Vec<Report>,
+    /// As a report's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
 }
 
 /// One side of a comparison.
@@ -58,4 +61,12 @@ pub struct BlockPlan {
     pub spread_ppm: std::collections::BTreeMap<String, u64>,
     /// Blocks that it takes.
     pub blocks: u64,
+}
+
+/// The JSON Schema of [`Bundle`], as committed in `schema/loadgen.bundle-1.json`.
+pub fn bundle_schema_json() -> String {
+    let schema = schemars::schema_for!(Bundle);
+    let mut text = serde_json::to_string_pretty(&schema).expect("a schema is plain JSON");
+    text.push('\n');
+    text
 }

@@ -1,6 +1,9 @@
-//! The report file `loadgen.result/1`: its types, reading, and atomic writing.
+//! The files `loadgen.result/1` and `loadgen.bundle/1`: their types, reading, and atomic writing.
 
 pub mod bundle;
+mod check;
+pub mod checksum;
+mod content;
 pub mod environment;
 pub mod hash;
 pub mod read;

@@ -1,11 +1,31 @@
-//! A report from a file, with errors that say where the fault is.
+//! A report or a bundle from a file, with errors that say where the fault is.
 
+use super::bundle::{BUNDLE_SCHEMA, Bundle};
+use super::content::{self, Fault};
 use super::schema::{Report, SCHEMA};
-use serde::Deserialize;
+use super::{check, checksum};
+use serde_json::Value;
 use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-/// A file that is no usable report. Its text is one line: the file, the place, the cause.
+/// More than any report or bundle has. What is larger, or never ends, is not read into memory.
+pub const MOST_BYTES: u64 = 256 << 20;
+/// Characters of an error; a damaged file can quote itself at any length.
+const LONGEST_ERROR: usize = 400;
+
+/// What a file holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Document {
+    /// One run (`loadgen.result/1`).
+    Report(Box<Report>),
+    /// An interleaved comparison (`loadgen.bundle/1`).
+    Bundle(Box<Bundle>),
+}
+
+/// A file that is of no use. Its text is one line: the file, the place, the cause.
 #[derive(Debug)]
 pub struct ReadError {
     pub path: PathBuf,
@@ -16,28 +36,60 @@ pub struct ReadError {
 #[derive(Debug)]
 pub enum Problem {
     /// The file cannot be opened or read.
-    Unreadable(std::io::Error),
-    /// It is not JSON, or a field is missing or of another type.
-    Malformed(serde_json::Error),
-    /// It has no `schema` that begins with `loadgen.result/`; here is what it has.
+    Unreadable(io::Error),
+    /// It has more than [`MOST_BYTES`].
+    TooLarge,
+    Empty,
+    /// It ends in the middle; the place.
+    CutOff(String),
+    /// It is not JSON, or no object; the cause, the place.
+    Malformed(String),
+    /// A field is missing or of another type; the field, the cause, the place.
+    Damaged(String),
+    /// It has no `schema` that begins with `loadgen.result/` or `loadgen.bundle/`; here is what it has.
     OtherKind(Option<String>),
     /// A major version that this version does not know.
     OtherVersion(String),
-    /// It contradicts itself.
+    /// It contradicts itself, or is not what was once written.
     Corrupt(String),
+    /// A bundle, with so many runs, where a report is wanted.
+    IsBundle(usize),
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
+            Self::TooLarge => write!(f, "is no report: it has more than {} MiB", MOST_BYTES >> 20),
+            Self::Empty => write!(f, "is empty"),
+            Self::CutOff(place) => write!(f, "ends in the middle, at {place}: it was cut off"),
+            Self::Malformed(what) => write!(f, "is not a report: {what}"),
+            Self::Damaged(what) => write!(f, "is damaged: {what}"),
+            Self::OtherKind(None) => write!(f, "is not a report: it has no field `schema`"),
+            Self::OtherKind(Some(schema)) => write!(f, "is {schema}, not a report ({SCHEMA})"),
+            Self::OtherVersion(schema) => {
+                write!(f, "this is {schema}, this version reads {SCHEMA} and {BUNDLE_SCHEMA}")
+            }
+            Self::Corrupt(what) => write!(f, "is corrupt: {what}"),
+            Self::IsBundle(runs) => write!(
+                f,
+                "is a bundle of {runs} runs, and one run is wanted: compare those with `loadgen compare FILE`, \
+                 or take one out of it with jq '.runs[0]'"
+            ),
+        }
+    }
 }
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.path.display())?;
-        match &self.problem {
-            Problem::Unreadable(error) => write!(f, "cannot be read: {error}"),
-            Problem::Malformed(error) => write!(f, "is not a report: {error}"),
-            Problem::OtherKind(None) => write!(f, "is not a report: it has no field `schema`"),
-            Problem::OtherKind(Some(schema)) => write!(f, "is {schema}, not a report ({SCHEMA})"),
-            Problem::OtherVersion(schema) => write!(f, "this is {schema}, this version reads {SCHEMA}"),
-            Problem::Corrupt(what) => write!(f, "is corrupt: {what}"),
+        let problem = self.problem.to_string();
+        let long = problem.chars().count() > LONGEST_ERROR;
+        let text = format!("{}: {}", self.path.display(), problem.chars().take(LONGEST_ERROR).collect::<String>());
+        // One line, whatever the file holds and wherever it lies.
+        for c in text.chars() {
+            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
         }
+        if long { write!(f, " …") } else { Ok(()) }
     }
 }
 
@@ -45,7 +97,6 @@ impl std::error::Error for ReadError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.problem {
             Problem::Unreadable(error) => Some(error),
-            Problem::Malformed(error) => Some(error),
             _ => None,
         }
     }
@@ -54,12 +105,18 @@ impl std::error::Error for ReadError {
 /// The report in the file `path`. Unknown fields are ignored.
 ///
 /// # Errors
-/// If the file cannot be read, is not a report of the version that this program knows, or contradicts itself.
+/// If the file cannot be read, is not a report of the version that this program knows, contradicts itself, or has
+/// changed since it was written.
 pub fn read(path: &Path) -> Result<Report, ReadError> {
-    std::fs::read(path)
-        .map_err(Problem::Unreadable)
-        .and_then(|bytes| parse(&bytes))
-        .map_err(|problem| ReadError { path: path.to_owned(), problem })
+    load(path).and_then(|bytes| parse(&bytes)).map_err(|problem| ReadError { path: path.to_owned(), problem })
+}
+
+/// The report or the bundle in the file `path`. Unknown fields are ignored.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_document(path: &Path) -> Result<Document, ReadError> {
+    load(path).and_then(|bytes| parse_document(&bytes)).map_err(|problem| ReadError { path: path.to_owned(), problem })
 }
 
 /// The report in `bytes`.
@@ -67,31 +124,97 @@ pub fn read(path: &Path) -> Result<Report, ReadError> {
 /// # Errors
 /// As [`read`], without the file's name.
 pub fn parse(bytes: &[u8]) -> Result<Report, Problem> {
-    // The version first: a report of another version may lack fields, and that would be a misleading complaint.
-    let Header { schema } = serde_json::from_slice(bytes).map_err(Problem::Malformed)?;
-    match schema {
-        Some(schema) if schema == SCHEMA => {}
-        Some(schema) if schema.starts_with("loadgen.result/") => return Err(Problem::OtherVersion(schema)),
-        schema => return Err(Problem::OtherKind(schema)),
+    match parse_document(bytes)? {
+        Document::Report(report) => Ok(*report),
+        Document::Bundle(bundle) => Err(Problem::IsBundle(bundle.runs.len())),
     }
-    let report: Report = serde_json::from_slice(bytes).map_err(Problem::Malformed)?;
-    check(&report).map_err(Problem::Corrupt)?;
-    Ok(report)
 }
 
-#[derive(Deserialize)]
-struct Header {
-    schema: Option<String>,
+/// The report or the bundle in `bytes`.
+///
+/// # Errors
+/// As [`read`], without the file's name.
+pub fn parse_document(bytes: &[u8]) -> Result<Document, Problem> {
+    let mut content = content::value(bytes).map_err(|fault| match fault {
+        Fault::Empty => Problem::Empty,
+        Fault::CutOff(place) => Problem::CutOff(place),
+        Fault::Wrong(what) => Problem::Malformed(what),
+    })?;
+    // The version first: a file of another version may lack fields, and that would be a misleading complaint.
+    let schema = schema(&content)?;
+    if schema == SCHEMA {
+        let mut report: Report = content::typed(bytes).map_err(Problem::Damaged)?;
+        check::report(&report).and_then(|()| seal(&report, &mut content)).map_err(Problem::Corrupt)?;
+        report.checksum = None;
+        return Ok(Document::Report(Box::new(report)));
+    }
+    if schema == BUNDLE_SCHEMA {
+        let mut bundle: Bundle = content::typed(bytes).map_err(Problem::Damaged)?;
+        check::bundle(&bundle).and_then(|()| seals(&bundle, &mut content)).map_err(Problem::Corrupt)?;
+        bundle.checksum = None;
+        bundle.runs.iter_mut().for_each(|run| run.checksum = None);
+        return Ok(Document::Bundle(Box::new(bundle)));
+    }
+    let ours = ["loadgen.result/", "loadgen.bundle/"].iter().any(|kind| schema.starts_with(kind));
+    Err(if ours { Problem::OtherVersion(schema) } else { Problem::OtherKind(Some(schema)) })
 }
 
-/// What must hold in every report, faults included.
-fn check(report: &Report) -> Result<(), String> {
-    if !report.ledger.closes() {
-        return Err("the ledger does not close (scheduled = sent + unsent, sent = ok + errors + in flight)".to_owned());
+fn schema(content: &Value) -> Result<String, Problem> {
+    let Some(fields) = content.as_object() else {
+        return Err(Problem::Malformed("it does not hold an object, at line 1 column 1".to_owned()));
+    };
+    match fields.get("schema") {
+        Some(Value::String(schema)) => Ok(schema.clone()),
+        Some(_) => Err(Problem::Damaged("`schema`: it is not text".to_owned())),
+        None => Err(Problem::OtherKind(None)),
     }
-    let columns = report.series.columns.len();
-    if let Some(row) = report.series.rows.iter().position(|row| row.len() != columns) {
-        return Err(format!("series.rows[{row}] has {} values for {columns} columns", report.series.rows[row].len()));
+}
+
+/// Whether this is what was once written.
+fn seal(report: &Report, content: &mut Value) -> Result<(), String> {
+    let (stored, actual) = checksum::take(content);
+    // Version 0.1 wrote none.
+    if stored.is_none() && report.tool.version.starts_with("0.1.") {
+        return check::scenario_hash(&report.scenario);
     }
-    Ok(())
+    same(stored, &actual)
+}
+
+fn seals(bundle: &Bundle, content: &mut Value) -> Result<(), String> {
+    let (stored, actual) = checksum::take(content);
+    let runs = content.get_mut("runs").and_then(Value::as_array_mut).into_iter().flatten();
+    for (index, (run, content)) in bundle.runs.iter().zip(runs).enumerate() {
+        seal(run, content).map_err(|what| format!("runs[{index}]: {what}"))?;
+    }
+    same(stored, &actual)
+}
+
+fn same(stored: Option<Value>, actual: &str) -> Result<(), String> {
+    match stored {
+        None => Err("it has no checksum".to_owned()),
+        Some(Value::String(stored)) if stored == actual => Ok(()),
+        Some(stored) => Err(format!(
+            "its checksum is {stored}, its content gives \"{actual}\": the file was changed after loadgen wrote it"
+        )),
+    }
+}
+
+fn load(path: &Path) -> Result<Vec<u8>, Problem> {
+    let found = fs::metadata(path).map_err(Problem::Unreadable)?;
+    let kind = found.file_type();
+    let other = |what: &str| Err(Problem::Unreadable(io::Error::other(format!("it is a {what}, not a file"))));
+    if kind.is_dir() {
+        return other("folder");
+    }
+    if kind.is_char_device() || kind.is_block_device() {
+        return other("device");
+    }
+    if found.len() > MOST_BYTES {
+        return Err(Problem::TooLarge);
+    }
+    // A pipe (`<(jq …)`) has no length.
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(Problem::Unreadable)?;
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(Problem::Unreadable)?;
+    if bytes.len() as u64 > MOST_BYTES { Err(Problem::TooLarge) } else { Ok(bytes) }
 }

@@ -59,6 +59,9 @@ pub struct Report {
     pub shard: Option<Shard>,
     /// Where this run stood in an interleaved comparison.
     pub ab: Option<AbSlot>,
+    /// FNV-1a (64 bit, hexadecimal) over all of the above. In files only: who has a report in memory may change it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -1,5 +1,6 @@
-//! A report into a file: whole or not at all.
+//! A report or a bundle into a file: whole or not at all.
 
+use super::bundle::Bundle;
 use super::schema::Report;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -32,12 +33,15 @@ pub fn default_path(started_at: &str, what: &str) -> PathBuf {
 /// # Errors
 /// If it cannot be written; a file that was there before is then untouched. The error does not name `path`.
 pub fn write_atomically(path: &Path, report: &Report) -> io::Result<()> {
-    let text = json(report);
-    match Place::of(path) {
-        Ok(Place::Stream) => open_stream(path).and_then(|mut stream| stream.write_all(&text)),
-        Ok(Place::File { file, folder }) => replace(&file, &folder, &text),
-        Err(cause) => Err(cause),
-    }
+    text_atomically(path, &report.to_json())
+}
+
+/// Writes a bundle likewise.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_bundle_atomically(path: &Path, bundle: &Bundle) -> io::Result<()> {
+    text_atomically(path, &bundle.to_json())
 }
 
 /// Likewise to a name of our own choice: where there is a file already (another run of the same millisecond), to that
@@ -46,9 +50,28 @@ pub fn write_atomically(path: &Path, report: &Report) -> io::Result<()> {
 /// # Errors
 /// As [`write_atomically`].
 pub fn write_new(path: &Path, report: &Report) -> io::Result<PathBuf> {
-    let text = json(report);
+    new_text(path, &report.to_json())
+}
+
+/// Writes a bundle likewise; its default place is `default_path(started_at, "ab")`.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn write_new_bundle(path: &Path, bundle: &Bundle) -> io::Result<PathBuf> {
+    new_text(path, &bundle.to_json())
+}
+
+fn text_atomically(path: &Path, text: &str) -> io::Result<()> {
+    match Place::of(path) {
+        Ok(Place::Stream) => open_stream(path).and_then(|mut stream| stream.write_all(text.as_bytes())),
+        Ok(Place::File { file, folder }) => replace(&file, &folder, text),
+        Err(cause) => Err(cause),
+    }
+}
+
+fn new_text(path: &Path, text: &str) -> io::Result<PathBuf> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
-    let mut temporary = filled(folder, &text)?;
+    let mut temporary = filled(folder, text)?;
     let mut chosen = path.to_owned();
     for number in 2_u32.. {
         match temporary.persist_noclobber(&chosen) {
@@ -75,12 +98,6 @@ pub fn probe(path: &Path) -> io::Result<()> {
         Ok(Place::File { folder, .. }) => temporary_in(&folder).map(drop),
         Err(cause) => Err(cause),
     }
-}
-
-fn json(report: &Report) -> Vec<u8> {
-    let mut text = serde_json::to_vec_pretty(report).expect("report types are plain JSON");
-    text.push(b'\n');
-    text
 }
 
 /// How a path is written.
@@ -136,14 +153,14 @@ fn temporary_in(folder: &Path) -> io::Result<NamedTempFile> {
 }
 
 /// A temporary file with this content, safe on the disk.
-fn filled(folder: &Path, text: &[u8]) -> io::Result<NamedTempFile> {
+fn filled(folder: &Path, text: &str) -> io::Result<NamedTempFile> {
     let mut temporary = temporary_in(folder)?;
-    temporary.write_all(text)?;
+    temporary.write_all(text.as_bytes())?;
     temporary.as_file().sync_all()?;
     Ok(temporary)
 }
 
-fn replace(file: &Path, folder: &Path, text: &[u8]) -> io::Result<()> {
+fn replace(file: &Path, folder: &Path, text: &str) -> io::Result<()> {
     filled(folder, text)?.persist(file).map_err(|failed| failed.error)?;
     keep_name(folder);
     Ok(())

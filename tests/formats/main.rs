@@ -187,8 +187,10 @@ fn text(text: &str, reports: &[Report]) {
 }
 
 fn json(text: &str, reports: &[Report]) {
-    let read: Vec<Report> = serde_json::Deserializer::from_str(text).into_iter().map(Result::unwrap).collect();
-    assert_eq!(read, reports);
+    let read = serde_json::Deserializer::from_str(text).into_iter().map(Result::unwrap);
+    // A checksum is made anew with each writing.
+    let bare = |report: Report| Report { checksum: None, ..report };
+    assert!(read.map(bare).eq(reports.iter().cloned().map(bare)));
 }
 
 fn csv(text: &str, reports: &[Report]) {

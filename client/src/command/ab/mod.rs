@@ -1,0 +1,208 @@
+//! `loadgen ab`: two arms take turns, each run with a fresh server, and are compared.
+//!
+//! In reading order: `order` (in which order the arms of a block run), `server` (one that somebody gave the command
+//! for), `slot` (one run), `session` (blocks until there are enough), `planner` (how many that is).
+
+mod order;
+mod planner;
+mod server;
+mod session;
+mod slot;
+
+use crate::cli::AbArgs;
+use crate::command::compare;
+use crate::failure::{Exit, Failure};
+use crate::plan::Plan;
+use crate::progress::tell;
+use loadgen_core::compare::Options;
+use loadgen_core::result::{Arm, BUNDLE_SCHEMA, Bundle, Tool, write};
+use loadgen_core::rng::Rng;
+use loadgen_core::time::NS_PER_S;
+use loadgen_core::units::format_duration;
+use session::{Session, Stop};
+use slot::Bench;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// The window of one slot, unless `--duration` or `--requests` says otherwise.
+const DEFAULT_SLOT: &str = "5s";
+/// Blocks, unless `--blocks` or `--detect` says otherwise (docs/compare.md has what they can see).
+const DEFAULT_BLOCKS: u64 = 12;
+const BLOCKS_MOST: u64 = 500;
+
+pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
+    if let Some(limit) = args.run.fail_if.first() {
+        let message = format!("--fail-if '{limit}' is for single runs; `ab` has gates, each with a margin");
+        return Err(Failure::usage(message).help("`loadgen report FILE --fail-if` judges one of its runs"));
+    }
+    let options = compare::options(&args.options)?;
+    let format = compare::choose_format(&args.run.format)?;
+    let detect = args.detect.as_deref().map(|text| compare::share_of("--detect", text, 1e-4, 1.0)).transpose()?;
+    if args.blocks.is_some_and(|blocks| !(1..=BLOCKS_MOST).contains(&blocks)) {
+        return Err(Failure::usage(format!("--blocks takes 1 to {BLOCKS_MOST}")));
+    }
+    let arms = arms(args)?;
+    check(args, &arms)?;
+    let started_at = write::timestamp(SystemTime::now());
+    let output = args.run.output.clone().unwrap_or_else(|| write::default_path(&started_at, "ab"));
+    if args.run.output.as_deref() == Some(Path::new("-")) {
+        return Err(Failure::usage("a bundle needs a file: --output - is for a single report"));
+    }
+    write::probe(&output).map_err(|error| not_written(&output, &error))?;
+    let folder = tempfile::tempdir().map_err(|error| {
+        Failure::new(Exit::NotWritten, format!("no folder for reports that are on their way: {error}"))
+    })?;
+    let seed = if args.seed_typed { args.run.seed } else { random_seed() };
+    let bench = Bench {
+        program: std::env::current_exe()
+            .map_err(|error| Failure::new(Exit::Machine, format!("this program's own file: {error}")))?,
+        flags: flags(args),
+        folder: folder.path().to_owned(),
+        ready: Duration::from_nanos(args.ready),
+    };
+    let mut bundle = Bundle {
+        schema: BUNDLE_SCHEMA.to_owned(),
+        tool: Tool { name: "loadgen".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        command,
+        started_at,
+        partial: true,
+        session: format!("{:016x}", Rng::new(seed ^ u64::from(std::process::id())).next_u64()),
+        seed,
+        arms,
+        blocks_planned: args.blocks.unwrap_or(DEFAULT_BLOCKS),
+        plan: None,
+        order: Vec::new(),
+        runs: Vec::new(),
+        checksum: None,
+    };
+    let mut session = Session::new(&bench, args.run.quiet)?;
+    let plan = detect.map(|detect| planner::plan(&mut session, &mut bundle, &options, detect));
+    let done = match plan.transpose()?.flatten() {
+        Some(refused) => return Ok(refused),
+        None => session.run(&mut bundle),
+    };
+    finish(args, &options, format, &mut bundle, done)
+}
+
+/// Writes what there is, compares it, and says how that ends.
+fn finish(
+    args: &AbArgs,
+    options: &Options,
+    format: &loadgen_core::compare::page::Format,
+    bundle: &mut Bundle,
+    done: Result<Option<Stop>, Failure>,
+) -> Result<Exit, Failure> {
+    bundle.partial = !matches!(done, Ok(None));
+    if bundle.runs.is_empty() {
+        return done.map(|stop| stop.map_or(Exit::Done, |stop| stop.exit()));
+    }
+    let path = match &args.run.output {
+        Some(path) => write::write_bundle_atomically(path, bundle).map(|()| path.clone()),
+        None => write::write_new_bundle(&write::default_path(&bundle.started_at, "ab"), bundle),
+    };
+    let path =
+        path.map_err(|error| not_written(args.run.output.as_deref().unwrap_or_else(|| Path::new("results")), &error))?;
+    let comparison = compare::of_bundle(bundle, options.clone());
+    if let Ok(comparison) = &comparison {
+        crate::command::run::print(&(format.render)(comparison))?;
+    }
+    if !args.run.quiet {
+        tell(format_args!("bundle: {}", path.display()));
+    }
+    // What ended the session is more than what the finished blocks say.
+    if let Some(stop) = done? {
+        return Ok(stop.exit());
+    }
+    let comparison = comparison?;
+    if !args.run.quiet {
+        compare::warn(&comparison, args.run.strict);
+    }
+    Ok(compare::exit(&comparison, args.run.strict))
+}
+
+fn not_written(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Exit::NotWritten, format!("cannot write the bundle to {}: {error}", path.display()))
+        .help("choose another place with --output")
+}
+
+/// Base, candidate, and the base once more where that was asked for.
+fn arms(args: &AbArgs) -> Result<Vec<Arm>, Failure> {
+    let common = args.run.target.as_ref().or(args.run.positional_target.as_ref());
+    let arm = |name: &str, command: &Option<String>, target: &Option<String>, flags: &Option<String>| {
+        let words = flags.as_deref().map_or(Some(Vec::new()), shlex::split);
+        let lower = name.to_ascii_lowercase();
+        let flags = words.ok_or_else(|| Failure::usage(format!("--{lower}-flags: a quote is not closed")))?;
+        let target = target.as_ref().or(common).cloned();
+        if command.is_none() && target.as_ref().is_some_and(|target| target.contains("{port}")) {
+            return Err(Failure::usage(format!(
+                "{{port}} in a target is that of a command, and there is no --{lower}"
+            )));
+        }
+        if let Some(command) = command.as_ref().filter(|command| target.is_none() && !command.contains("{port}")) {
+            return Err(Failure::usage(format!("where does '{command}' listen?"))
+                .help(format!("say so with --target or --{lower}-target, or write {{port}} in the command")));
+        }
+        Ok(Arm { name: name.to_owned(), server_command: command.clone(), target, flags })
+    };
+    let base = arm("A", &args.a, &args.a_target, &args.a_flags)?;
+    let candidate = arm("B", &args.b, &args.b_target, &args.b_flags)?;
+    if base.server_command.is_some() != candidate.server_command.is_some() {
+        return Err(Failure::usage("one arm has a command and the other has none")
+            .help("give --a and --b; for servers that run already --a-target and --b-target"));
+    }
+    let mut arms = vec![base, candidate];
+    if args.null {
+        arms.push(Arm { name: "N".to_owned(), ..arms[0].clone() });
+    }
+    Ok(arms)
+}
+
+/// Asks the parser and the planner of `run` about each arm, before the first server is started.
+fn check(args: &AbArgs, arms: &[Arm]) -> Result<(), Failure> {
+    if args.run.request_log.is_some() {
+        return Err(Failure::usage("--request-log is for a single run"));
+    }
+    for arm in arms {
+        let line = ["loadgen".to_owned(), "run".to_owned()].into_iter().chain(flags(args)).chain(arm.flags.clone());
+        let target = arm.target.as_ref().map(|target| ["--target".to_owned(), target.replace("{port}", "1")]);
+        let line = line.chain(target.into_iter().flatten()).map(Into::into).collect();
+        let parsed = crate::cli::Cli::parse_args(line);
+        let wrong = |why: &str| Failure::usage(format!("arm {}: {why}", arm.name));
+        match parsed.map(|cli| cli.command) {
+            Ok(crate::cli::Command::Run(run)) => Plan::new(&run).map(drop).map_err(|failure| wrong(failure.cause()))?,
+            Ok(_) => return Err(wrong("these are no flags of `run`")),
+            Err(error) => {
+                let text = error.to_string();
+                let first = text.lines().next().unwrap_or_default();
+                return Err(wrong(first.strip_prefix("error: ").unwrap_or(first)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Flags of each run: those that were typed, and the length of a slot.
+fn flags(args: &AbArgs) -> Vec<String> {
+    let mut flags = args.run_flags.clone();
+    if args.run.duration.is_none() && args.run.requests.is_none() && args.run.until_ci.is_none() {
+        flags.extend(["--duration".to_owned(), DEFAULT_SLOT.to_owned()]);
+    }
+    flags
+}
+
+/// The draws must not be the same in every session: what keeps time with them would then always meet the same arm.
+fn random_seed() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    // Below 2^53, so that every JSON reader gets it whole.
+    Rng::new(now.as_nanos() as u64 ^ u64::from(std::process::id()) << 32).next_u64() >> 11
+}
+
+/// `4m 10s`: roughly how long something takes.
+fn roughly(ns: u64) -> String {
+    let seconds = ns.div_ceil(NS_PER_S);
+    match (seconds / 60, seconds % 60) {
+        (0, _) => format_duration(seconds * NS_PER_S),
+        (minutes @ 1..60, seconds) => format!("{minutes} min {seconds} s"),
+        (minutes, _) => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}

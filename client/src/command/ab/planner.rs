@@ -1,0 +1,72 @@
+//! How many blocks it takes to see a change: from a few pilot blocks, which are then thrown away. To use them twice
+//! would be to stop when one likes what one sees.
+
+use super::session::Session;
+use super::{BLOCKS_MOST, roughly};
+use crate::failure::{Exit, Failure};
+use crate::progress::tell;
+use loadgen_core::compare::power::{Shape, blocks_needed, smallest_visible, spread};
+use loadgen_core::compare::{Options, gates, rows};
+use loadgen_core::metric::Unit;
+use loadgen_core::result::{BlockPlan, Bundle, Report};
+
+/// Fewer say too little about how much the figures scatter.
+const PILOT_BLOCKS: u64 = 4;
+
+/// Sets `bundle.blocks_planned` so that a change of `detect` is seen in every gate, and says how long that takes.
+/// Returns an exit status where there is to be no session.
+pub fn plan(
+    session: &mut Session<'_>,
+    bundle: &mut Bundle,
+    options: &Options,
+    detect: f64,
+) -> Result<Option<Exit>, Failure> {
+    let runs = match session.pilot(bundle, PILOT_BLOCKS)? {
+        Ok(runs) => runs,
+        Err(stop) => return Ok(Some(stop.exit())),
+    };
+    let runs: Vec<&Report> = runs.iter().collect();
+    let gates: Vec<_> =
+        gates::gates(&runs, &options.gates, &options.margins).into_iter().filter(|gate| gate.gated).collect();
+    let misrate = options.alpha_ppm as f64 / 1e6 / gates.len() as f64;
+    let of_arm = |name: &str| {
+        runs.iter().filter(|run| run.ab.as_ref().is_some_and(|ab| ab.arm == name)).copied().collect::<Vec<_>>()
+    };
+    let (base, candidate) = (of_arm("A"), of_arm("B"));
+    let mut plan = BlockPlan {
+        detect_ppm: (detect * 1e6).round() as u64,
+        pilot_blocks: PILOT_BLOCKS,
+        spread_ppm: std::collections::BTreeMap::new(),
+        blocks: 0,
+    };
+    // A share of errors is no relative change: `--detect 2%` is not about it.
+    for gate in gates.iter().filter(|gate| gate.metric.unit != Unit::Share) {
+        let name = gate.metric.name;
+        let Some(differences) = rows::block_differences(gate.metric, &base, &candidate) else {
+            return Err(Failure::new(Exit::Failures, format!("the pilot runs have no {name}: nothing was answered")));
+        };
+        let noise = spread(&differences);
+        plan.spread_ppm.insert(name.to_owned(), (noise * 1e6).round() as u64);
+        let most = BLOCKS_MOST as usize;
+        let Some(blocks) = blocks_needed(noise, misrate, gate.margin, detect, most) else {
+            let cause = if detect <= gate.margin {
+                format!("its margin of {}% hides them (--margin {name}=…)", gate.margin * 100.0)
+            } else {
+                let sees = smallest_visible(Shape::Paired { blocks: most }, noise, misrate, gate.margin);
+                let sees = sees.map_or_else(|| "nothing".to_owned(), |sees| format!("{:.1}%", sees * 100.0));
+                format!("{most} blocks would see {sees}")
+            };
+            let asked = detect * 100.0;
+            let message = format!("changes of {asked}% in {name} cannot be seen here: {cause}");
+            return Err(Failure::new(Exit::Inconclusive, message)
+                .help("ask for less, make slots longer (--duration), or quieten the machine (`loadgen doctor`)"));
+        };
+        plan.blocks = plan.blocks.max(blocks as u64);
+    }
+    let slots = plan.blocks * bundle.arms.len() as u64 * 2;
+    let time = roughly(session.slot_ns() * slots);
+    tell(format_args!("plan: {} blocks, {slots} slots, {time}, to see changes of {}%", plan.blocks, detect * 100.0));
+    bundle.blocks_planned = plan.blocks;
+    bundle.plan = Some(plan);
+    Ok(None)
+}

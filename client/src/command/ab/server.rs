@@ -1,0 +1,122 @@
+//! A server that somebody gave the command for: started afresh for each slot, and gone behind it.
+
+use crate::failure::{Exit, Failure};
+use loadgen_core::sys::process;
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+/// How long it may take to end before it is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// What it said last, in bytes, for the case that it fails.
+const LAST_WORDS: usize = 400;
+
+/// A running server. Dropping it kills it, with all that it started.
+#[derive(Debug)]
+pub struct Server {
+    command: String,
+    child: Child,
+    ended: Option<ExitStatus>,
+    errors: Receiver<String>,
+}
+
+impl Server {
+    /// Starts `command` by `sh -c`, and waits until something listens at one of `addresses`.
+    pub fn start(command: &str, addresses: &[SocketAddr], patience: Duration) -> Result<Self, Failure> {
+        let failed = |what: String| Failure::new(Exit::Unreachable, format!("the server '{command}' {what}"));
+        if let Some(taken) = addresses.iter().find(|address| accepts(address)) {
+            let message = format!("something listens at {taken} already, so '{command}' cannot be measured there");
+            return Err(Failure::new(Exit::Machine, message).help("stop it, or write {port} for a free one"));
+        }
+        let mut shell = Command::new("sh");
+        // Signals are for the server, not for a shell in front of it.
+        let exec = if command.contains([';', '&', '|', '\n']) { "" } else { "exec " };
+        shell.arg("-c").arg(format!("{exec}{command}"));
+        shell.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        process::dies_with_us(&mut shell);
+        let mut child = shell.spawn().map_err(|error| failed(format!("cannot be started: {error}")))?;
+        let errors = last_words(child.stderr.take());
+        let mut server = Self { command: command.to_owned(), child, ended: None, errors };
+        let began = Instant::now();
+        loop {
+            if let Some(status) = server.status() {
+                return Err(failed(format!("ended at once ({status}){}", server.said())));
+            }
+            if addresses.iter().any(accepts) {
+                return Ok(server);
+            }
+            if began.elapsed() >= patience {
+                let help = "does it listen there? {port} stands for a free port; --ready gives it longer";
+                return Err(failed(format!("does not accept at {addresses:?} within {patience:?}")).help(help));
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Ends it. How it takes that is its own business; that it ended before it was asked to is not.
+    pub fn stop(mut self) -> Result<(), Failure> {
+        if let Some(status) = self.status() {
+            let message = format!("the server '{}' ended during its slot ({status}){}", self.command, self.said());
+            return Err(Failure::new(Exit::Unreachable, message));
+        }
+        let _ = process::signal_group(&self.child, process::TERMINATE);
+        let began = Instant::now();
+        while self.status().is_none() && began.elapsed() < STOP_TIMEOUT {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        Ok(())
+    }
+
+    fn status(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().unwrap_or_else(|_| Some(ExitStatus::from_raw(0)));
+        }
+        self.ended
+    }
+
+    fn said(&self) -> String {
+        let words = self.errors.recv_timeout(Duration::from_millis(200)).unwrap_or_default();
+        let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+        if words.is_empty() { String::new() } else { format!(": {words}") }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // What it left behind in its group goes, too, or it would keep the port and the CPU of the next slot.
+        let _ = process::signal_group(&self.child, process::KILL);
+        let _ = self.child.wait();
+    }
+}
+
+/// A loopback port that is free now.
+pub fn free_port() -> Result<u16, Failure> {
+    let port = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).map(|a| a.port());
+    port.map_err(|error| Failure::new(Exit::Machine, format!("no free port for a server: {error}")))
+}
+
+fn accepts(address: &SocketAddr) -> bool {
+    let stream = TcpStream::connect_timeout(address, Duration::from_secs(1));
+    // A socket can be connected to itself where nobody listens, if the kernel gives it that very port.
+    stream.is_ok_and(|stream| stream.local_addr().ok() != stream.peer_addr().ok())
+}
+
+/// Reads what it says until its end, so that it never waits for us, and keeps the end of it.
+fn last_words(stderr: Option<std::process::ChildStderr>) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        let Some(mut stderr) = stderr else { return };
+        let (mut kept, mut buffer) = (Vec::new(), [0; 4096]);
+        while let Ok(count @ 1..) = stderr.read(&mut buffer) {
+            kept.extend_from_slice(&buffer[..count]);
+            let surplus = kept.len().saturating_sub(LAST_WORDS);
+            kept.drain(..surplus);
+        }
+        let _ = sender.send(String::from_utf8_lossy(&kept).into_owned());
+    });
+    receiver
+}

@@ -1,0 +1,139 @@
+//! One slot: an arm's server, and a run of `loadgen` as a process of its own, so that nothing is carried over from one
+//! slot to the next.
+
+use super::server::{Server, free_port};
+use crate::failure::{Exit, Failure};
+use crate::plan;
+use crate::target::Target;
+use loadgen_core::result::{Arm, Report, read};
+use loadgen_core::sys::process;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+
+/// How often somebody looks whether the user wants to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// What a slot needs to know.
+#[derive(Debug)]
+pub struct Bench {
+    pub program: PathBuf,
+    /// Flags of `loadgen run` that all arms share.
+    pub flags: Vec<String>,
+    /// For reports that are on their way.
+    pub folder: PathBuf,
+    /// How long a server may take until it accepts.
+    pub ready: Duration,
+}
+
+impl Bench {
+    /// Runs `arm` once. `stop` is asked a few times a second; `None` if it said yes.
+    pub fn run(&self, arm: &Arm, stop: &mut dyn FnMut() -> bool) -> Result<Option<Report>, Failure> {
+        let place = Place::of(arm)?;
+        let start = |command: &String| Server::start(command, &place.addresses, self.ready);
+        let server = place.command.as_ref().map(start).transpose()?;
+        let report = self.measure(arm, place.target.as_deref(), stop);
+        // A server that died is the cause of whatever the run complains about.
+        server.map_or(Ok(()), Server::stop)?;
+        report
+    }
+
+    fn measure(
+        &self,
+        arm: &Arm,
+        target: Option<&str>,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Report>, Failure> {
+        let path = self.folder.join("slot.json");
+        let _ = std::fs::remove_file(&path);
+        let cannot = |error: std::io::Error| Failure::new(Exit::Machine, format!("cannot start a run: {error}"));
+        let mut child = self.command(arm, target, &path).spawn().map_err(cannot)?;
+        // Its standard error ends when it does. So nobody has to look ten times a second whether it still runs.
+        let (sender, ended) = mpsc::channel();
+        let mut stderr = child.stderr.take();
+        std::thread::spawn(move || {
+            let mut words = String::new();
+            let _ = stderr.as_mut().map(|stderr| stderr.read_to_string(&mut words));
+            let _ = sender.send(words);
+        });
+        let mut stopped = false;
+        let words = loop {
+            match ended.recv_timeout(LOOK_EVERY) {
+                Ok(words) => break words,
+                Err(RecvTimeoutError::Disconnected) => break String::new(),
+                Err(RecvTimeoutError::Timeout) if !stopped && stop() => {
+                    stopped = true;
+                    let _ = process::signal_group(&child, process::INTERRUPT);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        };
+        let status = child.wait().map_err(cannot)?;
+        if stopped {
+            return Ok(None);
+        }
+        match read::read(&path) {
+            Ok(report) => Ok(Some(report)),
+            Err(_) => Err(failed(arm, status.code(), &words)),
+        }
+    }
+
+    fn command(&self, arm: &Arm, target: Option<&str>, report: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("run").args(&self.flags).args(&arm.flags);
+        if let Some(target) = target {
+            command.args(["--target", target]);
+        }
+        command.args(["--quiet", "--no-floor", "--format", "json", "--output"]).arg(report);
+        // A group of its own: Ctrl-C at the terminal is for us.
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+}
+
+/// The run wrote no report, and has said why.
+fn failed(arm: &Arm, code: Option<i32>, words: &str) -> Failure {
+    let exit = match code {
+        Some(2) => Exit::Usage,
+        Some(3) => Exit::Unreachable,
+        Some(6) => Exit::NotWritten,
+        _ => Exit::Machine,
+    };
+    let mut lines = words.lines().map(str::trim).filter(|line| !line.is_empty());
+    let cause = lines.next().unwrap_or("it ended without a word");
+    let cause = cause.strip_prefix("error: ").unwrap_or(cause);
+    let failure = Failure::new(exit, format!("arm {}: {cause}", arm.name));
+    match lines.find_map(|line| line.strip_prefix("help: ")) {
+        Some(help) => failure.help(help),
+        None => failure,
+    }
+}
+
+/// An arm's server and target in one slot: `{port}` is another port each time.
+#[derive(Debug)]
+struct Place {
+    command: Option<String>,
+    target: Option<String>,
+    /// Where the server is to listen.
+    addresses: Vec<SocketAddr>,
+}
+
+impl Place {
+    fn of(arm: &Arm) -> Result<Self, Failure> {
+        let Some(command) = &arm.server_command else {
+            return Ok(Self { command: None, target: arm.target.clone(), addresses: Vec::new() });
+        };
+        let port = free_port()?.to_string();
+        let target = arm.target.as_deref().unwrap_or("127.0.0.1:{port}").replace("{port}", &port);
+        let parsed = Target::parse(&target).map_err(Failure::usage)?;
+        Ok(Self {
+            command: Some(command.replace("{port}", &port)),
+            addresses: plan::resolve(&parsed, parsed.protocol(None).map_err(Failure::usage)?)?,
+            target: Some(target),
+        })
+    }
+}

@@ -1,0 +1,280 @@
+//! `loadgen ab` and `loadgen compare`, whole: real servers, real runs, the exit status that a gate depends on.
+
+mod common;
+
+use common::*;
+use loadgen_core::compare::{Comparison, Design, Verdict};
+use loadgen_core::result::Bundle;
+use loadgen_core::result::read::{self, Document};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Eight blocks of one gate reach 1 %, in as short slots as there can be.
+const QUICK: [&str; 10] = ["--blocks", "8", "--gate", "p50", "--conns", "2", "--duration", "50ms", "--warmup", "0ms"];
+
+/// `loadgen ab` in a folder of its own.
+struct Session {
+    folder: TempDir,
+    ended: Ended,
+}
+
+impl Session {
+    fn run(args: &[&str]) -> Self {
+        let folder = scratch();
+        let path = bundle_path(&folder);
+        let ended = loadgen_plain(&[&["ab", "--output", path.to_str().unwrap()], args].concat());
+        Self { folder, ended }
+    }
+
+    fn path(&self) -> PathBuf {
+        bundle_path(&self.folder)
+    }
+
+    fn bundle(&self) -> Bundle {
+        bundle(&self.path())
+    }
+}
+
+fn bundle_path(folder: &TempDir) -> PathBuf {
+    folder.path().join("bundle.json")
+}
+
+fn bundle(path: &Path) -> Bundle {
+    match read::read_document(path).unwrap() {
+        Document::Bundle(bundle) => *bundle,
+        Document::Report(_) => panic!("a report"),
+    }
+}
+
+fn comparison(text: &str) -> Comparison {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn a_slower_server_is_a_regression_and_a_faster_one_is_none() {
+    let flags = |us: u32| format!("--server-service-time fixed:{us}us");
+    let (slow, fast) = (flags(750), flags(500));
+    for (a, b, verdict, code) in [
+        (&fast, &slow, Verdict::Regressed, 1),
+        (&slow, &fast, Verdict::Improved, 0),
+        (&fast, &fast, Verdict::Equivalent, 0),
+    ] {
+        let arms = ["--a-flags", a, "--b-flags", b, "--format", "json", "--margin", "20%"];
+        let session = Session::run(&[&arms[..], &QUICK].concat());
+        let result = comparison(&session.ended.stdout);
+        assert_eq!((result.verdict, session.ended.code), (verdict, code), "{}", session.ended.stdout);
+        let row = &result.rows[0];
+        let change = row.change_ppm.unwrap();
+        let truth = match verdict {
+            Verdict::Regressed => 500_000,
+            Verdict::Improved => -333_333,
+            _ => 0,
+        };
+        assert!((change - truth).abs() < 60_000, "{change} instead of {truth}");
+        assert!(row.low_ppm.unwrap() <= change && change <= row.high_ppm.unwrap() && row.sees_ppm.is_some(), "{row:?}");
+        assert_eq!((result.design, result.blocks), (Design::PairedBlocks, 8));
+    }
+}
+
+#[test]
+fn a_bundle_says_what_ran_in_which_order_and_compares_to_the_same_again() {
+    let session = Session::run(&[&["--null", "--seed", "7", "--label", "k=v"][..], &QUICK].concat());
+    assert!([0, 5].contains(&session.ended.code), "{}", session.ended.stderr);
+    let bundle = session.bundle();
+    assert_eq!((bundle.partial, bundle.seed, bundle.order.len() as u64), (false, 7, bundle.blocks_planned));
+    assert_eq!(bundle.runs.len(), 48);
+    for (index, run) in bundle.runs.iter().enumerate() {
+        let ab = run.ab.as_ref().unwrap();
+        assert_eq!((ab.block, ab.slot), (index as u64 / 6, index as u64 % 6));
+        assert_eq!((&ab.session, &ab.arm), (&bundle.session, &bundle.order[index / 6][index % 6]));
+        assert_eq!(run.labels["k"], "v");
+        hold_invariants(run, "");
+    }
+    // Every block reads the same backwards, and the draws are those of the seed.
+    assert!(bundle.order.iter().all(|order| order.iter().eq(order.iter().rev())));
+    let path = session.path();
+    let again = loadgen_plain(&["compare", path.to_str().unwrap(), "--gate", "p50"]);
+    assert_eq!(again.code, session.ended.code, "{}", again.stderr);
+    assert_eq!(again.stdout, session.ended.stdout);
+    // Its arms one by one: the same runs, taken in turns.
+    let arm = |name: &str| format!("{}#{name}", path.display());
+    let by_arm = loadgen_plain(&["compare", &arm("A"), &arm("B"), "--gate", "p50", "--format", "json"]);
+    assert_eq!(comparison(&by_arm.stdout).design, Design::PairedBlocks, "{}", by_arm.stderr);
+    loadgen_plain(&["compare", &arm("A"), &arm("C")]).expect_refusal(2);
+    loadgen_plain(&["compare", path.to_str().unwrap(), path.to_str().unwrap()]).expect_refusal(2);
+}
+
+/// The command of a server that is not ours to start: the test's own way to have one.
+fn server_command(more: &str) -> String {
+    format!("{LOADGEN} server --listen 127.0.0.1:{{port}} {more}")
+}
+
+#[test]
+fn servers_of_commands_are_started_afresh_and_leave_nothing_behind() {
+    let mark = format!("loadgen-test-{}", std::process::id());
+    let (fast, slow) =
+        (server_command("--service-time fixed:500us"), server_command(&format!("--service-time fixed:750us # {mark}")));
+    let session = Session::run(&[&["--a", &fast, "--b", &slow, "--null", "--margin", "20%"][..], &QUICK].concat());
+    assert_eq!(session.ended.code, 1, "{}{}", session.ended.stdout, session.ended.stderr);
+    // Another port each time.
+    let bundle = session.bundle();
+    let mut targets: Vec<&String> = bundle.runs.iter().map(|run| &run.scenario.target).collect();
+    targets.sort_unstable();
+    targets.dedup();
+    assert!(targets.len() > 24, "{targets:?}");
+    let left = Command::new("pgrep").args(["-f", &mark]).output().unwrap();
+    assert!(left.stdout.is_empty(), "still there: {}", String::from_utf8_lossy(&left.stdout));
+}
+
+#[test]
+fn servers_that_run_already_are_compared_where_they_are() {
+    let (base, candidate) = (Server::start(&["--engine", "epoll"]), Server::start(&["--engine", "poll"]));
+    let (base, candidate) = (base.address.to_string(), candidate.address.to_string());
+    let session =
+        Session::run(&[&["--a-target", &base, "--b-target", &candidate, "--format", "json"][..], &QUICK].concat());
+    assert!([0, 1].contains(&session.ended.code), "{}", session.ended.stderr);
+    assert_eq!(comparison(&session.ended.stdout).blocks, 8);
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_a_server_starts() {
+    for (args, words) in [
+        (vec!["--a-flags", "--nonsense"], "arm A: unexpected argument"),
+        (vec!["--b-flags", "--server-engine nonsense"], "arm B"),
+        (vec!["--b-flags", "'--conns 3"], "quote"),
+        (vec!["--a", "true {port}"], "one arm has a command"),
+        (vec!["--a", "true", "--b", "true"], "where does"),
+        (vec!["--target", "127.0.0.1:{port}"], "{port}"),
+        (vec!["--gate", "p42"], "metric 'p42' is not known"),
+        (vec!["--margin", "p99=fast"], "percentage"),
+        (vec!["--alpha", "50%"], "out of range"),
+        (vec!["--blocks", "0"], "--blocks"),
+        (vec!["--output", "-"], "bundle"),
+        (vec!["--output", "/nonexistent/bundle.json"], "cannot write"),
+    ] {
+        let mut line = vec!["ab"];
+        line.extend(&args);
+        let ended = loadgen_plain(&line);
+        let code = if args[1].starts_with("/nonexistent") { 6 } else { 2 };
+        let said = ended.expect_refusal(code);
+        assert!(said.contains(words), "{args:?}: {said}");
+    }
+    // Another load is no other server.
+    let session = Session::run(&[&["--b-flags", "--pipeline 4"][..], &QUICK].concat());
+    let said = session.ended.expect_refusal(2);
+    assert!(said.contains("different loads: pipeline (1 and 4)"), "{said}");
+}
+
+#[test]
+fn a_server_that_fails_is_named_and_the_finished_blocks_are_kept() {
+    // Works until it has been started ten times.
+    let folder = scratch();
+    let count = folder.path().join("count");
+    let count = count.display();
+    let failing = format!(
+        "echo x >> {count}; test $(wc -l < {count}) -le 10 || {{ echo no more >&2; exit 9; }}; exec {}",
+        server_command("")
+    );
+    let session = Session::run(&[&["--a", &failing, "--b", &failing][..], &QUICK].concat());
+    let said = session.ended.expect_refusal(3);
+    assert!(said.contains("ended at once (exit status: 9): no more"), "{said}");
+    let bundle = session.bundle();
+    assert_eq!((bundle.partial, bundle.order.len(), bundle.runs.len()), (true, 2, 8));
+    for (command, words) in [("sleep 100 # {port}", "does not accept"), ("/nonexistent {port}", "not found")] {
+        let ended = loadgen_plain(&["ab", "--a", command, "--b", command, "--ready", "200ms"]);
+        let said = ended.expect_refusal(3);
+        assert!(said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn ctrl_c_keeps_the_finished_blocks() {
+    let folder = scratch();
+    let path = bundle_path(&folder);
+    let mut command = Command::new(LOADGEN);
+    command.args(["ab", "--blocks", "100", "--conns", "2", "--duration", "50ms", "--warmup", "0ms"]);
+    command.arg("--output").arg(&path);
+    let running = Running::launch(command, scratch());
+    std::thread::sleep(Duration::from_secs(4));
+    running.signal("INT");
+    let ended = running.wait();
+    assert_eq!(ended.code, 130, "{}", ended.stderr);
+    let bundle = bundle(&path);
+    assert!(bundle.partial && !bundle.order.is_empty() && bundle.runs.len() == 4 * bundle.order.len());
+    assert!(ended.stdout.contains("blocks"), "{}", ended.stdout);
+    // Nothing finished: nothing to write.
+    let mut command = Command::new(LOADGEN);
+    command.args(["ab", "--conns", "2", "--duration", "20s", "--output"]).arg(folder.path().join("none.json"));
+    let running = Running::launch(command, scratch());
+    std::thread::sleep(Duration::from_millis(700));
+    running.signal("TERM");
+    let ended = running.wait();
+    assert_eq!(ended.code, 143, "{}", ended.stderr);
+    assert!(ended.took < Duration::from_secs(10) && !folder.path().join("none.json").exists(), "{:?}", ended.took);
+}
+
+#[test]
+fn the_planner_says_how_many_blocks_it_takes() {
+    let flags = ["--server-service-time", "fixed:500us", "--margin", "5%", "--gate", "p50", "--conns", "2"];
+    let short = ["--duration", "50ms", "--warmup", "0ms", "--detect"];
+    let session = Session::run(&[&flags[..], &short, &["60%"]].concat());
+    assert_eq!(session.ended.code, 0, "{}{}", session.ended.stdout, session.ended.stderr);
+    assert!(session.ended.stderr.contains("plan: "), "{}", session.ended.stderr);
+    let bundle = session.bundle();
+    let plan = bundle.plan.unwrap();
+    assert_eq!((plan.detect_ppm, plan.pilot_blocks, plan.blocks), (600_000, 4, bundle.blocks_planned));
+    assert!(plan.blocks >= 8, "{} blocks cannot reach 1 %", plan.blocks);
+    assert!(plan.spread_ppm["p50"] > 0);
+    // What hides within the margin cannot be seen, with however many blocks.
+    let session = Session::run(&[&flags[..], &short, &["4%"]].concat());
+    let said = session.ended.expect_refusal(8);
+    assert!(said.contains("margin"), "{said}");
+}
+
+/// Reports of one-shot runs, as people collect them.
+fn collect(folder: &Path, name: &str, count: usize, args: &[&str]) {
+    for index in 0..count {
+        let path = folder.join(format!("{name}-{index}.json"));
+        let ended = loadgen_plain(
+            &[
+                &["-q", "--no-floor", "--conns", "2", "-d", "50ms", "--warmup", "0ms"],
+                args,
+                &["-o", path.to_str().unwrap()],
+            ]
+            .concat(),
+        );
+        assert_eq!(ended.code, 0, "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn one_after_the_other_is_no_verdict_unless_asked() {
+    let folder = scratch();
+    let [base, candidate] = ["base", "candidate"].map(|name| folder.path().join(name));
+    for (path, time) in [(&base, "fixed:500us"), (&candidate, "fixed:1ms")] {
+        std::fs::create_dir(path).unwrap();
+        collect(path, "run", 6, &["--server-service-time", time]);
+    }
+    let [base, candidate] = [base.to_str().unwrap(), candidate.to_str().unwrap()];
+    let other = loadgen_plain(&["compare", base, candidate]);
+    let said = other.expect_refusal(2);
+    assert!(said.contains("server_injected (service-time=fixed:500us and service-time=fixed:1ms)"), "{said}");
+    let compare = ["compare", base, candidate, "--may-differ", "server_injected", "--gate", "p50"];
+    let ended = loadgen_plain(&compare);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stdout.contains("! sequential") && ended.stdout.contains("inconclusive"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("the figures alone would say REGRESSED"), "{}", ended.stdout);
+    assert_eq!(loadgen_plain(&[&compare[..], &["--strict"]].concat()).code, 8);
+    let accepted = loadgen_plain(&[&compare[..], &["--accept-sequential"]].concat());
+    assert!([1, 5].contains(&accepted.code), "{}{}", accepted.stdout, accepted.stderr);
+    // One against one is one observation a side.
+    let one = |side: &str| format!("{side}/run-0.json");
+    let single = loadgen_plain(&["compare", &one(base), &one(base), "--gate", "p50", "--format", "md"]);
+    assert_eq!(single.code, 0, "{}", single.stderr);
+    assert!(single.stdout.contains("runs a side are needed"), "{}", single.stdout);
+    loadgen_plain(&["compare", &one(base)]).expect_refusal(2);
+    loadgen_plain(&["compare", base, "/nonexistent"]).expect_refusal(2);
+    loadgen_plain(&["compare", folder.path().to_str().unwrap(), base]).expect_refusal(2);
+}

@@ -1,0 +1,162 @@
+//! One metric of a comparison: from the values of all runs to an estimate and a verdict.
+
+use super::decision::{Verdict, decide, decide_absolute};
+use super::design::{Block, blocks};
+use super::estimate::{self, Estimate, TooFew};
+use super::gates::Gate;
+use super::power::{Shape, pooled_spread, smallest_visible, spread};
+use super::schema::{Design, Row};
+use crate::metric::{Better, Metric, Unit};
+use crate::result::Report;
+use std::collections::BTreeSet;
+
+/// Runs, arranged for estimates.
+#[derive(Debug)]
+pub(super) struct Observations<'a> {
+    paired: bool,
+    pairs: Vec<Block<'a>>,
+    base: Vec<&'a Report>,
+    candidate: Vec<&'a Report>,
+}
+
+impl<'a> Observations<'a> {
+    /// `spoilt`: blocks that are left out.
+    pub(super) fn new(design: Design, base: &[&'a Report], candidate: &[&'a Report], spoilt: &BTreeSet<u64>) -> Self {
+        if design != Design::PairedBlocks {
+            return Self { paired: false, pairs: Vec::new(), base: base.to_vec(), candidate: candidate.to_vec() };
+        }
+        let whole = |run: &&&'a Report| run.ab.as_ref().is_some_and(|ab| !spoilt.contains(&ab.block));
+        let [base, candidate] =
+            [base, candidate].map(|runs| runs.iter().filter(whole).copied().collect::<Vec<&'a Report>>());
+        Self { paired: true, pairs: blocks(&base, &candidate), base, candidate }
+    }
+
+    pub(super) fn blocks(&self) -> usize {
+        self.pairs.len()
+    }
+}
+
+/// A metric as it is estimated: the logarithm, so that a difference is a ratio; of shares, the share itself.
+fn scaled(metric: &Metric, report: &Report) -> Option<f64> {
+    let value = (metric.value)(report)?;
+    // A figure of nothing at all is as far away as can be, and still a number.
+    Some(if metric.unit == Unit::Share { value } else { value.max(1e-3).ln() })
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// A metric of all runs, or none: runs without it are no accident.
+fn values(metric: &Metric, runs: &[&Report]) -> Option<Vec<f64>> {
+    let values: Vec<f64> = runs.iter().filter_map(|run| scaled(metric, run)).collect();
+    (values.len() == runs.len() && !values.is_empty()).then_some(values)
+}
+
+/// The difference of each block, candidate less base, as logarithms (shares: as they are). None: a run lacks it.
+pub fn block_differences(metric: &Metric, base: &[&Report], candidate: &[&Report]) -> Option<Vec<f64>> {
+    differences(metric, &blocks(base, candidate))
+}
+
+/// The difference of each block, candidate less base, on the scale of `scaled`.
+fn differences(metric: &Metric, pairs: &[Block<'_>]) -> Option<Vec<f64>> {
+    pairs
+        .iter()
+        .map(|(base, candidate)| Some(mean(&values(metric, candidate)?) - mean(&values(metric, base)?)))
+        .collect()
+}
+
+pub(super) fn row(gate: &Gate, observed: &Observations<'_>, misrate: f64) -> Row {
+    let metric = gate.metric;
+    let mut row = Row {
+        metric: metric.name.to_owned(),
+        unit: unit_word(metric.unit).to_owned(),
+        gated: gate.gated,
+        higher_is_better: metric.better == Better::Higher,
+        base: None,
+        candidate: None,
+        change_ppm: None,
+        low_ppm: None,
+        high_ppm: None,
+        misrate_ppm: None,
+        margin_ppm: ppm(gate.margin) as u64,
+        sees_ppm: None,
+        verdict: Verdict::Inconclusive,
+        reason: None,
+        differences_ppm: Vec::new(),
+        base_values: whole(metric, &observed.base),
+        candidate_values: whole(metric, &observed.candidate),
+    };
+    row.base = median(&row.base_values);
+    row.candidate = median(&row.candidate_values);
+    let (Some(base), Some(candidate)) = (values(metric, &observed.base), values(metric, &observed.candidate)) else {
+        let nothing = observed.base.is_empty() || observed.candidate.is_empty();
+        row.reason = Some(if nothing { "no runs are left" } else { "not every run has enough values" }.to_owned());
+        return row;
+    };
+    let (estimate, shape, noise) = if !observed.paired {
+        let noise = pooled_spread(&base, &candidate);
+        let shape = Shape::Unpaired { base: base.len(), candidate: candidate.len() };
+        (estimate::unpaired(&base, &candidate, misrate), shape, noise)
+    } else {
+        let differences = differences(metric, &observed.pairs).unwrap_or_default();
+        row.differences_ppm = differences.iter().map(|d| change(metric, *d)).collect();
+        (estimate::paired(&differences, misrate), Shape::Paired { blocks: differences.len() }, spread(&differences))
+    };
+    match estimate {
+        Ok(estimate) => {
+            judge(&mut row, metric, &estimate, gate.margin);
+            row.sees_ppm = smallest_visible(shape, noise, misrate, gate.margin).map(|share| ppm(share) as u64);
+        }
+        Err(TooFew { needs }) => {
+            let what = if observed.paired { "blocks" } else { "runs a side" };
+            row.change_ppm = Some(change(metric, mean(&candidate) - mean(&base)));
+            row.reason = Some(format!("{needs} {what} are needed"));
+        }
+    }
+    row
+}
+
+fn judge(row: &mut Row, metric: &Metric, estimate: &Estimate, margin: f64) {
+    row.change_ppm = Some(change(metric, estimate.centre));
+    row.low_ppm = Some(change(metric, estimate.low));
+    row.high_ppm = Some(change(metric, estimate.high));
+    row.misrate_ppm = Some(ppm(estimate.misrate) as u64);
+    let worse = match metric.better {
+        Better::Lower => *estimate,
+        Better::Higher => Estimate { centre: -estimate.centre, low: -estimate.high, high: -estimate.low, ..*estimate },
+    };
+    row.verdict = if metric.unit == Unit::Share { decide_absolute(&worse, margin) } else { decide(&worse, margin) };
+}
+
+/// A difference on the scale of `scaled` as a change in millionths.
+fn change(metric: &Metric, difference: f64) -> i64 {
+    ppm(if metric.unit == Unit::Share { difference } else { difference.exp_m1() })
+}
+
+fn ppm(share: f64) -> i64 {
+    (share * 1e6).round() as i64
+}
+
+/// The values themselves, as integers in the unit of `unit_word`.
+fn whole(metric: &Metric, runs: &[&Report]) -> Vec<u64> {
+    let scale = if metric.unit == Unit::Share { 1e6 } else { 1.0 };
+    runs.iter().filter_map(|run| (metric.value)(run)).map(|value| (value * scale).round() as u64).collect()
+}
+
+fn median(values: &[u64]) -> Option<u64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    let upper = *sorted.get(sorted.len() / 2)?;
+    Some(if sorted.len() % 2 == 1 { upper } else { sorted[sorted.len() / 2 - 1].midpoint(upper) })
+}
+
+fn unit_word(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Nanoseconds => "ns",
+        Unit::PerSecond => "per_s",
+        Unit::BytesPerSecond => "bytes_per_s",
+        Unit::Count => "count",
+        Unit::Share => "ppm",
+    }
+}

@@ -1,0 +1,145 @@
+//! JSON text into values and types, with errors that name field and place.
+
+use serde::de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// Why a text is not what it should be. One line each, without the name of the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Empty,
+    /// It ends before it is complete; the place.
+    CutOff(String),
+    /// The field (where there is one), the cause, the place.
+    Wrong(String),
+}
+
+/// The text as it is, before it is known what it should be.
+///
+/// # Errors
+/// If it is not JSON, or names a field twice.
+pub(super) fn value(text: &[u8]) -> Result<Value, Fault> {
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Err(Fault::Empty);
+    }
+    let mut parser = serde_json::Deserializer::from_slice(text);
+    let Strict(value) = serde_path_to_error::deserialize(&mut parser).map_err(|error| fault(&error))?;
+    parser.end().map_err(|error| Fault::Wrong(error.to_string()))?;
+    Ok(value)
+}
+
+/// The text as a `T`.
+///
+/// # Errors
+/// If a field is missing, or is of another type: the field, the cause, the place.
+pub(super) fn typed<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    let typed = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(text));
+    typed.map_err(|error| format!("{}{}", field(&error).map_or(String::new(), |field| field + ": "), error.inner()))
+}
+
+fn fault(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault {
+    let (field, cause) = (field(error), error.inner());
+    if cause.is_eof() {
+        let within = field.map_or(String::new(), |field| format!(" (in {field})"));
+        return Fault::CutOff(format!("line {} column {}{within}", cause.line(), cause.column()));
+    }
+    Fault::Wrong(format!("{}{cause}", field.map_or(String::new(), |field| field + ": ")))
+}
+
+/// None: the fault is at the top level.
+fn field(error: &serde_path_to_error::Error<serde_json::Error>) -> Option<String> {
+    let path = error.path();
+    (path.iter().len() > 0).then(|| format!("`{path}`"))
+}
+
+/// A value in which no field is named twice; of two, serde_json's own would take the last in silence.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Self)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Strict(item)) = items.next_element()? {
+            list.push(item);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut fields = Map::new();
+        while let Some(name) = entries.next_key::<String>()? {
+            if fields.contains_key(&name) {
+                return Err(A::Error::custom(format_args!("duplicate field `{name}`")));
+            }
+            let Strict(value) = entries.next_value()?;
+            fields.insert(name, value);
+        }
+        Ok(Value::Object(fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_those_of_serde_json() {
+        let text = br#" {"a": [1, -1, 1.5, "x\n\u00fc", true, null, {}], "b": {"c": []}, "d": 18446744073709551615} "#;
+        assert_eq!(value(text).unwrap(), serde_json::from_slice::<Value>(text).unwrap());
+    }
+
+    #[test]
+    fn faults_name_field_and_place() {
+        let wrong = |text: &str| match value(text.as_bytes()) {
+            Err(Fault::Wrong(what)) => what,
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!(
+            wrong(r#"{"a": {"b": [{}, {"c": 1, "c": 1}]}}"#),
+            "`a.b[1]`: duplicate field `c` at line 1 column 29"
+        );
+        assert_eq!(wrong("{} {"), "trailing characters at line 1 column 4");
+        assert!(wrong("{\"a\":\n 1e999}").starts_with("`a`: number out of range at line 2"));
+        assert!(wrong(&"[".repeat(100_000)).contains("recursion limit"));
+        assert_eq!(value(b" \n"), Err(Fault::Empty));
+        assert_eq!(value(b"{\"a\": {\"b\":\n[1,"), Err(Fault::CutOff("line 2 column 3 (in `a.b[1]`)".to_owned())));
+    }
+}

@@ -1,0 +1,261 @@
+//! Comparisons of made-up runs: what is refused, what caps a verdict, what is left out and said.
+
+use loadgen_core::compare::page::FORMATS;
+use loadgen_core::compare::{Comparison, Design, Options, Question, Refusal, Set, Verdict, compare, schema_json};
+use loadgen_core::histogram::Recorder;
+use loadgen_core::result::{AbSlot, ErrorRow, Reason, Report, VerdictState, read};
+use loadgen_core::rng::Rng;
+use std::path::Path;
+
+const SCHEMA_FILE: &str = "schema/loadgen.comparison-1.json";
+
+fn in_repository(path: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// A valid run whose rate and response times are `factor` times as good as others, a second after the one before.
+fn run(index: usize, factor: f64) -> Report {
+    let mut run = read::read(&in_repository("tests/golden/result-1.json")).unwrap();
+    run.partial = false;
+    run.ab = None;
+    run.verdict.state = VerdictState::Valid;
+    run.verdict.reasons.clear();
+    run.errors.clear();
+    run.ledger.errors.clear();
+    run.connections.failed.clear();
+    if let Some(whole) = &mut run.ledger.whole_run {
+        whole.errors.clear();
+    }
+    run.scenario.mode = "closed".to_owned();
+    run.scenario.rate_per_s = None;
+    run.started_at = format!("2026-11-23T13:{:02}:{:02}.000Z", index / 60, index % 60);
+    run.throughput.requests_per_s = (10_000.0 * factor) as u64;
+    run.latency.response = {
+        let mut recorder = Recorder::new();
+        (0..10_000_u64).for_each(|i| recorder.record(((1_000_000 + 200 * i) as f64 / factor) as u64));
+        recorder.report()
+    };
+    run
+}
+
+/// Blocks in an order that is drawn, with noise of `noise`; the candidate is `factor` times as good.
+fn blocks(count: u64, factor: f64, noise: f64, arms: &[&str]) -> Vec<Report> {
+    let mut rng = Rng::new(5);
+    let mut runs = Vec::new();
+    for block in 0..count {
+        let mut order: Vec<&str> = arms.to_vec();
+        for last in (1..order.len()).rev() {
+            order.swap(last, rng.below(last as u64 + 1) as usize);
+        }
+        let backwards: Vec<&str> = order.iter().rev().copied().collect();
+        for (slot, arm) in order.into_iter().chain(backwards).enumerate() {
+            let wobble = 1.0 + noise * (rng.unit() - 0.5);
+            let mut run = run(runs.len(), wobble * if arm == "B" { factor } else { 1.0 });
+            run.ab = Some(AbSlot { session: "s".to_owned(), block, slot: slot as u64, arm: arm.to_owned() });
+            runs.push(run);
+        }
+    }
+    runs
+}
+
+fn set<'a>(name: &str, runs: &'a [Report], arm: &str) -> Set<'a> {
+    let of_arm = runs.iter().filter(|run| run.ab.as_ref().is_none_or(|ab| ab.arm == arm));
+    Set { from: name.to_owned(), runs: of_arm.map(|run| (run.started_at.clone(), run)).collect() }
+}
+
+fn arms(runs: &[Report], options: Options) -> Result<Comparison, Refusal> {
+    let [base, candidate, null] = ["A", "B", "N"].map(|arm| set(arm, runs, arm));
+    compare(&Question { base, candidate, null, options })
+}
+
+fn sides(base: &[Report], candidate: &[Report], options: Options) -> Result<Comparison, Refusal> {
+    let (base, candidate) = (set("base", base, ""), set("candidate", candidate, ""));
+    compare(&Question { base, candidate, null: Set::default(), options })
+}
+
+fn caps(comparison: &Comparison) -> Vec<&str> {
+    comparison.caps.iter().map(|cap| cap.code.as_str()).collect()
+}
+
+fn invalid(run: &mut Report, code: &str) {
+    run.verdict.state = VerdictState::Invalid;
+    run.verdict.reasons = vec![Reason { code: code.to_owned(), detail: "made up".to_owned() }];
+}
+
+#[test]
+fn the_direction_of_each_metric_is_known() {
+    for (factor, verdict) in [(0.9, Verdict::Regressed), (1.1, Verdict::Improved), (1.0, Verdict::Equivalent)] {
+        let comparison = arms(&blocks(12, factor, 0.01, &["A", "B"]), Options::default()).unwrap();
+        assert_eq!(comparison.verdict, verdict);
+        assert_eq!((comparison.design, comparison.blocks), (Design::PairedBlocks, 12));
+        let gated: Vec<&str> = comparison.rows.iter().filter(|row| row.gated).map(|row| row.metric.as_str()).collect();
+        assert_eq!(gated, ["rate", "p50", "p99", "error_share"]);
+        for row in comparison.rows.iter().filter(|row| row.metric == "rate" || row.metric == "p50") {
+            let truth = 1e6 * if row.metric == "rate" { factor - 1.0 } else { 1.0 / factor - 1.0 };
+            let (low, high) = (row.low_ppm.unwrap() as f64, row.high_ppm.unwrap() as f64);
+            assert!(low <= truth && truth <= high, "{row:?}: {truth}");
+            assert_eq!(row.differences_ppm.len(), 12);
+        }
+    }
+}
+
+#[test]
+fn errors_alone_are_a_regression() {
+    let mut runs = blocks(12, 1.0, 0.01, &["A", "B"]);
+    for run in runs.iter_mut().filter(|run| run.ab.as_ref().unwrap().arm == "B") {
+        let whole = run.ledger.whole_run.as_mut().unwrap();
+        let failed = whole.ok / 100;
+        whole.ok -= failed;
+        whole.errors.insert("reset".to_owned(), failed);
+        let row = ErrorRow {
+            kind: "reset".to_owned(),
+            phase: "reply".to_owned(),
+            count: failed,
+            first_at_ns: 1,
+            first: String::new(),
+        };
+        run.errors.push(row);
+    }
+    let comparison = arms(&runs, Options::default()).unwrap();
+    assert_eq!(comparison.verdict, Verdict::Regressed);
+    let row = comparison.rows.iter().find(|row| row.metric == "error_share").unwrap();
+    assert_eq!(row.verdict, Verdict::Regressed);
+    assert!((5_000..=10_000).contains(&row.change_ppm.unwrap()), "{row:?}");
+    assert!(comparison.notes.iter().any(|note| note.contains("only the candidate has errors of kind reset")));
+}
+
+#[test]
+fn too_few_blocks_prove_nothing_and_say_how_many_it_takes() {
+    let comparison = arms(&blocks(9, 0.5, 0.01, &["A", "B"]), Options::default()).unwrap();
+    assert_eq!(comparison.verdict, Verdict::Inconclusive);
+    let row = &comparison.rows[0];
+    assert_eq!(row.reason.as_deref(), Some("10 blocks are needed"));
+    assert!(row.change_ppm.is_some() && row.low_ppm.is_none());
+}
+
+#[test]
+fn other_loads_are_refused_by_name_and_other_machines_cap_the_verdict() {
+    let base: Vec<Report> = (0..8).map(|index| run(2 * index, 1.0)).collect();
+    let turns = |change: fn(&mut Report)| -> Vec<Report> {
+        let runs = (0..8).map(|index| run(2 * index + 1, 0.5));
+        runs.map(|mut run| {
+            change(&mut run);
+            run
+        })
+        .collect()
+    };
+    let comparison = sides(&base, &turns(|_| {}), Options::default()).unwrap();
+    assert_eq!((comparison.verdict, comparison.design), (Verdict::Regressed, Design::Interleaved));
+
+    let other = turns(|run| run.scenario.pipeline = 7);
+    let Err(Refusal::Scenarios(fields)) = sides(&base, &other, Options::default()) else { panic!("not refused") };
+    assert_eq!((fields.len(), fields[0].field.as_str(), fields[0].candidate.as_str()), (1, "pipeline", "7"));
+    let permitted = Options { may_differ: vec!["pipeline".to_owned()], ..Options::default() };
+    assert_eq!(sides(&base, &other, permitted.clone()).unwrap().varied[0].field, "pipeline");
+    // Within a side nothing may differ, permitted or not: its runs are repetitions.
+    let mixed: Vec<Report> = base.iter().cloned().chain([other[0].clone()]).collect();
+    assert!(matches!(sides(&mixed, &other, permitted), Err(Refusal::Scenarios(_))));
+
+    let machine = turns(|run| run.environment.client.cpu_model = "another".to_owned());
+    let comparison = sides(&base, &machine, Options::default()).unwrap();
+    assert_eq!((comparison.verdict, caps(&comparison)), (Verdict::Inconclusive, vec!["environment"]));
+    assert_eq!(comparison.uncapped(), Verdict::Regressed);
+    let accepted = Options { accept_environment: true, ..Options::default() };
+    assert_eq!(sides(&base, &machine, accepted).unwrap().verdict, Verdict::Regressed);
+    // What changes from run to run is no other machine.
+    let busy = turns(|run| run.environment.client.load_1m_percent = 999);
+    assert_eq!(sides(&base, &busy, Options::default()).unwrap().caps, []);
+}
+
+#[test]
+fn one_side_after_the_other_caps_the_verdict() {
+    let base: Vec<Report> = (0..8).map(|index| run(index, 1.0)).collect();
+    let candidate: Vec<Report> = (8..16).map(|index| run(index, 0.5)).collect();
+    let comparison = sides(&base, &candidate, Options::default()).unwrap();
+    assert_eq!((comparison.design, comparison.verdict), (Design::Sequential, Verdict::Inconclusive));
+    assert_eq!(caps(&comparison), ["sequential"]);
+    let accepted = Options { accept_sequential: true, ..Options::default() };
+    assert_eq!(sides(&base, &candidate, accepted).unwrap().verdict, Verdict::Regressed);
+}
+
+#[test]
+fn an_invalid_run_takes_its_block_with_it_and_many_take_the_verdict() {
+    let mut runs = blocks(12, 0.9, 0.01, &["A", "B"]);
+    invalid(&mut runs[5], "client_saturated");
+    let comparison = arms(&runs, Options::default()).unwrap();
+    assert_eq!((comparison.blocks, comparison.blocks_left_out), (11, 1));
+    assert_eq!(comparison.base.invalid.len() + comparison.candidate.invalid.len(), 1);
+    assert_eq!(comparison.verdict, Verdict::Regressed);
+    runs.iter_mut().step_by(4).for_each(|run| invalid(run, "client_saturated"));
+    let comparison = arms(&runs, Options::default()).unwrap();
+    assert!(comparison.is_invalid() && caps(&comparison).contains(&"invalid_runs"));
+    assert_ne!(comparison.verdict, Verdict::Regressed);
+    runs.iter_mut().for_each(|run| invalid(run, "client_saturated"));
+    assert!(matches!(arms(&runs, Options::default()), Err(Refusal::NoRuns(_))));
+    // Noise in a drawn order is only noise. By itself, or with a cause that stays, it is not.
+    runs.iter_mut().for_each(|run| invalid(run, "cpu_contention"));
+    let comparison = arms(&runs, Options::default()).unwrap();
+    assert_eq!((comparison.verdict, comparison.blocks), (Verdict::Regressed, 12));
+    assert!(
+        comparison.notes.iter().any(|note| note.contains("48 of 48 runs were disturbed")),
+        "{:?}",
+        comparison.notes
+    );
+    runs.iter_mut().for_each(|run| run.ab = None);
+    assert!(matches!(sides(&runs, &runs, Options::default()), Err(Refusal::NoRuns(_))));
+}
+
+#[test]
+fn a_base_that_differs_from_itself_is_no_base() {
+    let mut runs = blocks(12, 1.0, 0.01, &["A", "B", "N"]);
+    let comparison = arms(&runs, Options::default()).unwrap();
+    assert_eq!((comparison.null.len(), caps(&comparison)), (4, vec![]));
+    for run in runs.iter_mut().filter(|run| run.ab.as_ref().unwrap().arm == "N") {
+        run.throughput.requests_per_s = run.throughput.requests_per_s * 98 / 100;
+    }
+    let comparison = arms(&runs, Options::default()).unwrap();
+    assert_eq!(caps(&comparison), ["contaminated"]);
+    assert!(comparison.is_invalid());
+}
+
+#[test]
+fn every_format_says_the_verdict_and_survives_extremes() {
+    let mut comparisons = vec![arms(&blocks(12, 0.9, 0.01, &["A", "B", "N"]), Options::default()).unwrap()];
+    let mut dead = blocks(12, 1.0, 0.01, &["A", "B"]);
+    for run in dead.iter_mut().filter(|run| run.ab.as_ref().unwrap().arm == "B") {
+        run.throughput.requests_per_s = 0;
+        run.latency.response = None;
+        run.errors.push(ErrorRow {
+            kind: "<b>|\n`".to_owned(),
+            phase: String::new(),
+            count: u64::MAX,
+            first_at_ns: 0,
+            first: String::new(),
+        });
+    }
+    comparisons.push(arms(&dead, Options::default()).unwrap());
+    assert_eq!(comparisons[1].verdict, Verdict::Regressed, "a server that answers nothing is slower");
+    for comparison in &comparisons {
+        for format in FORMATS {
+            let text = (format.render)(comparison);
+            assert!(text.ends_with('\n') && text.to_lowercase().contains("regressed"), "{}: {text}", format.name);
+        }
+        let again: Comparison = serde_json::from_str(&comparison.to_json()).unwrap();
+        assert_eq!(&again, comparison);
+    }
+    let markdown = (FORMATS.iter().find(|format| format.name == "md").unwrap().render)(&comparisons[1]);
+    assert!(!markdown.contains("<b>"), "{markdown}");
+}
+
+#[test]
+fn the_committed_schema_is_that_of_the_types() {
+    let generated = schema_json();
+    if std::env::var_os("LOADGEN_BLESS").is_some() {
+        std::fs::write(in_repository(SCHEMA_FILE), &generated).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(in_repository(SCHEMA_FILE)).unwrap_or_default(), generated);
+    let schema: serde_json::Value = serde_json::from_str(&generated).unwrap();
+    let comparison = arms(&blocks(12, 0.9, 0.01, &["A", "B", "N"]), Options::default()).unwrap();
+    let value = serde_json::to_value(&comparison).unwrap();
+    assert!(jsonschema::is_valid(&schema, &value));
+}
