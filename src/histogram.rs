@@ -6,9 +6,11 @@
 use crate::result;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use flate2::read::ZlibDecoder;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use std::fmt;
+use std::io::Read as _;
 
 /// Values above this share the last bucket; the exact maximum and sum still tell.
 pub const HIGHEST_NS: u64 = 3_600_000_000_000;
@@ -93,7 +95,7 @@ impl Recorder {
     pub fn merge(&mut self, other: &Self) {
         // Both have the same constant bounds, the only thing that `add` can object to.
         self.buckets.add(&other.buckets).expect("equal bounds");
-        self.count += other.count;
+        self.count = self.count.saturating_add(other.count);
         self.min_ns = self.min_ns.min(other.min_ns);
         self.max_ns = self.max_ns.max(other.max_ns);
         self.sum_ns = self.sum_ns.saturating_add(other.sum_ns);
@@ -137,7 +139,7 @@ impl Recorder {
     /// The histogram of a report, ready to be merged with others.
     ///
     /// # Errors
-    /// One line, if the encoded buckets are damaged or do not agree with count, minimum and maximum beside them.
+    /// One line, if the encoded buckets are damaged or do not agree with the figures beside them.
     pub fn from_report(report: &result::Histogram) -> Result<Self, String> {
         let mut recorder = Self::new();
         let stored = decode(&report.hdr)?;
@@ -153,7 +155,7 @@ impl Recorder {
             return Ok(recorder);
         }
         let same = |a: u64, b: u64| recorder.buckets.equivalent(a.min(HIGHEST_NS), b.min(HIGHEST_NS));
-        if !same(report.min_ns, stored.min()) || !same(report.max_ns, stored.max()) {
+        if report.min_ns > report.max_ns || !same(report.min_ns, stored.min()) || !same(report.max_ns, stored.max()) {
             return Err(format!(
                 "histogram spans {} to {} ns, but min_ns and max_ns say {} to {}",
                 stored.min(),
@@ -164,7 +166,37 @@ impl Recorder {
         }
         (recorder.count, recorder.min_ns, recorder.max_ns, recorder.sum_ns) =
             (report.count, report.min_ns, report.max_ns, report.sum_ns);
+        recorder.agrees(report, &stored)?;
         Ok(recorder)
+    }
+
+    /// Whether sum, mean and quantiles can be those of the buckets.
+    fn agrees(&self, report: &result::Histogram, stored: &Histogram<u64>) -> Result<(), String> {
+        let (mut least, mut most) = (0, 0);
+        for step in stored.iter_recorded() {
+            let (highest, count) = (step.value_iterated_to(), u128::from(step.count_since_last_iteration()));
+            least += u128::from(stored.lowest_equivalent(highest)) * count;
+            most += u128::from(highest) * count;
+        }
+        // What is too long for the buckets, or for the sum, has no upper bound.
+        let open = report.max_ns > HIGHEST_NS || report.sum_ns == u64::MAX;
+        let sum = u128::from(report.sum_ns);
+        if sum < least.min(u128::from(u64::MAX)) || sum > most && !open {
+            return Err(format!("histogram adds up to {least} to {most} ns, but sum_ns says {sum}"));
+        }
+        if self.mean_ns() != Some(report.mean_ns) {
+            let mean = report.sum_ns / report.count;
+            return Err(format!("sum_ns / count is {mean} ns, but mean_ns says {}", report.mean_ns));
+        }
+        for (name, q) in QUANTILES {
+            let Some(said) = report.quantiles_ns.get(*name) else { continue };
+            let found = self.quantile(*q);
+            // Twice the width of a bucket: another version of the encoder may choose its other end.
+            if found.abs_diff(*said) > found.max(*said) / 500 {
+                return Err(format!("histogram has quantile {name} at {found} ns, but quantiles_ns says {said}"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -180,17 +212,54 @@ fn encode(buckets: &Histogram<u64>) -> String {
     BASE64.encode(bytes)
 }
 
+/// HdrHistogram V2, compressed.
+const COOKIE: [u8; 4] = [0x1c, 0x84, 0x93, 0x14];
+
 fn decode(hdr: &str) -> Result<Histogram<u64>, String> {
     let bytes = BASE64.decode(hdr).map_err(|problem| format!("histogram is not base64: {problem}"))?;
     // The two words in front are a cookie and the length of the rest; hdrhistogram does not miss a lost tail.
-    let length = bytes.get(4..8).map(|word| word.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)));
-    if length != bytes.len().checked_sub(8) {
+    let Some((head, deflated)) = bytes.split_at_checked(8) else { return Err("histogram is cut short".to_owned()) };
+    if head[..4] != COOKIE {
+        return Err("histogram is damaged: it is not HdrHistogram V2, compressed".to_owned());
+    }
+    if head[4..].iter().fold(0, |length, byte| length << 8 | usize::from(*byte)) != deflated.len() {
         return Err("histogram is cut short".to_owned());
     }
+    let plain = inflated(deflated)?;
     let stored: Histogram<u64> = Deserializer::new()
-        .deserialize(&mut bytes.as_slice())
+        .deserialize(&mut plain.as_slice())
         .map_err(|problem| format!("histogram is damaged: {problem}"))?;
+    // Beyond this, sums no longer fit.
+    if stored.len() > i64::MAX as u64 {
+        return Err("histogram is damaged: it holds too many values".to_owned());
+    }
     Ok(stored)
+}
+
+/// The uncompressed encoding, of which hdrhistogram takes lengths and bounds on trust: it would take 4 GiB of memory if
+/// told so.
+fn inflated(deflated: &[u8]) -> Result<Vec<u8>, String> {
+    /// Cookie, length of the counts, offset, digits, lowest and highest value, ratio.
+    const HEADER: usize = 4 * 4 + 3 * 8;
+    /// More than all buckets take, 9 bytes each.
+    const MOST: u64 = 1 << 20;
+    let mut plain = Vec::new();
+    let unpacked = ZlibDecoder::new(deflated).take(MOST + 1).read_to_end(&mut plain);
+    unpacked.map_err(|problem| format!("histogram is damaged: {problem}"))?;
+    if plain.len() as u64 > MOST || plain.len() < HEADER {
+        return Err("histogram is damaged: its length is impossible".to_owned());
+    }
+    let word =
+        |at: usize, bytes: usize| plain[at..at + bytes].iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    let (length, digits, highest) = (word(4, 4), word(12, 4), word(24, 8));
+    if length != (plain.len() - HEADER) as u64 || digits > 5 || highest > 1 << 60 {
+        return Err("histogram is damaged: its header is impossible".to_owned());
+    }
+    // The one count that hdrhistogram cannot negate.
+    if plain[HEADER..].windows(9).any(|bytes| bytes.iter().all(|byte| *byte == 0xff)) {
+        return Err("histogram is damaged: a count is impossible".to_owned());
+    }
+    Ok(plain)
 }
 
 #[cfg(test)]
@@ -284,6 +353,9 @@ mod tests {
             result::Histogram { count: good.count + 1, ..good.clone() },
             result::Histogram { max_ns: good.max_ns / 2, ..good.clone() },
             result::Histogram { min_ns: 7, ..good.clone() },
+            result::Histogram { mean_ns: good.mean_ns + 1, ..good.clone() },
+            result::Histogram { sum_ns: good.sum_ns * 2, mean_ns: good.sum_ns * 2 / good.count, ..good.clone() },
+            result::Histogram { quantiles_ns: [("0.5".to_owned(), good.max_ns)].into(), ..good.clone() },
             result::Histogram { hdr: "no base64!".to_owned(), ..good.clone() },
         ];
         damaged.extend(

@@ -1,5 +1,6 @@
 //! The bundle file: its schema, the golden file, what must hold within one, and what else may lie at a path.
 
+use loadgen_core::histogram::Recorder;
 use loadgen_core::result::read::{Document, MOST_BYTES};
 use loadgen_core::result::*;
 use std::fs::{self, File};
@@ -19,10 +20,13 @@ fn blessing() -> bool {
 /// A small run at its place in the session.
 fn run(block: u64, slot: u64, arm: &str) -> Report {
     let mut run = read::read(&in_repository("tests/golden/result-1.json")).unwrap();
+    let mut recorder = Recorder::new();
+    (0..100).for_each(|i| recorder.record(900 + 10 * block + slot + i % 7));
     run.tool.version = "0.2.0".to_owned();
     run.environment = Environment::default();
+    run.latency = Latency { response: recorder.report(), ..Latency::default() };
     run.series.rows.truncate(1);
-    run.shard = None;
+    (run.server, run.shard, run.floor, run.generator, run.confidence) = (None, None, None, None, None);
     run.ab = Some(AbSlot { session: "20261123T210000Z".to_owned(), block, slot, arm: arm.to_owned() });
     run
 }
@@ -141,10 +145,10 @@ fn arms_order_and_runs_belong_together() {
     refused("runs[4]: the order ends before it", |bundle| drop(bundle.order.pop()));
     refused("order[1] names {\"A\", \"B\", \"C\"}", |bundle| bundle.order[1][0] = "C".to_owned());
     refused("order[0] names {}", |bundle| bundle.order[0].clear());
-    refused("order has 2 blocks, but blocks_planned is 1", |bundle| bundle.blocks_planned = 1);
+    refused("runs: 2 of 3 blocks are there, and the bundle is not marked partial", |bundle| bundle.blocks_planned = 3);
     refused("two have the same name", |bundle| bundle.arms.push(arm("A")));
     refused("there must be A (base) and B (candidate)", |bundle| drop(bundle.arms.remove(0)));
-    refused("runs[2]: ledger", |bundle| bundle.runs[2].ledger.unsent += 1);
+    refused("runs[2]: ledger: the ledger does not close", |bundle| bundle.runs[2].ledger.unsent += 1);
     refused("runs[2].schema", |bundle| bundle.runs[2].schema = "loadgen.result/2".to_owned());
 }
 

@@ -120,6 +120,7 @@ fn servers_of_commands_are_started_afresh_and_leave_nothing_behind() {
     assert_eq!(session.ended.code, 1, "{}{}", session.ended.stdout, session.ended.stderr);
     // Another port each time.
     let bundle = session.bundle();
+    assert!(bundle.runs.iter().all(|run| run.cpu.server_ns_per_request.is_some_and(|ns| ns > 1_000)));
     let mut targets: Vec<&String> = bundle.runs.iter().map(|run| &run.scenario.target).collect();
     targets.sort_unstable();
     targets.dedup();

@@ -1,8 +1,7 @@
 //! Centres and their intervals: the estimators of Hodges and Lehmann with the bounds of the tests that belong to them.
 //!
 //! By hand, although the crate `pragmastat` has them: its bounds lie one rank too far inside unless the rate that is
-//! asked for is attained exactly (10 blocks at 0.25 % miss in 0.39 %), and ties move them by rounding.
-//! `tests/compare_simulation.rs` shows both.
+//! asked for is attained exactly (10 blocks at 0.25 % miss in 0.39 %; `tests/compare_simulation.rs` shows it).
 
 use super::rank::{self, Rank};
 

@@ -17,8 +17,8 @@ pub enum Shape {
     Unpaired { base: usize, candidate: usize },
 }
 
-/// Sessions are simulated until they had so many pairs: 10,000 small ones, 1,200 large ones. Each counts twice, once for
-/// each of its bounds.
+/// Sessions are simulated until they had so many pairs: 10,000 small ones, 1,200 large ones. Each counts twice, once
+/// for each of its bounds.
 const PAIRS: usize = 1_000_000;
 /// What is taken for [`POWER`] there, so that the simulation's own error of half a point does no harm.
 const POWER_WITH_ERROR: f64 = POWER + 0.01;

@@ -4,7 +4,6 @@ use super::decision::{Verdict, decide, decide_absolute};
 use super::design::{Block, blocks};
 use super::estimate::{self, Estimate, TooFew};
 use super::gates::Gate;
-use super::power::{Shape, pooled_spread, smallest_visible, spread};
 use super::schema::{Design, Row};
 use crate::metric::{Better, Metric, Unit};
 use crate::result::Report;
@@ -94,20 +93,15 @@ pub(super) fn row(gate: &Gate, observed: &Observations<'_>, misrate: f64) -> Row
         row.reason = Some(if nothing { "no runs are left" } else { "not every run has enough values" }.to_owned());
         return row;
     };
-    let (estimate, shape, noise) = if !observed.paired {
-        let noise = pooled_spread(&base, &candidate);
-        let shape = Shape::Unpaired { base: base.len(), candidate: candidate.len() };
-        (estimate::unpaired(&base, &candidate, misrate), shape, noise)
-    } else {
+    let estimate = if observed.paired {
         let differences = differences(metric, &observed.pairs).unwrap_or_default();
         row.differences_ppm = differences.iter().map(|d| change(metric, *d)).collect();
-        (estimate::paired(&differences, misrate), Shape::Paired { blocks: differences.len() }, spread(&differences))
+        estimate::paired(&differences, misrate)
+    } else {
+        estimate::unpaired(&base, &candidate, misrate)
     };
     match estimate {
-        Ok(estimate) => {
-            judge(&mut row, metric, &estimate, gate.margin);
-            row.sees_ppm = smallest_visible(shape, noise, misrate, gate.margin).map(|share| ppm(share) as u64);
-        }
+        Ok(estimate) => judge(&mut row, metric, &estimate, gate.margin),
         Err(TooFew { needs }) => {
             let what = if observed.paired { "blocks" } else { "runs a side" };
             row.change_ppm = Some(change(metric, mean(&candidate) - mean(&base)));
@@ -122,6 +116,8 @@ fn judge(row: &mut Row, metric: &Metric, estimate: &Estimate, margin: f64) {
     row.low_ppm = Some(change(metric, estimate.low));
     row.high_ppm = Some(change(metric, estimate.high));
     row.misrate_ppm = Some(ppm(estimate.misrate) as u64);
+    let sees = estimate.smallest_visible(margin);
+    row.sees_ppm = sees.is_finite().then(|| ppm(sees) as u64);
     let worse = match metric.better {
         Better::Lower => *estimate,
         Better::Higher => Estimate { centre: -estimate.centre, low: -estimate.high, high: -estimate.low, ..*estimate },

@@ -144,7 +144,8 @@ fn latency(report: &Report, page: &mut Page) {
 fn censored(censored: u64, count: u64) -> String {
     /// Of the values beyond a percentile, so many percent without a reply make a difference.
     const SHARE_PERCENT: u64 = 10;
-    let touched = QUANTILES.iter().find(|(_, q)| count_beyond(count, *q) * SHARE_PERCENT <= censored * 100);
+    let touches = |q: f64| count_beyond(count, q).saturating_mul(SHARE_PERCENT) <= censored.saturating_mul(100);
+    let touched = QUANTILES.iter().find(|(_, q)| touches(*q));
     let touched =
         touched.map_or(String::new(), |(name, _)| format!(": {} and beyond are lower bounds", goal::percentile(name)));
     format!("{} without a reply count with the time they had waited{touched}", format_exact_count(censored))
@@ -180,7 +181,7 @@ fn floor(report: &Report, page: &mut Page) {
     let p99 = if count_beyond(samples, 0.99) >= ENOUGH_BEYOND { &p99 } else { "-" };
     page.line("floor", &format!("p50 {p50}, p99 {p99} with a null server; timers {late} late, at most {latest}"));
     let median = report.latency.response.as_ref().and_then(|response| response.quantiles_ns.get("0.5"));
-    if median.is_some_and(|median| median * 100 < response_p50_ns.saturating_mul(NEAR_FLOOR_PERCENT)) {
+    if median.is_some_and(|median| median.saturating_mul(100) < response_p50_ns.saturating_mul(NEAR_FLOOR_PERCENT)) {
         page.line(
             "",
             "! close to the floor: a response takes hardly longer than with a server that does nothing, so this says \
@@ -204,7 +205,7 @@ fn connections(report: &Report, page: &mut Page) {
     let counts = &report.connections;
     let [requested, established, served, alive] =
         [counts.requested, counts.established, counts.served, counts.alive_at_end].map(format_exact_count);
-    let failed: u64 = counts.failed.values().sum();
+    let failed = counts.failed.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
     let failed = if failed > 0 { format!("; {} attempts failed", format_exact_count(failed)) } else { String::new() };
     let lost = if counts.lost > 0 { format!("; {} lost", format_exact_count(counts.lost)) } else { String::new() };
     let text = format!(
@@ -227,7 +228,7 @@ fn ledgers(report: &Report, page: &mut Page) {
 }
 
 fn ledger(ledger: &Ledger) -> String {
-    let errors: u64 = ledger.errors.values().sum();
+    let errors = ledger.errors.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
     let [scheduled, ok, errors, in_flight] =
         [ledger.scheduled, ledger.ok, errors, ledger.in_flight_at_end].map(format_exact_count);
     let unsent =
@@ -288,7 +289,7 @@ fn cost(report: &Report, page: &mut Page) {
 
 /// What the rings of one side did, as far as it can tell good from bad.
 fn ring_line(who: &str, ring: &RingStats) -> String {
-    let each: u64 = (10 * ring.completions).checked_div(ring.enters).unwrap_or(0);
+    let each = ring.completions.saturating_mul(10).checked_div(ring.enters).unwrap_or(0);
     let mut line = format!("{who} {}, {}.{} completions an enter", plural(ring.rings, "ring"), each / 10, each % 10);
     for (count, what) in [
         (ring.overflows, "queue overflows"),

@@ -26,6 +26,7 @@ pub struct Bundle {
     pub seed: u64,
     /// What was compared: base `A`, candidate `B`, and, where it was asked for, `N`: the base once more.
     pub arms: Vec<Arm>,
+    /// Without invalid runs. In place of blocks that have some there may be up to half as many more.
     pub blocks_planned: u64,
     /// How the number of blocks was found (`--detect`); null: it was given.
     pub plan: Option<BlockPlan>,
@@ -57,7 +58,7 @@ pub struct BlockPlan {
     /// The change that is to be seen, in millionths.
     pub detect_ppm: u64,
     pub pilot_blocks: u64,
-    /// Standard deviation of a block's difference, in millionths, by metric.
+    /// Standard deviation of a block's difference that the true one hardly exceeds, in millionths, by metric.
     pub spread_ppm: std::collections::BTreeMap<String, u64>,
     /// Blocks that it takes.
     pub blocks: u64,

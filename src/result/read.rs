@@ -56,23 +56,22 @@ pub enum Problem {
     IsBundle(usize),
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Problem {
+    fn text(&self) -> String {
         match self {
-            Self::Unreadable(error) => write!(f, "cannot be read: {error}"),
-            Self::TooLarge => write!(f, "is no report: it has more than {} MiB", MOST_BYTES >> 20),
-            Self::Empty => write!(f, "is empty"),
-            Self::CutOff(place) => write!(f, "ends in the middle, at {place}: it was cut off"),
-            Self::Malformed(what) => write!(f, "is not a report: {what}"),
-            Self::Damaged(what) => write!(f, "is damaged: {what}"),
-            Self::OtherKind(None) => write!(f, "is not a report: it has no field `schema`"),
-            Self::OtherKind(Some(schema)) => write!(f, "is {schema}, not a report ({SCHEMA})"),
+            Self::Unreadable(error) => format!("cannot be read: {error}"),
+            Self::TooLarge => format!("is no report: it has more than {} MiB", MOST_BYTES >> 20),
+            Self::Empty => "is empty".to_owned(),
+            Self::CutOff(place) => format!("ends in the middle, at {place}: it was cut off"),
+            Self::Malformed(what) => format!("is not a report: {what}"),
+            Self::Damaged(what) => format!("is damaged: {what}"),
+            Self::OtherKind(None) => "is not a report: it has no field `schema`".to_owned(),
+            Self::OtherKind(Some(schema)) => format!("is {schema}, not a report ({SCHEMA})"),
             Self::OtherVersion(schema) => {
-                write!(f, "this is {schema}, this version reads {SCHEMA} and {BUNDLE_SCHEMA}")
+                format!("this is {schema}, this version reads {SCHEMA} and {BUNDLE_SCHEMA}")
             }
-            Self::Corrupt(what) => write!(f, "is corrupt: {what}"),
-            Self::IsBundle(runs) => write!(
-                f,
+            Self::Corrupt(what) => format!("is corrupt: {what}"),
+            Self::IsBundle(runs) => format!(
                 "is a bundle of {runs} runs, and one run is wanted: compare those with `loadgen compare FILE`, \
                  or take one out of it with jq '.runs[0]'"
             ),
@@ -80,17 +79,26 @@ impl fmt::Display for Problem {
     }
 }
 
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.text();
+        if text.chars().count() <= LONGEST_ERROR {
+            return f.write_str(&one_line(&text));
+        }
+        write!(f, "{} ...", one_line(&text.chars().take(LONGEST_ERROR).collect::<String>()))
+    }
+}
+
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let problem = self.problem.to_string();
-        let long = problem.chars().count() > LONGEST_ERROR;
-        let text = format!("{}: {}", self.path.display(), problem.chars().take(LONGEST_ERROR).collect::<String>());
-        // One line, whatever the file holds and wherever it lies.
-        for c in text.chars() {
-            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
-        }
-        if long { write!(f, " …") } else { Ok(()) }
+        write!(f, "{}: {}", one_line(&self.path.to_string_lossy()), self.problem)
     }
+}
+
+/// Whatever the file holds, and whatever it is called: an error is one line, and a terminal must not obey it.
+fn one_line(text: &str) -> String {
+    let visible = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(visible).collect()
 }
 
 impl std::error::Error for ReadError {

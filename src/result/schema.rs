@@ -356,6 +356,7 @@ pub struct Series {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cpu {
     pub client_ns_per_request: Option<u64>,
+    /// Like `server_ns`: of a server that `ab` started by a command, over the whole run.
     pub server_ns_per_request: Option<u64>,
     pub client_ns: u64,
     pub client_user_ns: u64,

@@ -5,7 +5,7 @@ use super::session::Session;
 use super::{BLOCKS_MOST, roughly};
 use crate::failure::{Exit, Failure};
 use crate::progress::tell;
-use loadgen_core::compare::power::{Shape, blocks_needed, smallest_visible, spread};
+use loadgen_core::compare::power::{Shape, blocks_needed, cautious_spread, smallest_visible};
 use loadgen_core::compare::{Options, gates, rows};
 use loadgen_core::metric::Unit;
 use loadgen_core::result::{BlockPlan, Bundle, Report};
@@ -45,7 +45,7 @@ pub fn plan(
         let Some(differences) = rows::block_differences(gate.metric, &base, &candidate) else {
             return Err(Failure::new(Exit::Failures, format!("the pilot runs have no {name}: nothing was answered")));
         };
-        let noise = spread(&differences);
+        let noise = cautious_spread(&differences);
         plan.spread_ppm.insert(name.to_owned(), (noise * 1e6).round() as u64);
         let most = BLOCKS_MOST as usize;
         let Some(blocks) = blocks_needed(noise, misrate, gate.margin, detect, most) else {

@@ -1,7 +1,7 @@
 //! A server that somebody gave the command for: started afresh for each slot, and gone behind it.
 
 use crate::failure::{Exit, Failure};
-use loadgen_core::sys::process;
+use loadgen_core::sys::{clock, process};
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -71,6 +71,14 @@ impl Server {
         Ok(())
     }
 
+    /// CPU time of its process group so far, in nanoseconds; that of processes which have ended is not in it.
+    pub fn cpu_ns(&self) -> u64 {
+        let group = self.child.id();
+        let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        ids.filter(|id| group_of(*id) == Some(group)).filter_map(|id| clock::process_cpu_ns(id).ok()).sum()
+    }
+
     fn status(&mut self) -> Option<ExitStatus> {
         if self.ended.is_none() {
             self.ended = self.child.try_wait().unwrap_or_else(|_| Some(ExitStatus::from_raw(0)));
@@ -91,6 +99,13 @@ impl Drop for Server {
         let _ = process::signal_group(&self.child, process::KILL);
         let _ = self.child.wait();
     }
+}
+
+/// The process group of a process: the third field behind its name in `/proc/PID/stat` (proc(5)).
+fn group_of(id: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(2)?.parse().ok()
 }
 
 /// A loopback port that is free now.

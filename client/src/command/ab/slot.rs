@@ -36,7 +36,11 @@ impl Bench {
         let place = Place::of(arm)?;
         let start = |command: &String| Server::start(command, &place.addresses, self.ready);
         let server = place.command.as_ref().map(start).transpose()?;
-        let report = self.measure(arm, place.target.as_deref(), stop);
+        let before_ns = server.as_ref().map(Server::cpu_ns);
+        let mut report = self.measure(arm, place.target.as_deref(), stop);
+        if let (Ok(Some(report)), Some(server), Some(before_ns)) = (&mut report, &server, before_ns) {
+            note_cpu(report, server.cpu_ns().saturating_sub(before_ns));
+        }
         // A server that died is the cause of whatever the run complains about.
         server.map_or(Ok(()), Server::stop)?;
         report
@@ -93,6 +97,14 @@ impl Bench {
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }
+}
+
+/// The run itself knows nothing of the server's processes. Seen from outside the window's edges are not known, either:
+/// so this is about the whole run.
+fn note_cpu(report: &mut Report, cpu_ns: u64) {
+    let replies = report.ledger.whole_run.as_ref().map_or(0, |whole| whole.ok);
+    report.cpu.server_ns = Some(cpu_ns);
+    report.cpu.server_ns_per_request = cpu_ns.checked_div(replies);
 }
 
 /// The run wrote no report, and has said why.
