@@ -86,6 +86,11 @@ impl Recorder {
         self.sum_ns.checked_div(self.count)
     }
 
+    /// The buckets alone, for formats that are HdrHistogram's own. What is beside them is exact, they are not.
+    pub fn buckets(&self) -> &Histogram<u64> {
+        &self.buckets
+    }
+
     /// Adds everything that `other` recorded, as if it had been recorded here.
     pub fn merge(&mut self, other: &Self) {
         // Both have the same constant bounds, the only thing that `add` can object to.

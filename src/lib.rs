@@ -11,6 +11,7 @@
 //! - [`protocol`]: what is said on a connection, both halves, and the `PROTOCOLS` table
 //! - [`result`]: the report file
 //! - [`metric`]: the figures by which a run is judged, and the `METRICS` table
+//! - [`limit`]: limits on them (`--fail-if`)
 //! - [`compare`]: whether two versions differ, from the figures of their runs
 //! - [`report`]: a report in other formats, and the `FORMATS` table
 //!
@@ -24,6 +25,7 @@ pub mod arrivals;
 pub mod compare;
 pub mod confidence;
 pub mod histogram;
+pub mod limit;
 pub mod machine;
 pub mod metric;
 pub mod protocol;

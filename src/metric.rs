@@ -4,6 +4,7 @@
 use crate::confidence::ENOUGH_BEYOND;
 use crate::histogram::{QUANTILES, count_beyond};
 use crate::result::{Histogram, Ledger, Report};
+use crate::units::{format_count, format_duration, format_exact_count, format_rate};
 
 /// What a figure is counted in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,47 @@ pub enum Unit {
     Count,
     /// A part of a whole, 0 to 1.
     Share,
+}
+
+impl Unit {
+    /// A figure for people: `6.20 ms`, `142k/s`, `9.09 MB/s`, `1,234`, `0.120 %`.
+    pub fn show(self, value: f64) -> String {
+        let whole = value.round() as u64;
+        match self {
+            Self::Nanoseconds => format_duration(whole),
+            Self::PerSecond => format!("{}/s", format_count(whole)),
+            Self::BytesPerSecond => format_rate(whole),
+            Self::Count => format_exact_count(whole),
+            Self::Share => percent(value * 100.0),
+        }
+    }
+
+    /// `5.90-6.60 ms`, `496-504/s`, or `950 us-1.20 ms` where the ends have different units.
+    pub fn show_range(self, low: f64, high: f64) -> String {
+        let (low, high) = (self.show(low), self.show(high));
+        let unit = |text: &str| text.find([' ', '/']).map_or(text.len(), |at| at);
+        let (digits, same) = (unit(&low), low[unit(&low)..] == high[unit(&high)..]);
+        if same { format!("{}-{high}", &low[..digits]) } else { format!("{low}-{high}") }
+    }
+
+    /// What keys of machine-readable formats end with: `ns`, `per_s`; nothing for counts and shares.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Nanoseconds => "ns",
+            Self::PerSecond => "per_s",
+            Self::BytesPerSecond => "bytes_per_s",
+            Self::Count | Self::Share => "",
+        }
+    }
+}
+
+/// Three significant digits.
+fn percent(value: f64) -> String {
+    if value <= 0.0 {
+        return "0 %".to_owned();
+    }
+    let digits = (2.0 - value.log10().floor()).clamp(0.0, 9.0) as usize;
+    format!("{value:.digits$} %")
 }
 
 /// Which direction is good.
@@ -37,6 +79,16 @@ pub struct Metric {
     pub value: fn(&Report) -> Option<f64>,
     /// Within which values it lies at 95 %, as the run itself knows; None: not known.
     pub interval: fn(&Report) -> Option<(f64, f64)>,
+}
+
+impl Metric {
+    /// The name with its unit, for machine-readable formats: `p99_ns`, `rate_per_s`, `errors`.
+    pub fn key(&self) -> String {
+        match self.unit.suffix() {
+            "" => self.name.to_owned(),
+            suffix => format!("{}_{suffix}", self.name),
+        }
+    }
 }
 
 /// Every metric.
@@ -156,4 +208,37 @@ fn exact_errors(report: &Report) -> Option<(f64, f64)> {
 fn error_share(report: &Report) -> Option<f64> {
     let tried = whole(report).sent.saturating_add(report.connections.attempts);
     (tried > 0).then(|| failed(report) as f64 / tried as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_shown_with_their_unit() {
+        let cases = [
+            (Unit::Nanoseconds, 6.2e6, "6.20 ms"),
+            (Unit::PerSecond, 50_240.0, "50.2k/s"),
+            (Unit::BytesPerSecond, 9.088e6, "9.09 MB/s"),
+            (Unit::Count, 1_234.0, "1,234"),
+            (Unit::Share, 0.0, "0 %"),
+            (Unit::Share, 0.0012, "0.120 %"),
+            (Unit::Share, 1.0, "100 %"),
+            (Unit::Share, 0.000_000_004_2, "0.000000420 %"),
+        ];
+        for (unit, value, text) in cases {
+            assert_eq!(unit.show(value), text);
+        }
+        assert_eq!(Unit::Nanoseconds.show_range(5.9e6, 6.6e6), "5.90-6.60 ms");
+        assert_eq!(Unit::Nanoseconds.show_range(0.95e6, 1.2e6), "950 us-1.20 ms");
+        assert_eq!(Unit::PerSecond.show_range(496.0, 504.0), "496-504/s");
+        assert_eq!(Unit::Count.show_range(1.0, 2.0), "1-2");
+    }
+
+    #[test]
+    fn keys_have_their_unit_and_are_unique() {
+        let keys: std::collections::BTreeSet<String> = METRICS.iter().map(Metric::key).collect();
+        assert_eq!(keys.len(), METRICS.len());
+        assert!(["p99_ns", "rate_per_s", "sent_bytes_per_s", "errors"].iter().all(|key| keys.contains(*key)));
+    }
 }

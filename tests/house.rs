@@ -21,6 +21,7 @@ const PURE: &[&str] = &[
     "src/compare",
     "src/machine/warnings.rs",
     "src/metric.rs",
+    "src/limit",
     "src/report",
 ];
 const NOT_PURE: &[&str] = &["src/result/read.rs", "src/result/write.rs"];

@@ -60,6 +60,7 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
         engine: engine(plan, tally),
         floor: around.floor,
         verdict: Verdict { state: VerdictState::Valid, reasons: Vec::new() },
+        limits: Vec::new(),
         labels: plan.labels.clone(),
         shard: plan.shard.clone().map(|shard| {
             let (machine, network) = machine::identity();

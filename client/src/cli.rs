@@ -1,9 +1,11 @@
 //! What was typed. Parsing does nothing; what it means is worked out in `plan`.
 
+use crate::fail_if;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use loadgen_core::arrivals::Profile;
 use loadgen_core::confidence::Goal;
+use loadgen_core::limit::Limit;
 use loadgen_core::result::Shard;
 use loadgen_core::units;
 use std::ffi::OsString;
@@ -49,6 +51,9 @@ impl Cli {
         if !is_command && args.len() > 1 || args.len() == 1 {
             args.insert(1, "run".into());
         }
+        if args.get(1).is_some_and(|command| command != "server") {
+            args = fail_if::each_with_its_flag(args);
+        }
         let matches = Self::command().try_get_matches_from(args)?;
         let mut cli = Self::from_arg_matches(&matches)?;
         if let (Command::Ab(ab), Some(matches)) = (&mut cli.command, matches.subcommand_matches("ab")) {
@@ -61,7 +66,8 @@ impl Cli {
 
 /// The flags of `run` among those that were typed, as `run` would take them, except for those that `ab` sees to itself.
 fn flags_of_run(matches: &ArgMatches) -> Vec<String> {
-    const OUR_OWN: &[&str] = &["target", "positional_target", "output", "format", "quiet", "strict", "no_floor"];
+    const OUR_OWN: &[&str] =
+        &["target", "positional_target", "output", "format", "quiet", "strict", "no_floor", "fail_if"];
     let run = RunArgs::augment_args(clap::Command::new("run"));
     let mut flags = Vec::new();
     for argument in run.get_arguments() {
@@ -138,7 +144,7 @@ pub struct RunArgs {
     /// A connection that is opened anew makes one request besides, which proves it.
     #[arg(long, value_name = "N", value_parser = units::parse_count, hide_short_help = true)]
     pub in_flight: Option<u64>,
-    /// Payload of a request (echo), a block (discard), an embedded server's HTTP body
+    /// Payload: a request (echo), a block (discard), a body (embedded HTTP)
     #[arg(short, long, value_name = "BYTES", value_parser = units::parse_size)]
     pub size: Option<u64>,
     /// Give a request or a connection attempt up after this long
@@ -221,13 +227,21 @@ pub struct RunArgs {
     /// Write every request that a connection took, with its times, to a CSV file, for checking (4M at most)
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub request_log: Option<PathBuf>,
-    /// What is printed on standard output: text, json, csv
+    /// On standard output: text, json, csv, md, junit, ... (docs/formats.md)
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub format: String,
+    /// Exit with 1 when a limit is broken, e.g. 'p99>5ms' 'errors>0'
+    ///
+    /// In quotes, or the shell takes the rest for a file. Further limits may follow, with the flag, without it, or
+    /// behind a comma. A limit that the run cannot tell from the figure is not held but unresolvable (docs/limits.md).
+    #[arg(long, value_name = "LIMIT", value_delimiter = ',', value_parser = Limit::parse)]
+    pub fail_if: Vec<Limit>,
     /// Do not measure the generator's own floor before the run (an eighth of a second)
     #[arg(long, hide_short_help = true)]
     pub no_floor: bool,
-    /// Exit with 5 when the verdict is invalid, 8 when --until-ci was not reached
+    /// Exit with 5 when the verdict is invalid, 8 when inconclusive
+    ///
+    /// Inconclusive: --until-ci was not reached, or the run cannot tell whether a limit of --fail-if is kept.
     #[arg(long)]
     pub strict: bool,
     /// No progress line and no notes
@@ -282,6 +296,9 @@ pub struct CompareOptions {
     /// Judge although base and candidate did not take turns: how often that errs is not known
     #[arg(long)]
     pub accept_sequential: bool,
+    /// Within GitHub Actions: add a page to the step's summary, and mark what is wrong beside the log
+    #[arg(long)]
+    pub github: bool,
 }
 
 #[derive(Args, Debug)]
@@ -294,7 +311,10 @@ pub struct CompareArgs {
     /// text, md, json
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub format: String,
-    /// Exit with 8 when the verdict is inconclusive
+    /// Exit with 1 when a limit of the change or of the candidate is broken, e.g. 'p99>+3%' 'errors>0'
+    #[arg(long, value_name = "LIMIT", value_delimiter = ',', value_parser = Limit::parse)]
+    pub fail_if: Vec<Limit>,
+    /// Exit with 8 when the verdict is inconclusive, or a limit is unresolvable
     #[arg(long)]
     pub strict: bool,
 }
@@ -349,9 +369,18 @@ pub struct ReportArgs {
     /// Report files
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// text, json, csv
+    /// text, json, csv, md, hgrm, hlog, openmetrics, bmf, gha-bigger, gha-smaller, junit (docs/formats.md)
     #[arg(long, value_name = "NAME", default_value = "text")]
     pub format: String,
+    /// Exit with 1 when a limit is broken, e.g. 'p99>5ms' 'errors>0' (docs/limits.md)
+    #[arg(long, value_name = "LIMIT", value_delimiter = ',', value_parser = Limit::parse)]
+    pub fail_if: Vec<Limit>,
+    /// Exit with 5 when a run is invalid, 8 when a limit is unresolvable
+    #[arg(long)]
+    pub strict: bool,
+    /// Within GitHub Actions: add a page to the step's summary, and mark what is wrong beside the log
+    #[arg(long)]
+    pub github: bool,
 }
 
 #[derive(Args, Debug)]
@@ -401,6 +430,16 @@ mod tests {
             let cli = Cli::parse_args(line.iter().map(OsString::from).collect()).unwrap();
             let Command::Run(run) = cli.command else { panic!("not run") };
             assert_eq!(run.conns.steady(), Some(10_000));
+        }
+    }
+
+    #[test]
+    fn the_help_of_report_names_every_format() {
+        let mut command = Cli::command();
+        let help = command.find_subcommand_mut("report").unwrap().render_long_help().to_string();
+        for format in loadgen_core::report::FORMATS {
+            let mut words = help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+            assert!(words.any(|word| word == format.name), "{}: {help}", format.name);
         }
     }
 

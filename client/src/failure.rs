@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
     Done = 0,
-    /// A regression, or a `--fail-if` limit broken.
+    /// A regression, or a limit of `--fail-if` broken.
     Worse = 1,
     Usage = 2,
     Unreachable = 3,

@@ -26,6 +26,11 @@ struct Pair {
     ours: bool,
 }
 
+/// Every variable that can make a process a shard.
+pub fn variables() -> impl Iterator<Item = &'static str> {
+    PAIRS.iter().flat_map(|pair| [pair.index, pair.count])
+}
+
 /// A shard, and the variables that said so; none: it was typed.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found {

@@ -63,6 +63,9 @@ pub fn disturbed(run: &Report) -> bool {
 
 /// Why a run cannot be an observation; None: it can.
 pub fn unusable(run: &Report) -> Option<String> {
+    if let Some(shard) = run.shard.as_ref().filter(|shard| shard.count > 1) {
+        return Some(format!("it is shard {} of {}, and no whole run (`loadgen merge`)", shard.index, shard.count));
+    }
     if run.partial {
         return Some("it is partial: the run was interrupted".to_owned());
     }

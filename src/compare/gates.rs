@@ -21,15 +21,21 @@ const ENOUGH_TO_GATE: u64 = 10 * ENOUGH_BEYOND;
 const SHOWN: &[&str] = &["rate", "p50", "p90", "p99", "p99.9", "mean", "error_share", "server_cpu", "client_cpu"];
 const SHOWN_OF_STREAMS: &[&str] = &["sent", "received", "error_share", "server_cpu", "client_cpu"];
 
-/// The metrics of a comparison: the gates first. `wanted`: gates by name instead of the usual ones; `margins`: by name,
-/// or by an empty name for all.
-pub fn gates(runs: &[&Report], wanted: &[&'static Metric], margins: &[(String, f64)]) -> Vec<Gate> {
+/// The metrics of a comparison: the gates first. `wanted`: gates instead of the usual ones; `margins`: by name, or by an
+/// empty name for all; `also`: shown in any case.
+pub fn gates(
+    runs: &[&Report],
+    wanted: &[&'static Metric],
+    margins: &[(String, f64)],
+    also: impl Iterator<Item = &'static Metric>,
+) -> Vec<Gate> {
     let usual = usual(runs);
     let gated: Vec<&'static Metric> = if wanted.is_empty() { usual } else { wanted.to_vec() };
     let stream = runs.iter().all(|run| (METRICS[0].value)(run).is_none());
     let shown = if stream { SHOWN_OF_STREAMS } else { SHOWN };
     let mut metrics = gated.clone();
     metrics.extend(shown.iter().filter_map(|name| metric::by_name(name)));
+    metrics.extend(also);
     let mut seen = Vec::new();
     metrics.retain(|metric| {
         let new = !seen.contains(&metric.name);

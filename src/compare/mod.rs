@@ -11,6 +11,7 @@ pub mod decision;
 pub mod design;
 pub mod estimate;
 pub mod gates;
+mod limits;
 pub mod page;
 pub mod power;
 pub mod rank;
@@ -20,6 +21,7 @@ pub mod schema;
 pub use decision::Verdict;
 pub use schema::*;
 
+use crate::limit::Limit;
 use crate::metric::Metric;
 use crate::result::{Report, Tool};
 use comparable::{disturbed, environment_differences, scenario_differences, unusable};
@@ -62,6 +64,8 @@ pub struct Options {
     pub may_differ: Vec<String>,
     pub accept_environment: bool,
     pub accept_sequential: bool,
+    /// Of `--fail-if`.
+    pub limits: Vec<Limit>,
 }
 
 impl Default for Options {
@@ -73,6 +77,7 @@ impl Default for Options {
             may_differ: Vec::new(),
             accept_environment: false,
             accept_sequential: false,
+            limits: Vec::new(),
         }
     }
 }
@@ -102,7 +107,7 @@ pub fn compare(question: &Question<'_>) -> Result<Comparison, Refusal> {
         }
     }
     let all: Vec<&Report> = base_runs.iter().chain(&candidate_runs).copied().collect();
-    let gates = gates(&all, &options.gates, &options.margins);
+    let gates = gates(&all, &options.gates, &options.margins, limits::metrics(options));
     let gated = gates.iter().filter(|gate| gate.gated).count().max(1);
     let misrate = options.alpha_ppm as f64 / 1e6 / gated as f64;
     let design = design(&base_runs, &candidate_runs);
@@ -127,11 +132,13 @@ pub fn compare(question: &Question<'_>) -> Result<Comparison, Refusal> {
         rows,
         null,
         caps: Vec::new(),
+        limits: Vec::new(),
         notes: notes(&base_runs, &candidate_runs),
         verdict: Verdict::Inconclusive,
     };
     comparison.caps = caps(&comparison, &all, options, &null_side);
     comparison.verdict = comparison.overall();
+    comparison.limits = limits::judge(&comparison, observed.candidate(), options, misrate);
     Ok(comparison)
 }
 

@@ -30,6 +30,11 @@ impl<'a> Observations<'a> {
         Self { paired: true, pairs: blocks(&base, &candidate), base, candidate }
     }
 
+    /// The candidate's runs that are compared.
+    pub(super) fn candidate(&self) -> &[&'a Report] {
+        &self.candidate
+    }
+
     pub(super) fn blocks(&self) -> usize {
         self.pairs.len()
     }

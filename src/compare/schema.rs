@@ -4,7 +4,7 @@
 //! all requests.
 
 use super::decision::Verdict;
-use crate::result::Tool;
+use crate::result::{LimitOutcome, Tool};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,9 @@ pub struct Comparison {
     pub null: Vec<Row>,
     /// Why the verdict is no more than `inconclusive`, whatever the rows say.
     pub caps: Vec<Cap>,
+    /// What became of `--fail-if`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<LimitOutcome>,
     /// What else there is to know.
     pub notes: Vec<String>,
     pub verdict: Verdict,

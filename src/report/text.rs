@@ -33,6 +33,7 @@ pub fn render(report: &Report) -> String {
     errors(report, &mut page);
     cost(report, &mut page);
     note(report, &mut page);
+    limits(report, &mut page);
     page.0
 }
 
@@ -313,6 +314,14 @@ fn note(report: &Report, page: &mut Page) {
             "note",
             "closed loop: each connection waits for its reply; latency at a fixed rate is another question",
         );
+    }
+}
+
+/// One line each, however long, for people who search for it.
+fn limits(report: &Report, page: &mut Page) {
+    for limit in &report.limits {
+        page.0.push_str(&clean(&format!("limit {limit}")));
+        page.0.push('\n');
     }
 }
 

@@ -52,6 +52,9 @@ pub struct Report {
     #[serde(default)]
     pub floor: Option<Floor>,
     pub verdict: Verdict,
+    /// What came of the limits of `--fail-if`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<LimitOutcome>,
     pub labels: BTreeMap<String, String>,
     /// Which part of a distributed run this is.
     pub shard: Option<Shard>,
@@ -478,6 +481,25 @@ pub enum VerdictState {
 pub struct Reason {
     pub code: String,
     pub detail: String,
+}
+
+/// One limit of `--fail-if`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LimitOutcome {
+    /// As typed: `p99>5ms`.
+    pub expression: String,
+    pub judgement: LimitState,
+    /// The figure with its interval, or why it cannot be told.
+    pub detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitState {
+    Holds,
+    Broken,
+    /// The limit is closer to the figure than the measurement can tell.
+    Unresolvable,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -2,20 +2,23 @@
 
 use crate::cli::{CompareArgs, CompareOptions};
 use crate::failure::{Exit, Failure};
+use crate::github::{self, Level};
 use crate::plan::unknown;
 use crate::progress::tell;
-use loadgen_core::compare::page::{FORMATS, Format};
+use loadgen_core::compare::page::{self, FORMATS, Format};
 use loadgen_core::compare::{self, Comparison, Options, Question, Refusal, Set, Verdict};
+use loadgen_core::limit::Limit;
 use loadgen_core::metric::{self, METRICS, Metric};
 use loadgen_core::result::read::{self, Document};
-use loadgen_core::result::{Bundle, Report};
+use loadgen_core::result::{Bundle, LimitState, Report};
 use std::path::{Path, PathBuf};
 
 /// Fields that are named when two loads differ.
 const FIELDS_LISTED: usize = 6;
 
 pub fn run(args: &CompareArgs) -> Result<Exit, Failure> {
-    let options = options(&args.options)?;
+    let options = options(&args.options, &args.fail_if)?;
+    let summary = summary_of(&args.options)?;
     let format = choose_format(&args.format)?;
     let comparison = match args.inputs.as_slice() {
         [only] => match input(only)? {
@@ -33,12 +36,12 @@ pub fn run(args: &CompareArgs) -> Result<Exit, Failure> {
         // clap takes one or two.
         _ => return Err(Failure::usage("compare takes a base and a candidate")),
     };
-    super::run::print(&(format.render)(&comparison))?;
+    deliver(&comparison, format, summary.as_ref(), args.strict)?;
     Ok(exit(&comparison, args.strict))
 }
 
 /// What the words of the command line mean.
-pub fn options(typed: &CompareOptions) -> Result<Options, Failure> {
+pub fn options(typed: &CompareOptions, limits: &[Limit]) -> Result<Options, Failure> {
     let gates = typed.gate.iter().map(|name| metric_of(name)).collect::<Result<_, _>>()?;
     let mut margins = Vec::new();
     for text in &typed.margin {
@@ -54,6 +57,7 @@ pub fn options(typed: &CompareOptions) -> Result<Options, Failure> {
         may_differ: typed.may_differ.clone(),
         accept_environment: typed.accept_environment,
         accept_sequential: typed.accept_sequential,
+        limits: limits.to_vec(),
     })
 }
 
@@ -110,12 +114,51 @@ fn answer(question: &Question<'_>) -> Result<Comparison, Failure> {
     })
 }
 
+/// Where `--github` writes; refused before anything is measured where that is not known.
+pub fn summary_of(typed: &CompareOptions) -> Result<Option<PathBuf>, Failure> {
+    if typed.github { github::summary_file().map(Some) } else { Ok(None) }
+}
+
+/// Prints the comparison, and says beside it what will not stop anybody.
+pub fn deliver(
+    comparison: &Comparison,
+    format: &Format,
+    summary: Option<&PathBuf>,
+    strict: bool,
+) -> Result<(), Failure> {
+    super::run::print(&(format.render)(comparison))?;
+    let unresolvable = comparison.limits.iter().filter(|limit| limit.judgement == LimitState::Unresolvable);
+    for limit in unresolvable.clone() {
+        tell(format_args!("warning: limit {} was NOT checked: {}", limit.expression, limit.detail));
+    }
+    let undecided = comparison.verdict == Verdict::Inconclusive && !comparison.is_invalid();
+    if !strict && (undecided || unresolvable.count() > 0) {
+        tell("note: what is inconclusive does not change the exit status; with --strict it is 8");
+    }
+    let Some(summary) = summary else { return Ok(()) };
+    if comparison.verdict == Verdict::Regressed {
+        github::annotate(Level::Error, &page::sentence(comparison));
+    }
+    for cap in &comparison.caps {
+        let level = if comparison.is_invalid() { Level::Error } else { Level::Warning };
+        github::annotate(level, &format!("{}: {}", cap.code, cap.detail));
+    }
+    for limit in comparison.limits.iter().filter(|limit| limit.judgement != LimitState::Holds) {
+        let level = if limit.judgement == LimitState::Broken { Level::Error } else { Level::Warning };
+        github::annotate(level, &format!("limit {limit}"));
+    }
+    github::append(summary, &page::markdown::render(comparison))
+}
+
 /// The exit status that a comparison stands for.
 pub fn exit(comparison: &Comparison, strict: bool) -> Exit {
+    let any = |state| comparison.limits.iter().any(|limit| limit.judgement == state);
     match comparison.verdict {
+        _ if any(LimitState::Broken) => Exit::Worse,
         _ if comparison.is_invalid() => Exit::Invalid,
         Verdict::Regressed => Exit::Worse,
         Verdict::Inconclusive if strict => Exit::Inconclusive,
+        _ if strict && any(LimitState::Unresolvable) => Exit::Inconclusive,
         Verdict::Inconclusive | Verdict::Improved | Verdict::Equivalent => Exit::Done,
     }
 }
@@ -214,11 +257,4 @@ fn arm_of<'a>(bundle: &'a Bundle, name: &str) -> Set<'a> {
 /// A run of a bundle.
 fn name_of(run: &Report) -> String {
     run.ab.as_ref().map_or_else(String::new, |ab| format!("block {} slot {} ({})", ab.block + 1, ab.slot + 1, ab.arm))
-}
-
-/// Says that a verdict which is no verdict will not stop anybody.
-pub fn warn(comparison: &Comparison, strict: bool) {
-    if comparison.verdict == Verdict::Inconclusive && !strict && !comparison.is_invalid() {
-        tell("note: inconclusive ends with exit status 0; with --strict it is 8");
-    }
 }

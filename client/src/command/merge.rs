@@ -26,7 +26,8 @@ pub fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     if !args.quiet {
         report.merged.iter().flat_map(|merged| &merged.notes).for_each(|note| tell(format_args!("note: {note}")));
     }
-    Delivery { format, chosen: args.output.is_some(), quiet: args.quiet }.deliver(&report, path.as_deref())?;
+    Delivery { format, chosen: args.output.is_some(), quiet: args.quiet, strict: args.strict }
+        .deliver(&report, path.as_deref())?;
     let invalid = args.strict && report.verdict.state == VerdictState::Invalid;
     Ok(if invalid { Exit::Invalid } else { Exit::Done })
 }

@@ -3,6 +3,7 @@
 use crate::assemble::{self, Circumstances};
 use crate::cli::RunArgs;
 use crate::embedded::Embedded;
+use crate::fail_if;
 use crate::failure::{Exit, Failure};
 use crate::floor::{self, Places};
 use crate::plan::Plan;
@@ -21,6 +22,7 @@ use std::time::{Duration, SystemTime};
 
 pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let plan = planned(args)?;
+    fail_if::check(&args.fail_if)?;
     let started_at = write::timestamp(SystemTime::now());
     let path = output_path(&plan, &started_at);
     if let Some(path) = &path {
@@ -52,11 +54,13 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     notes.extend(run.notes.iter().cloned());
     let server = stop(server, &mut notes);
     let around = Circumstances { command, started_at, remote, machine, server, kernel, floor };
-    let report = assemble::report(&plan, &run, around);
+    let mut report = assemble::report(&plan, &run, around);
+    fail_if::judge(&args.fail_if, &mut report);
     if !plan.quiet {
         notes.iter().for_each(|note| tell(format_args!("note: {note}")));
     }
-    let delivery = Delivery { format: plan.format, chosen: plan.output.is_some(), quiet: plan.quiet };
+    let (chosen, strict) = (plan.output.is_some(), plan.strict);
+    let delivery = Delivery { format: plan.format, chosen, quiet: plan.quiet, strict };
     delivery.deliver(&report, path.as_deref())?;
     if let Some(log) = &plan.request_log {
         run.tally.log.write(log).map_err(|error| log_not_written(log, &error))?;
@@ -174,13 +178,16 @@ pub struct Delivery {
     /// Somebody chose its place, and what is there is replaced.
     pub chosen: bool,
     pub quiet: bool,
+    /// As the command was told.
+    pub strict: bool,
 }
 
 impl Delivery {
     /// Writes the file first: what is on the terminal scrolls away, and a closed pipe must not cost the report. No
     /// path: the report goes to standard output.
     pub fn deliver(&self, report: &Report, path: Option<&Path>) -> Result<(), Failure> {
-        let text = (self.format.render)(report);
+        let reports = std::slice::from_ref(report);
+        let text = (self.format.render)(reports);
         let Some(path) = path else {
             // The report itself has standard output; the summary goes beside it.
             let json = loadgen_core::report::json::render(report);
@@ -188,6 +195,7 @@ impl Delivery {
             if !self.quiet {
                 tell(text.trim_end());
             }
+            fail_if::warn(reports, self.format.says_verdict && !self.quiet, self.strict);
             return Ok(());
         };
         let written = match self.chosen {
@@ -195,6 +203,8 @@ impl Delivery {
             false => write::write_new(path, report),
         };
         print(&text)?;
+        fail_if::warn_of_caveats(self.format, reports);
+        fail_if::warn(reports, self.format.says_verdict, self.strict);
         let written = written.map_err(|error| not_written(path, &error))?;
         if !self.quiet {
             tell(format_args!("report: {}", written.display()));
@@ -238,6 +248,10 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
         }
         return Exit::Unreachable;
     }
+    let limits = fail_if::exit(std::slice::from_ref(report), plan.strict);
+    if limits == Some(Exit::Worse) {
+        return Exit::Worse;
+    }
     if plan.strict && report.verdict.state == VerdictState::Invalid {
         return Exit::Invalid;
     }
@@ -248,5 +262,5 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
     if plan.strict && !plan.until_ci.is_empty() && until.filter(|goal| goal.reached).count() < plan.until_ci.len() {
         return Exit::Inconclusive;
     }
-    Exit::Done
+    limits.unwrap_or(Exit::Done)
 }

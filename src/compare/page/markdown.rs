@@ -25,10 +25,11 @@ pub fn render(comparison: &Comparison) -> String {
     let others = comparison.rows.iter().filter(|row| !row.gated && row.base.is_some());
     others.for_each(|row| line(&mut page, row, "not gated"));
     let _ = writeln!(page, "\n{}", escaped(&design(comparison)));
+    let limits = comparison.limits.iter().map(|limit| format!("limit {limit}"));
     let unused = comparison.base.invalid.iter().chain(&comparison.candidate.invalid);
     let notes = unused.map(|unused| format!("not used: {}: {}", unused.run, unused.why));
     let caps = comparison.caps.iter().map(|cap| format!("**{}**: {}", cap.code, cap.detail));
-    for (index, note) in notes.chain(comparison.notes.iter().cloned()).chain(caps).enumerate() {
+    for (index, note) in limits.chain(notes).chain(comparison.notes.iter().cloned()).chain(caps).enumerate() {
         let _ = writeln!(page, "{}- {}", if index == 0 { "\n" } else { "" }, escaped(&note));
     }
     page

@@ -76,7 +76,7 @@ pub(super) fn value(row: &Row, value: Option<u64>) -> String {
 }
 
 /// `-2.1 % (-2.9 to -1.2)`.
-pub(super) fn change(row: &Row) -> String {
+pub(in crate::compare) fn change(row: &Row) -> String {
     let Some(change) = row.change_ppm else { return "-".to_owned() };
     match (row.low_ppm, row.high_ppm) {
         (Some(low), Some(high)) => format!("{} % ({} to {})", signed(change), signed(low), signed(high)),
@@ -97,7 +97,7 @@ fn signed(ppm: i64) -> String {
     format!("{percent:+.digits$}")
 }
 
-pub(super) fn percent(ppm: f64) -> String {
+pub(in crate::compare) fn percent(ppm: f64) -> String {
     let percent = ppm / 1e4;
     let digits = match percent {
         0.0 => 0,
@@ -149,7 +149,7 @@ pub(super) fn design(comparison: &Comparison) -> String {
 }
 
 /// The verdict in a sentence: what it is, and by which metrics.
-pub(super) fn sentence(comparison: &Comparison) -> String {
+pub fn sentence(comparison: &Comparison) -> String {
     let named = |wanted: Verdict| {
         let rows = comparison.rows.iter().filter(|row| row.gated && row.verdict == wanted);
         rows.map(|row| format!("{} {}", row.metric, change(row))).collect::<Vec<_>>().join(", ")

@@ -41,6 +41,9 @@ pub fn render(comparison: &Comparison) -> String {
     for cap in &comparison.caps {
         let _ = writeln!(page, "! {}: {}", cap.code, cap.detail);
     }
+    for limit in &comparison.limits {
+        let _ = writeln!(page, "limit {limit}");
+    }
     let _ = writeln!(page, "{}: {}", verdict(comparison.verdict), sentence(comparison));
     page
 }

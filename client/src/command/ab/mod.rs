@@ -15,13 +15,14 @@ use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::progress::tell;
 use loadgen_core::compare::Options;
+use loadgen_core::compare::page::Format;
 use loadgen_core::result::{Arm, BUNDLE_SCHEMA, Bundle, Tool, write};
 use loadgen_core::rng::Rng;
 use loadgen_core::time::NS_PER_S;
 use loadgen_core::units::format_duration;
 use session::{Session, Stop};
 use slot::Bench;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// The window of one slot, unless `--duration` or `--requests` says otherwise.
@@ -31,7 +32,8 @@ const DEFAULT_BLOCKS: u64 = 12;
 const BLOCKS_MOST: u64 = 500;
 
 pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
-    let options = compare::options(&args.options)?;
+    let options = compare::options(&args.options, &args.run.fail_if)?;
+    let summary = compare::summary_of(&args.options)?;
     let format = compare::choose_format(&args.run.format)?;
     let detect = args.detect.as_deref().map(|text| compare::share_of("--detect", text, 1e-4, 1.0)).transpose()?;
     if args.blocks.is_some_and(|blocks| !(1..=BLOCKS_MOST).contains(&blocks)) {
@@ -77,14 +79,14 @@ pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
         Some(refused) => return Ok(refused),
         None => session.run(&mut bundle),
     };
-    finish(args, &options, format, &mut bundle, done)
+    finish(args, &options, (format, summary.as_ref()), &mut bundle, done)
 }
 
 /// Writes what there is, compares it, and says how that ends.
 fn finish(
     args: &AbArgs,
     options: &Options,
-    format: &loadgen_core::compare::page::Format,
+    (format, summary): (&Format, Option<&PathBuf>),
     bundle: &mut Bundle,
     done: Result<Option<Stop>, Failure>,
 ) -> Result<Exit, Failure> {
@@ -100,7 +102,7 @@ fn finish(
         path.map_err(|error| not_written(args.run.output.as_deref().unwrap_or_else(|| Path::new("results")), &error))?;
     let comparison = compare::of_bundle(bundle, options.clone());
     if let Ok(comparison) = &comparison {
-        crate::command::run::print(&(format.render)(comparison))?;
+        compare::deliver(comparison, format, summary, args.run.strict)?;
     }
     if !args.run.quiet {
         tell(format_args!("bundle: {}", path.display()));
@@ -109,11 +111,7 @@ fn finish(
     if let Some(stop) = done? {
         return Ok(stop.exit());
     }
-    let comparison = comparison?;
-    if !args.run.quiet {
-        compare::warn(&comparison, args.run.strict);
-    }
-    Ok(compare::exit(&comparison, args.run.strict))
+    Ok(compare::exit(&comparison?, args.run.strict))
 }
 
 fn not_written(path: &Path, error: &std::io::Error) -> Failure {
@@ -157,6 +155,10 @@ fn arms(args: &AbArgs) -> Result<Vec<Arm>, Failure> {
 fn check(args: &AbArgs, arms: &[Arm]) -> Result<(), Failure> {
     if args.run.request_log.is_some() {
         return Err(Failure::usage("--request-log is for a single run"));
+    }
+    if args.run.shard.is_some() || args.run.start_at.is_some() {
+        return Err(Failure::usage("--shard and --start-at are for a single run, and `ab` makes many")
+            .help("measure from one machine"));
     }
     for arm in arms {
         let line = ["loadgen".to_owned(), "run".to_owned()].into_iter().chain(flags(args)).chain(arm.flags.clone());

@@ -26,8 +26,10 @@ pub fn plan(
         Err(stop) => return Ok(Some(stop.exit())),
     };
     let runs: Vec<&Report> = runs.iter().collect();
-    let gates: Vec<_> =
-        gates::gates(&runs, &options.gates, &options.margins).into_iter().filter(|gate| gate.gated).collect();
+    let gates: Vec<_> = gates::gates(&runs, &options.gates, &options.margins, [].into_iter())
+        .into_iter()
+        .filter(|gate| gate.gated)
+        .collect();
     let misrate = options.alpha_ppm as f64 / 1e6 / gates.len() as f64;
     let of_arm = |name: &str| {
         runs.iter().filter(|run| run.ab.as_ref().is_some_and(|ab| ab.arm == name)).copied().collect::<Vec<_>>()

@@ -93,6 +93,8 @@ impl Bench {
             command.args(["--target", target]);
         }
         command.args(["--quiet", "--no-floor", "--format", "json", "--output"]).arg(report);
+        // No slot is a part of a load, whatever started us.
+        crate::shard::variables().for_each(|name| _ = command.env_remove(name));
         // A group of its own: Ctrl-C at the terminal is for us.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
