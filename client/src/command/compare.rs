@@ -36,7 +36,7 @@ pub fn run(args: &CompareArgs) -> Result<Exit, Failure> {
         // clap takes one or two.
         _ => return Err(Failure::usage("compare takes a base and a candidate")),
     };
-    deliver(&comparison, format, summary.as_ref(), args.strict)?;
+    Telling { format, summary: summary.as_ref(), strict: args.strict, quiet: false }.deliver(&comparison)?;
     Ok(exit(&comparison, args.strict))
 }
 
@@ -119,35 +119,42 @@ pub fn summary_of(typed: &CompareOptions) -> Result<Option<PathBuf>, Failure> {
     if typed.github { github::summary_file().map(Some) } else { Ok(None) }
 }
 
-/// Prints the comparison, and says beside it what will not stop anybody.
-pub fn deliver(
-    comparison: &Comparison,
-    format: &Format,
-    summary: Option<&PathBuf>,
-    strict: bool,
-) -> Result<(), Failure> {
-    super::run::print(&(format.render)(comparison))?;
-    let unresolvable = comparison.limits.iter().filter(|limit| limit.judgement == LimitState::Unresolvable);
-    for limit in unresolvable.clone() {
-        tell(format_args!("warning: limit {} was NOT checked: {}", limit.expression, limit.detail));
+/// How a comparison is handed over.
+#[derive(Debug)]
+pub struct Telling<'a> {
+    pub format: &'static Format,
+    /// The page of a GitHub step.
+    pub summary: Option<&'a PathBuf>,
+    pub strict: bool,
+    pub quiet: bool,
+}
+
+impl Telling<'_> {
+    /// Prints the comparison, and says beside it what will not stop anybody.
+    pub fn deliver(&self, comparison: &Comparison) -> Result<(), Failure> {
+        super::run::print(&(self.format.render)(comparison))?;
+        let unresolvable = comparison.limits.iter().filter(|limit| limit.judgement == LimitState::Unresolvable);
+        for limit in unresolvable.clone() {
+            tell(format_args!("warning: limit {} was NOT checked: {}", limit.expression, limit.detail));
+        }
+        let undecided = comparison.verdict == Verdict::Inconclusive && !comparison.is_invalid();
+        if !self.strict && !self.quiet && (undecided || unresolvable.count() > 0) {
+            tell("note: what is inconclusive does not change the exit status; with --strict it is 8");
+        }
+        let Some(summary) = self.summary else { return Ok(()) };
+        if comparison.verdict == Verdict::Regressed {
+            github::annotate(Level::Error, &page::sentence(comparison));
+        }
+        for cap in &comparison.caps {
+            let level = if comparison.is_invalid() { Level::Error } else { Level::Warning };
+            github::annotate(level, &format!("{}: {}", cap.code, cap.detail));
+        }
+        for limit in comparison.limits.iter().filter(|limit| limit.judgement != LimitState::Holds) {
+            let level = if limit.judgement == LimitState::Broken { Level::Error } else { Level::Warning };
+            github::annotate(level, &format!("limit {limit}"));
+        }
+        github::append(summary, &page::markdown::render(comparison))
     }
-    let undecided = comparison.verdict == Verdict::Inconclusive && !comparison.is_invalid();
-    if !strict && (undecided || unresolvable.count() > 0) {
-        tell("note: what is inconclusive does not change the exit status; with --strict it is 8");
-    }
-    let Some(summary) = summary else { return Ok(()) };
-    if comparison.verdict == Verdict::Regressed {
-        github::annotate(Level::Error, &page::sentence(comparison));
-    }
-    for cap in &comparison.caps {
-        let level = if comparison.is_invalid() { Level::Error } else { Level::Warning };
-        github::annotate(level, &format!("{}: {}", cap.code, cap.detail));
-    }
-    for limit in comparison.limits.iter().filter(|limit| limit.judgement != LimitState::Holds) {
-        let level = if limit.judgement == LimitState::Broken { Level::Error } else { Level::Warning };
-        github::annotate(level, &format!("limit {limit}"));
-    }
-    github::append(summary, &page::markdown::render(comparison))
 }
 
 /// The exit status that a comparison stands for.

@@ -86,7 +86,7 @@ pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
 fn finish(
     args: &AbArgs,
     options: &Options,
-    (format, summary): (&Format, Option<&PathBuf>),
+    (format, summary): (&'static Format, Option<&PathBuf>),
     bundle: &mut Bundle,
     done: Result<Option<Stop>, Failure>,
 ) -> Result<Exit, Failure> {
@@ -102,7 +102,8 @@ fn finish(
         path.map_err(|error| not_written(args.run.output.as_deref().unwrap_or_else(|| Path::new("results")), &error))?;
     let comparison = compare::of_bundle(bundle, options.clone());
     if let Ok(comparison) = &comparison {
-        compare::deliver(comparison, format, summary, args.run.strict)?;
+        let (strict, quiet) = (args.run.strict, args.run.quiet);
+        compare::Telling { format, summary, strict, quiet }.deliver(comparison)?;
     }
     if !args.run.quiet {
         tell(format_args!("bundle: {}", path.display()));
