@@ -91,16 +91,20 @@ fn sample() -> Report {
         engine: engine(),
         floor: Some(floor()),
         verdict: Verdict { state: VerdictState::Valid, reasons: Vec::new() },
-        limits: vec![LimitOutcome {
-            expression: "p99>5ms".to_owned(),
-            judgement: LimitState::Holds,
-            detail: "143 us (140-146 us)".to_owned(),
-        }],
+        limits: vec![limit()],
         labels: map([("branch", "main".to_owned())]),
         shard: Some(shard()),
         merged: Some(merged()),
         ab: Some(AbSlot { session: "20261123T130240Z".to_owned(), block: 1, slot: 0, arm: "A".to_owned() }),
         checksum: None,
+    }
+}
+
+fn limit() -> LimitOutcome {
+    LimitOutcome {
+        expression: "p99>5ms".to_owned(),
+        judgement: LimitState::Holds,
+        detail: "143 us (140-146 us)".to_owned(),
     }
 }
 

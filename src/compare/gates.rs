@@ -21,8 +21,8 @@ const ENOUGH_TO_GATE: u64 = 10 * ENOUGH_BEYOND;
 const SHOWN: &[&str] = &["rate", "p50", "p90", "p99", "p99.9", "mean", "error_share", "server_cpu", "client_cpu"];
 const SHOWN_OF_STREAMS: &[&str] = &["sent", "received", "error_share", "server_cpu", "client_cpu"];
 
-/// The metrics of a comparison: the gates first. `wanted`: gates instead of the usual ones; `margins`: by name, or by an
-/// empty name for all; `also`: shown in any case.
+/// The metrics of a comparison: the gates first. `wanted`: gates instead of the usual ones; `margins`: by name, or by
+/// an empty name for all; `also`: shown in any case.
 pub fn gates(
     runs: &[&Report],
     wanted: &[&'static Metric],
