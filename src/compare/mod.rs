@@ -287,6 +287,10 @@ fn notes(base: &[&Report], candidate: &[&Report]) -> Vec<String> {
         kinds
     };
     let known = kinds(base);
+    if !known.is_empty() {
+        let each: Vec<String> = known.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        notes.push(format!("the base has errors, and equal ones in the candidate are no change: {}", each.join(", ")));
+    }
     let new = kinds(candidate).into_iter().filter(|(kind, _)| !known.contains_key(kind));
     notes.extend(new.map(|(kind, count)| format!("only the candidate has errors of kind {kind}: {count}")));
     notes

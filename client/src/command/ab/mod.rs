@@ -23,13 +23,15 @@ use loadgen_core::units::format_duration;
 use session::{Session, Stop};
 use slot::Bench;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The window of one slot, unless `--duration` or `--requests` says otherwise.
 const DEFAULT_SLOT: &str = "5s";
 /// Blocks, unless `--blocks` or `--detect` says otherwise (docs/compare.md has what they can see).
 const DEFAULT_BLOCKS: u64 = 12;
 const BLOCKS_MOST: u64 = 500;
+/// How often the finished blocks are written while the session goes on.
+const KEEP_EVERY: Duration = Duration::from_secs(30);
 
 pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let options = compare::options(&args.options, &args.run.fail_if)?;
@@ -47,6 +49,7 @@ pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
         return Err(Failure::usage("a bundle needs a file: --output - is for a single report"));
     }
     write::probe(&output).map_err(|error| not_written(&output, &error))?;
+    let mut place = Place { path: output, ours: args.run.output.is_some(), kept: Instant::now() };
     let folder = tempfile::tempdir().map_err(|error| {
         Failure::new(Exit::NotWritten, format!("no folder for reports that are on their way: {error}"))
     })?;
@@ -77,9 +80,36 @@ pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let plan = detect.map(|detect| planner::plan(&mut session, &mut bundle, &options, detect));
     let done = match plan.transpose()?.flatten() {
         Some(refused) => return Ok(refused),
-        None => session.run(&mut bundle),
+        None => session.run(&mut bundle, &mut |bundle| place.keep(bundle)),
     };
-    finish(args, &options, (format, summary.as_ref()), &mut bundle, done)
+    finish(args, &options, (format, summary.as_ref()), place, &mut bundle, done)
+}
+
+/// Where the bundle goes.
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    /// Somebody chose it, or we have made it: what is there is replaced.
+    ours: bool,
+    kept: Instant,
+}
+
+impl Place {
+    /// Writes what there is now and then, so that a session which is killed is not lost. Between blocks it disturbs
+    /// nobody.
+    fn keep(&mut self, bundle: &Bundle) -> Result<(), Failure> {
+        if self.kept.elapsed() < KEEP_EVERY { Ok(()) } else { self.write(bundle) }
+    }
+
+    fn write(&mut self, bundle: &Bundle) -> Result<(), Failure> {
+        let written = match self.ours {
+            true => write::write_bundle_atomically(&self.path, bundle).map(|()| self.path.clone()),
+            false => write::write_new_bundle(&self.path, bundle),
+        };
+        self.path = written.map_err(|error| not_written(&self.path, &error))?;
+        (self.ours, self.kept) = (true, Instant::now());
+        Ok(())
+    }
 }
 
 /// Writes what there is, compares it, and says how that ends.
@@ -87,6 +117,7 @@ fn finish(
     args: &AbArgs,
     options: &Options,
     (format, summary): (&'static Format, Option<&PathBuf>),
+    mut place: Place,
     bundle: &mut Bundle,
     done: Result<Option<Stop>, Failure>,
 ) -> Result<Exit, Failure> {
@@ -94,19 +125,14 @@ fn finish(
     if bundle.runs.is_empty() {
         return done.map(|stop| stop.map_or(Exit::Done, |stop| stop.exit()));
     }
-    let path = match &args.run.output {
-        Some(path) => write::write_bundle_atomically(path, bundle).map(|()| path.clone()),
-        None => write::write_new_bundle(&write::default_path(&bundle.started_at, "ab"), bundle),
-    };
-    let path =
-        path.map_err(|error| not_written(args.run.output.as_deref().unwrap_or_else(|| Path::new("results")), &error))?;
+    place.write(bundle)?;
     let comparison = compare::of_bundle(bundle, options.clone());
     if let Ok(comparison) = &comparison {
         let (strict, quiet) = (args.run.strict, args.run.quiet);
         compare::Telling { format, summary, strict, quiet }.deliver(comparison)?;
     }
     if !args.run.quiet {
-        tell(format_args!("bundle: {}", path.display()));
+        tell(format_args!("bundle: {}", place.path.display()));
     }
     // What ended the session is more than what the finished blocks say.
     if let Some(stop) = done? {

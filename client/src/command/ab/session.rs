@@ -46,7 +46,12 @@ impl<'a> Session<'a> {
 
     /// Runs the blocks that were planned, and up to half as many more in place of those with invalid runs. A block
     /// that is not finished is not kept.
-    pub fn run(&mut self, bundle: &mut Bundle) -> Result<Option<Stop>, Failure> {
+    /// `keep` is shown the bundle after each block.
+    pub fn run(
+        &mut self,
+        bundle: &mut Bundle,
+        keep: &mut dyn FnMut(&Bundle) -> Result<(), Failure>,
+    ) -> Result<Option<Stop>, Failure> {
         let mut rng = Rng::new(bundle.seed);
         let (planned, most) = (bundle.blocks_planned, bundle.blocks_planned + bundle.blocks_planned / 2);
         let (mut finished, mut good) = (0, 0);
@@ -61,6 +66,7 @@ impl<'a> Session<'a> {
             good += u64::from(runs.iter().all(|run| unusable(run).is_none()));
             bundle.order.push(order);
             bundle.runs.extend(runs);
+            keep(bundle)?;
         }
         Ok(None)
     }
