@@ -327,7 +327,10 @@ fn junit(text: &str, reports: &[Report]) {
 /// What a Python script prints, given `input`. Without Python the test is skipped with a word, or fails where
 /// LOADGEN_REQUIRE_PROGRAMS is set.
 fn python(script: &str, input: &str) -> Option<String> {
-    let started = Command::new("python3").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    // Packages of Debian are for Debian's own, which need not be the first on the path.
+    let debian = "/usr/bin/python3";
+    let program = if std::path::Path::new(debian).exists() { debian } else { "python3" };
+    let started = Command::new(program).args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let Ok(mut child) = started else {
         assert!(std::env::var_os("LOADGEN_REQUIRE_PROGRAMS").is_none(), "python3 is not installed");
         eprintln!("skipped: python3 is not installed");
