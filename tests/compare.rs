@@ -3,7 +3,8 @@
 use loadgen_core::compare::page::FORMATS;
 use loadgen_core::compare::{Comparison, Design, Options, Question, Refusal, Set, Verdict, compare, schema_json};
 use loadgen_core::histogram::Recorder;
-use loadgen_core::result::{AbSlot, ErrorRow, Reason, Report, VerdictState, read};
+use loadgen_core::limit::Limit;
+use loadgen_core::result::{AbSlot, ErrorRow, LimitState, Reason, Report, Shard, VerdictState, read};
 use loadgen_core::rng::Rng;
 use std::path::Path;
 
@@ -216,6 +217,42 @@ fn a_base_that_differs_from_itself_is_no_base() {
     let comparison = arms(&runs, Options::default()).unwrap();
     assert_eq!(caps(&comparison), ["contaminated"]);
     assert!(comparison.is_invalid());
+}
+
+#[test]
+fn limits_of_the_change_and_of_the_candidate_have_three_answers() {
+    let runs = blocks(12, 0.9, 0.04, &["A", "B"]);
+    let judged = |runs: &[Report], texts: &[&str]| -> Vec<LimitState> {
+        let limits = texts.iter().map(|text| Limit::parse(text).unwrap()).collect();
+        let comparison = arms(runs, Options { limits, ..Options::default() }).unwrap();
+        for format in FORMATS {
+            let text = (format.render)(&comparison);
+            assert!(texts.iter().all(|limit| text.contains(&limit[..2])), "{}: {text}", format.name);
+        }
+        comparison.limits.iter().map(|limit| limit.judgement).collect()
+    };
+    use LimitState::{Broken, Holds, Unresolvable};
+    // The candidate is 11 % slower, its median 2.2 ms, its rate 9,000/s.
+    let change = judged(&runs, &["p50>+5%", "p50>+20%", "p50>+11.11%", "rate<-5%", "rate<-20%", "p99.99>+0.1%"]);
+    assert_eq!(change, [Broken, Holds, Unresolvable, Broken, Holds, Unresolvable]);
+    let value = judged(&runs, &["p50>2ms", "p50>3ms", "p50>2.22ms", "rate<10k", "rate<8k", "errors>0", "errors>=0"]);
+    assert_eq!(value, [Broken, Holds, Unresolvable, Broken, Holds, Holds, Broken]);
+    // What is too few for a verdict is too few for a limit.
+    assert_eq!(judged(&blocks(3, 0.5, 0.01, &["A", "B"]), &["p50>+5%", "p50>1ms"]), [Unresolvable, Unresolvable]);
+    // A capped comparison says nothing about changes.
+    let base: Vec<Report> = (0..12).map(|index| run(index, 1.0)).collect();
+    let candidate: Vec<Report> = (12..24).map(|index| run(index, 0.5)).collect();
+    let limits = vec![Limit::parse("p50>+5%").unwrap(), Limit::parse("p50>3ms").unwrap()];
+    let comparison = sides(&base, &candidate, Options { limits, ..Options::default() }).unwrap();
+    assert_eq!(comparison.limits.iter().map(|limit| limit.judgement).collect::<Vec<_>>(), [Unresolvable, Broken]);
+}
+
+#[test]
+fn a_shard_is_no_run() {
+    let mut runs: Vec<Report> = (0..12).map(|index| run(index, 1.0)).collect();
+    runs[3].shard = Some(Shard { index: 0, count: 4, ..Shard::default() });
+    let comparison = sides(&runs, &runs[5..], Options::default()).unwrap();
+    assert!(comparison.base.invalid[0].why.contains("shard 0 of 4"), "{:?}", comparison.base);
 }
 
 #[test]
