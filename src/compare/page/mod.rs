@@ -141,7 +141,7 @@ pub(super) fn design(comparison: &Comparison) -> String {
                 0 => String::new(),
                 count => format!(" ({count} more left out: they hold invalid runs)"),
             };
-            format!("{}{left_out}, their order drawn by lot; {bounded}", plural(comparison.blocks, "block"))
+            format!("{}{left_out}, in an order drawn by lot; {bounded}", plural(comparison.blocks, "block"))
         }
         Design::Interleaved => format!("runs took turns; {bounded}, if nothing kept time with the turns"),
         Design::Sequential => "one side after the other; how often this errs is not known".to_owned(),
