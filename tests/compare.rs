@@ -66,12 +66,12 @@ fn set<'a>(name: &str, runs: &'a [Report], arm: &str) -> Set<'a> {
 
 fn arms(runs: &[Report], options: Options) -> Result<Comparison, Refusal> {
     let [base, candidate, null] = ["A", "B", "N"].map(|arm| set(arm, runs, arm));
-    compare(&Question { base, candidate, null, options })
+    compare(&Question { base, candidate, null, interrupted: None, options })
 }
 
 fn sides(base: &[Report], candidate: &[Report], options: Options) -> Result<Comparison, Refusal> {
     let (base, candidate) = (set("base", base, ""), set("candidate", candidate, ""));
-    compare(&Question { base, candidate, null: Set::default(), options })
+    compare(&Question { base, candidate, null: Set::default(), interrupted: None, options })
 }
 
 fn caps(comparison: &Comparison) -> Vec<&str> {
@@ -145,27 +145,33 @@ fn other_loads_are_refused_by_name_and_other_machines_cap_the_verdict() {
         })
         .collect()
     };
+    // The order is somebody's own: that is no draw.
     let comparison = sides(&base, &turns(|_| {}), Options::default()).unwrap();
-    assert_eq!((comparison.verdict, comparison.design), (Verdict::Regressed, Design::Interleaved));
+    assert_eq!((comparison.verdict, comparison.design), (Verdict::Inconclusive, Design::Interleaved));
+    assert_eq!(caps(&comparison), ["not_drawn"]);
+    let asked = || Options { accept_sequential: true, ..Options::default() };
+    assert_eq!(sides(&base, &turns(|_| {}), asked()).unwrap().verdict, Verdict::Regressed);
 
     let other = turns(|run| run.scenario.pipeline = 7);
     let Err(Refusal::Scenarios(fields)) = sides(&base, &other, Options::default()) else { panic!("not refused") };
     assert_eq!((fields.len(), fields[0].field.as_str(), fields[0].candidate.as_str()), (1, "pipeline", "7"));
-    let permitted = Options { may_differ: vec!["pipeline".to_owned()], ..Options::default() };
+    let permitted = Options { may_differ: vec!["pipeline".to_owned()], ..asked() };
     assert_eq!(sides(&base, &other, permitted.clone()).unwrap().varied[0].field, "pipeline");
     // Within a side nothing may differ, permitted or not: its runs are repetitions.
     let mixed: Vec<Report> = base.iter().cloned().chain([other[0].clone()]).collect();
     assert!(matches!(sides(&mixed, &other, permitted), Err(Refusal::Scenarios(_))));
 
     let machine = turns(|run| run.environment.client.cpu_model = "another".to_owned());
-    let comparison = sides(&base, &machine, Options::default()).unwrap();
+    let comparison = sides(&base, &machine, asked()).unwrap();
     assert_eq!((comparison.verdict, caps(&comparison)), (Verdict::Inconclusive, vec!["environment"]));
     assert_eq!(comparison.uncapped(), Verdict::Regressed);
-    let accepted = Options { accept_environment: true, ..Options::default() };
+    let accepted = Options { accept_environment: true, ..asked() };
     assert_eq!(sides(&base, &machine, accepted).unwrap().verdict, Verdict::Regressed);
     // What changes from run to run is no other machine.
     let busy = turns(|run| run.environment.client.load_1m_percent = 999);
-    assert_eq!(sides(&base, &busy, Options::default()).unwrap().caps, []);
+    assert_eq!(sides(&base, &busy, asked()).unwrap().caps, []);
+    // The same run on both sides is a mistake in the command line.
+    assert!(matches!(sides(&base, &base[7..], Options::default()), Err(Refusal::Same(_))));
 }
 
 #[test]
@@ -203,7 +209,7 @@ fn an_invalid_run_takes_its_block_with_it_and_many_take_the_verdict() {
         comparison.notes
     );
     runs.iter_mut().for_each(|run| run.ab = None);
-    assert!(matches!(sides(&runs, &runs, Options::default()), Err(Refusal::NoRuns(_))));
+    assert!(matches!(sides(&runs[..24], &runs[24..], Options::default()), Err(Refusal::NoRuns(_))));
 }
 
 #[test]
@@ -247,11 +253,77 @@ fn limits_of_the_change_and_of_the_candidate_have_three_answers() {
     assert_eq!(comparison.limits.iter().map(|limit| limit.judgement).collect::<Vec<_>>(), [Unresolvable, Broken]);
 }
 
+/// Nothing at all came back.
+fn unanswered(run: &mut Report) {
+    run.partial = true;
+    run.throughput.requests_per_s = 0;
+    run.throughput.replies = 0;
+    run.latency.response = None;
+    let whole = run.ledger.whole_run.as_mut().unwrap();
+    whole.errors.insert("timeout".to_owned(), whole.ok);
+    whole.ok = 0;
+    invalid(run, "nothing_measured");
+}
+
+#[test]
+fn a_candidate_that_answers_nothing_is_worse_and_one_that_does_so_at_times_is_not_equal() {
+    let candidates = |runs: &mut Vec<Report>, every: usize| {
+        let of_candidate = runs.iter_mut().filter(|run| run.ab.as_ref().unwrap().arm == "B");
+        of_candidate.step_by(every).for_each(unanswered);
+    };
+    let mut runs = blocks(12, 1.0, 0.01, &["A", "B"]);
+    candidates(&mut runs, 1);
+    for gate in ["p50", "rate", "error_share", "p99"] {
+        let gates = vec![loadgen_core::metric::by_name(gate).unwrap()];
+        let comparison = arms(&runs, Options { gates, ..Options::default() }).unwrap();
+        assert_eq!((comparison.verdict, comparison.blocks), (Verdict::Regressed, 12), "{gate}");
+    }
+    let mut runs = blocks(12, 1.0, 0.01, &["A", "B"]);
+    candidates(&mut runs, 6);
+    let limits = vec![Limit::parse("errors>0").unwrap()];
+    let comparison = arms(&runs, Options { limits, ..Options::default() }).unwrap();
+    assert!(!matches!(comparison.verdict, Verdict::Equivalent | Verdict::Improved), "{:?}", comparison.verdict);
+    assert!(comparison.notes.iter().any(|note| note.contains("the candidate answered nothing at all in 4 of 24 runs")));
+    assert_eq!(comparison.limits[0].judgement, LimitState::Broken);
+}
+
+#[test]
+fn what_becomes_of_the_candidate_does_not_choose_its_gates() {
+    let mut runs = blocks(12, 1.0, 0.01, &["A", "B"]);
+    for run in runs.iter_mut().filter(|run| run.ab.as_ref().unwrap().arm == "B") {
+        let mut recorder = Recorder::new();
+        (0..9_000_u64).for_each(|i| recorder.record(if i % 40 == 0 { 30_000_000 } else { 1_000_000 + 200 * i }));
+        run.latency.response = recorder.report();
+    }
+    let comparison = arms(&runs, Options::default()).unwrap();
+    let p99 = comparison.rows.iter().find(|row| row.metric == "p99").unwrap();
+    assert!(p99.gated && p99.verdict == Verdict::Regressed, "{p99:?}");
+    // Runs that are too short for a tail say so.
+    for run in &mut runs {
+        let mut recorder = Recorder::new();
+        (0..900_u64).for_each(|i| recorder.record(1_000_000 + 200 * i));
+        run.latency.response = recorder.report();
+    }
+    let comparison = arms(&runs, Options::default()).unwrap();
+    assert!(comparison.rows.iter().all(|row| row.metric != "p99" || !row.gated));
+    assert!(comparison.notes.iter().any(|note| note.contains("p99 is no gate here: that takes 10000 requests")));
+}
+
+#[test]
+fn a_session_that_was_cut_short_is_no_verdict() {
+    let runs = blocks(12, 0.5, 0.01, &["A", "B"]);
+    let [base, candidate] = ["A", "B"].map(|arm| set(arm, &runs, arm));
+    let options = Options::default();
+    let question = Question { base, candidate, null: Set::default(), interrupted: Some((12, 500)), options };
+    let comparison = compare(&question).unwrap();
+    assert_eq!((comparison.verdict, caps(&comparison)), (Verdict::Inconclusive, vec!["interrupted"]));
+}
+
 #[test]
 fn a_shard_is_no_run() {
     let mut runs: Vec<Report> = (0..12).map(|index| run(index, 1.0)).collect();
     runs[3].shard = Some(Shard { index: 0, count: 4, ..Shard::default() });
-    let comparison = sides(&runs, &runs[5..], Options::default()).unwrap();
+    let comparison = sides(&runs[..6], &runs[6..], Options::default()).unwrap();
     assert!(comparison.base.invalid[0].why.contains("shard 0 of 4"), "{:?}", comparison.base);
 }
 
@@ -290,7 +362,8 @@ fn the_committed_schema_is_that_of_the_types() {
     if std::env::var_os("LOADGEN_BLESS").is_some() {
         std::fs::write(in_repository(SCHEMA_FILE), &generated).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(in_repository(SCHEMA_FILE)).unwrap_or_default(), generated);
+    let committed = std::fs::read_to_string(in_repository(SCHEMA_FILE)).unwrap_or_default();
+    assert!(committed == generated, "{SCHEMA_FILE} is not that of the types (LOADGEN_BLESS=1 makes it anew)");
     let schema: serde_json::Value = serde_json::from_str(&generated).unwrap();
     let comparison = arms(&blocks(12, 0.9, 0.01, &["A", "B", "N"]), Options::default()).unwrap();
     let value = serde_json::to_value(&comparison).unwrap();

@@ -88,7 +88,8 @@ fn environment(plan: &Plan, remote: SocketAddr, machine: Machine, server: Option
     Environment { server: seen.filter(|_| embedded), client: Machine { cpus_pinned, ..machine }, warnings }
 }
 
-fn scenario(plan: &Plan, remote: SocketAddr, server: Option<&ServerStats>) -> Scenario {
+/// What is run. `server`: the counters of the embedded one, once it has ended.
+pub fn scenario(plan: &Plan, remote: SocketAddr, server: Option<&ServerStats>) -> Scenario {
     let target = plan.target.as_ref().map_or_else(|| remote.to_string(), |target| target.typed.clone());
     let mut scenario = Scenario {
         hash: String::new(),

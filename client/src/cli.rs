@@ -54,7 +54,7 @@ impl Cli {
         if args.get(1).is_some_and(|command| command != "server") {
             args = fail_if::each_with_its_flag(args);
         }
-        let matches = Self::command().try_get_matches_from(args)?;
+        let matches = command_line().try_get_matches_from(args)?;
         let mut cli = Self::from_arg_matches(&matches)?;
         if let (Command::Ab(ab), Some(matches)) = (&mut cli.command, matches.subcommand_matches("ab")) {
             ab.run_flags = flags_of_run(matches);
@@ -62,6 +62,24 @@ impl Cli {
         }
         Ok(cli)
     }
+}
+
+/// The table of flags. Those that `ab` shares with `run` mean a little else there.
+fn command_line() -> clap::Command {
+    let told = |name: &'static str, help: &'static str| {
+        move |ab: clap::Command| ab.mut_arg(name, move |flag| flag.help(help).long_help(help))
+    };
+    Cli::command().mut_subcommand("ab", |ab| {
+        let ab = told("duration", "Length of the measured window of each slot [default: 5s]")(ab);
+        let ab = told("format", "How the comparison is printed: text, md, json")(ab);
+        let ab = told("output", "Where the bundle goes [default: results/<UTC time>-ab.json]")(ab);
+        let ab = told("strict", "Exit with 8 when the verdict is inconclusive, or a limit is unresolvable")(ab);
+        let ab = told("fail_if", "Exit with 1 when a limit is broken, e.g. 'p99>+3%' 'errors>0' (docs/limits.md)")(ab);
+        told(
+            "seed",
+            "Seed of everything random, and of the order of the slots [default: 1; the order: another each time]",
+        )(ab)
+    })
 }
 
 /// The flags of `run` among those that were typed, as `run` would take them, except for those that `ab` sees to itself.
@@ -278,7 +296,7 @@ fn goals(text: &str) -> Result<Goals, String> {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "How to compare")]
 pub struct CompareOptions {
-    /// The verdict depends on these metrics, e.g. p50,p99 [default: rate, p50, p99; open loop: p50, p99, p99.9; errors]
+    /// The verdict depends on these metrics, e.g. p50,p99 [default: docs/compare.md]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub gate: Vec<String>,
     /// Changes that do not matter, of all metrics or of one: 3% or p99=10% [default: 2%, p99=5%, p99.9=10%]
@@ -293,7 +311,7 @@ pub struct CompareOptions {
     /// Judge although the machines differ
     #[arg(long)]
     pub accept_environment: bool,
-    /// Judge although base and candidate did not take turns: how often that errs is not known
+    /// Judge although the order of the runs was not drawn by lot: how often that errs is not known
     #[arg(long)]
     pub accept_sequential: bool,
     /// Within GitHub Actions: add a page to the step's summary, and mark what is wrong beside the log

@@ -168,6 +168,12 @@ fn what_cannot_work_is_refused_before_a_server_starts() {
         (vec!["--margin", "p99=fast"], "percentage"),
         (vec!["--alpha", "50%"], "out of range"),
         (vec!["--blocks", "0"], "--blocks"),
+        (vec!["--blocks", "3"], "it takes 10"),
+        (vec!["--gate", "errors"], "error_share"),
+        (vec!["--b-flags", "--pipeline 4"], "different loads: pipeline (1 and 4)"),
+        (vec!["--b-flags", "--fail-if errors>0"], "--fail-if is not for one arm only"),
+        (vec!["--a-target", "127.0.0.1:1"], "one arm has a target"),
+        (vec!["--shard", "0/2"], "--shard"),
         (vec!["--output", "-"], "bundle"),
         (vec!["--output", "/nonexistent/bundle.json"], "cannot write"),
     ] {
@@ -178,10 +184,10 @@ fn what_cannot_work_is_refused_before_a_server_starts() {
         let said = ended.expect_refusal(code);
         assert!(said.contains(words), "{args:?}: {said}");
     }
-    // Another load is no other server.
-    let session = Session::run(&[&["--b-flags", "--pipeline 4"][..], &QUICK].concat());
-    let said = session.ended.expect_refusal(2);
-    assert!(said.contains("different loads: pipeline (1 and 4)"), "{said}");
+    // A target that is not there is no slow one.
+    let session = Session::run(&[&["--target", "127.0.0.1:1"][..], &QUICK].concat());
+    let said = session.ended.expect_refusal(3);
+    assert!(said.contains("could not be reached") && session.ended.took < Duration::from_secs(5), "{said}");
 }
 
 #[test]
@@ -221,6 +227,20 @@ fn ctrl_c_keeps_the_finished_blocks() {
     let bundle = bundle(&path);
     assert!(bundle.partial && !bundle.order.is_empty() && bundle.runs.len() == 4 * bundle.order.len());
     assert!(ended.stdout.contains("blocks"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("! interrupted"), "{}", ended.stdout);
+    // The same from the file: whoever stops when they like what they see has no verdict.
+    let again = loadgen_plain(&["compare", path.to_str().unwrap()]);
+    assert!(again.code == 0 && again.stdout.contains("! interrupted"), "{}{}", again.stdout, again.stderr);
+    // While a server is being started, too.
+    let mut command = Command::new(LOADGEN);
+    command.args(["ab", "--a", "sleep 60 # {port}", "--b", "sleep 60 # {port}", "--output"]);
+    command.arg(folder.path().join("none.json"));
+    let running = Running::launch(command, scratch());
+    std::thread::sleep(Duration::from_millis(700));
+    running.signal("INT");
+    let ended = running.wait();
+    assert!(ended.code == 130 && ended.took < Duration::from_secs(4), "{:?}", ended.took);
+    assert!(ended.stderr.contains("nothing to keep"), "{}", ended.stderr);
     // Nothing finished: nothing to write.
     let mut command = Command::new(LOADGEN);
     command.args(["ab", "--conns", "2", "--duration", "20s", "--output"]).arg(folder.path().join("none.json"));
@@ -289,9 +309,14 @@ fn one_after_the_other_is_no_verdict_unless_asked() {
     assert!([1, 5].contains(&accepted.code), "{}{}", accepted.stdout, accepted.stderr);
     // One against one is one observation a side.
     let one = |side: &str| format!("{side}/run-0.json");
-    let single = loadgen_plain(&["compare", &one(base), &one(base), "--gate", "p50", "--format", "md"]);
+    let other_of = |side: &str| format!("{side}/run-1.json");
+    let single = loadgen_plain(&["compare", &one(base), &other_of(base), "--gate", "p50", "--format", "md"]);
     assert_eq!(single.code, 0, "{}", single.stderr);
     assert!(single.stdout.contains("runs a side are needed"), "{}", single.stdout);
+    let said = loadgen_plain(&["compare", base, base]).expect_refusal(2).to_owned();
+    assert!(said.contains("is on both sides"), "{said}");
+    let said = loadgen_plain(&["compare", base, candidate, "--may-differ", "nonsense"]).expect_refusal(2).to_owned();
+    assert!(said.contains("field 'nonsense' is not known"), "{said}");
     loadgen_plain(&["compare", &one(base)]).expect_refusal(2);
     loadgen_plain(&["compare", base, "/nonexistent"]).expect_refusal(2);
     loadgen_plain(&["compare", folder.path().to_str().unwrap(), base]).expect_refusal(2);

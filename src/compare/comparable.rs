@@ -51,14 +51,32 @@ fn lasting(machine: &Machine) -> Machine {
 /// Reasons of an invalid run that come and go with whatever else a machine does, and what follows from those.
 const DISTURBANCES: &[&str] = &["cpu_contention", "generator_stalled", "not_steady"];
 const CONSEQUENCES: &[&str] = &["generator_lag", "rate_missed"];
+/// Reasons that are the target's doing. To leave such runs out would be to leave out the worst of it.
+const OF_THE_TARGET: &[&str] = &["nothing_measured", "server_lost", "connections_short", "longer_than_window"];
 
-/// Whether a run is invalid for such reasons only. Its figures do not say what they were to say, but in a block whose
-/// order was drawn by lot that is noise, which meets both arms alike: it makes intervals wider, not wrong.
+/// Whether the machine did something else during a run. Its figures do not say what they were to say, but in a block
+/// whose order was drawn by lot that is noise, which meets both arms alike: it makes intervals wider, not wrong.
 pub fn disturbed(run: &Report) -> bool {
-    let any = |list: &[&str]| run.verdict.reasons.iter().any(|reason| list.contains(&reason.code.as_str()));
-    let known = |code: &str| DISTURBANCES.contains(&code) || CONSEQUENCES.contains(&code);
-    let all_known = run.verdict.reasons.iter().all(|reason| known(&reason.code));
-    run.verdict.state == VerdictState::Invalid && any(DISTURBANCES) && all_known
+    run.verdict.state == VerdictState::Invalid && any(run, DISTURBANCES)
+}
+
+fn any(run: &Report, list: &[&str]) -> bool {
+    run.verdict.reasons.iter().any(|reason| list.contains(&reason.code.as_str()))
+}
+
+/// Whether an invalid run can be an observation in a block.
+fn is_observation(run: &Report) -> bool {
+    let excused = |code: &str| {
+        DISTURBANCES.contains(&code)
+            || OF_THE_TARGET.contains(&code)
+            || CONSEQUENCES.contains(&code) && any(run, DISTURBANCES)
+    };
+    run.verdict.reasons.iter().all(|reason| excused(&reason.code))
+}
+
+/// Whether a run got no reply at all in its window.
+pub fn unanswered(run: &Report) -> bool {
+    run.throughput.replies == 0 && run.ledger.scheduled > 0
 }
 
 /// Why a run cannot be an observation; None: it can.
@@ -66,10 +84,11 @@ pub fn unusable(run: &Report) -> Option<String> {
     if let Some(shard) = run.shard.as_ref().filter(|shard| shard.count > 1) {
         return Some(format!("it is shard {} of {}, and no whole run (`loadgen merge`)", shard.index, shard.count));
     }
-    if run.partial {
-        return Some("it is partial: the run was interrupted".to_owned());
+    // `ab` keeps no interrupted runs: one that is partial gave its target up.
+    if run.partial && run.ab.is_none() {
+        return Some("it is partial: it was interrupted, or its target was given up".to_owned());
     }
-    if run.verdict.state != VerdictState::Invalid || run.ab.is_some() && disturbed(run) {
+    if run.verdict.state != VerdictState::Invalid || run.ab.is_some() && is_observation(run) {
         return None;
     }
     Some(format!("it is invalid: {}", codes(run)))

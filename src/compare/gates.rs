@@ -24,14 +24,14 @@ const SHOWN_OF_STREAMS: &[&str] = &["sent", "received", "error_share", "server_c
 /// The metrics of a comparison: the gates first. `wanted`: gates instead of the usual ones; `margins`: by name, or by
 /// an empty name for all; `also`: shown in any case.
 pub fn gates(
-    runs: &[&Report],
+    base: &[&Report],
     wanted: &[&'static Metric],
     margins: &[(String, f64)],
     also: impl Iterator<Item = &'static Metric>,
 ) -> Vec<Gate> {
-    let usual = usual(runs);
+    let usual = usual(base);
     let gated: Vec<&'static Metric> = if wanted.is_empty() { usual } else { wanted.to_vec() };
-    let stream = runs.iter().all(|run| (METRICS[0].value)(run).is_none());
+    let stream = is_stream(base);
     let shown = if stream { SHOWN_OF_STREAMS } else { SHOWN };
     let mut metrics = gated.clone();
     metrics.extend(shown.iter().filter_map(|name| metric::by_name(name)));
@@ -53,31 +53,52 @@ pub fn gates(
 }
 
 /// Closed loop: rate, median and p99. Open loop, whose rate is given: median, p99 and p99.9. Streams: their bytes.
-/// And always the share of errors. A tail that some run has too few values for is no gate.
-fn usual(runs: &[&Report]) -> Vec<&'static Metric> {
-    let open = runs.iter().all(|run| run.scenario.mode == "open");
-    let stream = runs.iter().all(|run| (METRICS[0].value)(run).is_none());
-    let names: &[&str] = match (stream, open) {
+/// And always the share of errors. By the base alone: what becomes of the candidate must not choose its judges.
+fn usual(base: &[&Report]) -> Vec<&'static Metric> {
+    let stream = is_stream(base);
+    let names = candidates(base).iter().filter(|name| !is_thin(base, name));
+    // A stream goes one way.
+    let moves =
+        |metric: &&Metric| !stream || base.iter().any(|run| (metric.value)(run).is_some_and(|bytes| bytes > 0.0));
+    let mut metrics: Vec<&'static Metric> = names.filter_map(|name| metric::by_name(name)).filter(moves).collect();
+    metrics.extend(metric::by_name("error_share"));
+    metrics
+}
+
+fn candidates(base: &[&Report]) -> &'static [&'static str] {
+    let open = base.iter().all(|run| run.scenario.mode == "open");
+    match (is_stream(base), open) {
         (true, _) => &["sent", "received"],
         (_, true) => &["p50", "p99", "p99.9"],
         (_, false) => &["rate", "p50", "p99"],
-    };
-    let enough = |name: &str| {
-        let q = match name {
-            "p99" => 0.99,
-            "p99.9" => 0.999,
-            _ => return true,
-        };
-        let count = |run: &&Report| run.latency.response.as_ref().map_or(0, |response| response.count);
-        runs.iter().all(|run| count_beyond(count(run), q) >= ENOUGH_TO_GATE)
-    };
-    // A stream goes one way.
-    let moves =
-        |metric: &&Metric| !stream || runs.iter().any(|run| (metric.value)(run).is_some_and(|bytes| bytes > 0.0));
-    let names = names.iter().copied().filter(|name| enough(name));
-    let mut metrics: Vec<&'static Metric> = names.filter_map(metric::by_name).filter(moves).collect();
-    metrics.extend(metric::by_name("error_share"));
-    metrics
+    }
+}
+
+fn is_stream(base: &[&Report]) -> bool {
+    base.iter().all(|run| (METRICS[0].value)(run).is_none())
+}
+
+/// Usual gates that are none here, because runs are too short for such a tail; with the values that it takes.
+pub fn left_out(base: &[&Report]) -> Vec<(&'static str, u64)> {
+    let thin = candidates(base).iter().filter(|name| is_thin(base, name));
+    thin.filter_map(|name| Some((*name, (ENOUGH_TO_GATE as f64 / (1.0 - tail(name)?)).round() as u64))).collect()
+}
+
+/// The quantile of a tail that is a gate only where runs have enough values for it.
+fn tail(name: &str) -> Option<f64> {
+    match name {
+        "p99" => Some(0.99),
+        "p99.9" => Some(0.999),
+        _ => None,
+    }
+}
+
+/// Whether half of the runs have too few values beyond a tail; a tenth less than enough is no reason.
+fn is_thin(base: &[&Report], name: &str) -> bool {
+    let Some(q) = tail(name) else { return false };
+    let beyond = |run: &&Report| count_beyond(run.latency.response.as_ref().map_or(0, |response| response.count), q);
+    let thin = base.iter().filter(|run| beyond(run) < ENOUGH_TO_GATE * 9 / 10).count();
+    2 * thin > base.len()
 }
 
 /// Smaller changes are nobody's concern, and tails are wilder than medians.

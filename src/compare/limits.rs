@@ -28,6 +28,11 @@ pub(super) fn judge(
 }
 
 fn of_change(limit: &Limit, comparison: &Comparison) -> Judgement {
+    if limit.metric.unit == Unit::Count {
+        return Judgement::Unresolvable(
+            "a count has no change in percent: `error_share` has one, in points".to_owned(),
+        );
+    }
     let row = comparison.rows.iter().find(|row| row.metric == limit.metric.name);
     let Some((row, low, high)) = row.and_then(|row| Some((row, row.low_ppm?, row.high_ppm?))) else {
         let why = row.and_then(|row| row.reason.clone());

@@ -24,7 +24,7 @@ pub use schema::*;
 use crate::limit::Limit;
 use crate::metric::Metric;
 use crate::result::{Report, Tool};
-use comparable::{disturbed, environment_differences, scenario_differences, unusable};
+use comparable::{disturbed, environment_differences, scenario_differences, unanswered, unusable};
 use design::design;
 use gates::gates;
 use rows::{Observations, row};
@@ -50,6 +50,8 @@ pub struct Question<'a> {
     pub candidate: Set<'a>,
     /// The base once more.
     pub null: Set<'a>,
+    /// A session that was interrupted: its finished blocks, and how many were planned.
+    pub interrupted: Option<(u64, u64)>,
     pub options: Options,
 }
 
@@ -89,6 +91,8 @@ pub enum Refusal {
     Scenarios(Vec<Difference>),
     /// A side without a single run that can be used.
     NoRuns(String),
+    /// This run is on both sides.
+    Same(String),
 }
 
 /// Compares.
@@ -96,8 +100,11 @@ pub enum Refusal {
 /// # Errors
 /// If the runs are of different loads, or a side has no usable run.
 pub fn compare(question: &Question<'_>) -> Result<Comparison, Refusal> {
-    let Question { base, candidate, null, options } = question;
+    let Question { base, candidate, null, options, .. } = question;
     let varied = same_load(question)?;
+    if let Some((name, _)) = base.runs.iter().find(|(_, run)| candidate.runs.iter().any(|(_, other)| run == other)) {
+        return Err(Refusal::Same(name.clone()));
+    }
     let (base_runs, base_side) = usable(base);
     let (candidate_runs, candidate_side) = usable(candidate);
     let (null_runs, null_side) = usable(null);
@@ -107,7 +114,7 @@ pub fn compare(question: &Question<'_>) -> Result<Comparison, Refusal> {
         }
     }
     let all: Vec<&Report> = base_runs.iter().chain(&candidate_runs).copied().collect();
-    let gates = gates(&all, &options.gates, &options.margins, limits::metrics(options));
+    let gates = gates(&base_runs, &options.gates, &options.margins, limits::metrics(options));
     let gated = gates.iter().filter(|gate| gate.gated).count().max(1);
     let misrate = options.alpha_ppm as f64 / 1e6 / gated as f64;
     let design = design(&base_runs, &candidate_runs);
@@ -133,10 +140,12 @@ pub fn compare(question: &Question<'_>) -> Result<Comparison, Refusal> {
         null,
         caps: Vec::new(),
         limits: Vec::new(),
-        notes: notes(&base_runs, &candidate_runs),
+        notes: notes(&base_runs, &candidate_runs, options),
         verdict: Verdict::Inconclusive,
     };
-    comparison.caps = caps(&comparison, &all, options, &null_side);
+    comparison.caps = caps(&comparison, &all, question, &null_side);
+    comparison.base.runs = observed.base().len() as u64;
+    comparison.candidate.runs = observed.candidate().len() as u64;
     comparison.verdict = comparison.overall();
     comparison.limits = limits::judge(&comparison, observed.candidate(), options, misrate);
     Ok(comparison)
@@ -212,16 +221,33 @@ fn spoilt_blocks(question: &Question<'_>) -> BTreeSet<u64> {
 }
 
 /// What keeps the verdict from being more than inconclusive.
-fn caps(comparison: &Comparison, runs: &[&Report], options: &Options, null: &Side) -> Vec<Cap> {
+fn caps(comparison: &Comparison, runs: &[&Report], question: &Question<'_>, null: &Side) -> Vec<Cap> {
+    let options = &question.options;
     let mut caps = Vec::new();
     let mut cap = |code: &str, detail: String| caps.push(Cap { code: code.to_owned(), detail });
-    if comparison.design == Design::Sequential && !options.accept_sequential {
+    if let Some((finished, planned)) = question.interrupted {
         cap(
-            "sequential",
-            "base and candidate were measured one after the other: what else changed in between passes for the \
-             change, and how often this errs is not known; use `loadgen ab`, or say --accept-sequential"
-                .to_owned(),
+            "interrupted",
+            format!(
+                "the session ended after {finished} of {planned} blocks: whoever stops when they like what they see \
+                 has no rate of false alarms; run it to its end"
+            ),
         );
+    }
+    let undrawn = match comparison.design {
+        Design::PairedBlocks => None,
+        Design::Interleaved => Some((
+            "not_drawn",
+            "runs took turns in an order that was not drawn by lot: what keeps time with the turns passes for the change",
+        )),
+        Design::Sequential => Some((
+            "sequential",
+            "base and candidate were measured one after the other: what else changed in between passes for the change",
+        )),
+    };
+    if let Some((code, why)) = undrawn.filter(|_| !options.accept_sequential) {
+        let what = "how often this errs is not known; use `loadgen ab`, or say --accept-sequential";
+        cap(code, format!("{why}, and {what}"));
     }
     let mut environment: Vec<Difference> =
         runs.iter().skip(1).flat_map(|run| environment_differences(runs[0], run)).collect();
@@ -265,10 +291,19 @@ fn caps(comparison: &Comparison, runs: &[&Report], options: &Options, null: &Sid
 }
 
 /// Kinds of errors that only the candidate has, and how quiet the machine was.
-fn notes(base: &[&Report], candidate: &[&Report]) -> Vec<String> {
+fn notes(base: &[&Report], candidate: &[&Report], options: &Options) -> Vec<String> {
     let runs = base.len() + candidate.len();
     let disturbed: Vec<&&Report> = base.iter().chain(candidate).filter(|run| disturbed(run)).collect();
     let mut notes = Vec::new();
+    for (side, runs) in [("base", base), ("candidate", candidate)] {
+        let count = runs.iter().filter(|run| unanswered(run)).count();
+        if count > 0 {
+            notes.push(format!("the {side} answered nothing at all in {count} of {} runs", runs.len()));
+        }
+    }
+    for (name, values) in gates::left_out(base).into_iter().filter(|_| options.gates.is_empty()) {
+        notes.push(format!("{name} is no gate here: that takes {values} requests a run (longer runs, or --gate)"));
+    }
     if let Some(first) = disturbed.first() {
         notes.push(format!(
             "{} of {runs} runs were disturbed ({} and the like) and are used all the same: as the order was drawn by \

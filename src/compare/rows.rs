@@ -1,10 +1,12 @@
 //! One metric of a comparison: from the values of all runs to an estimate and a verdict.
 
+use super::comparable::unanswered;
 use super::decision::{Verdict, decide, decide_absolute};
 use super::design::{Block, blocks};
 use super::estimate::{self, Estimate, TooFew};
 use super::gates::Gate;
 use super::schema::{Design, Row};
+use crate::histogram::HIGHEST_NS;
 use crate::metric::{Better, Metric, Unit};
 use crate::result::Report;
 use std::collections::BTreeSet;
@@ -35,14 +37,21 @@ impl<'a> Observations<'a> {
         &self.candidate
     }
 
+    /// The base's runs that are compared.
+    pub(super) fn base(&self) -> &[&'a Report] {
+        &self.base
+    }
+
     pub(super) fn blocks(&self) -> usize {
         self.pairs.len()
     }
 }
 
-/// A metric as it is estimated: the logarithm, so that a difference is a ratio; of shares, the share itself.
+/// A metric as it is estimated: the logarithm, so that a difference is a ratio; of shares, the share itself. A time
+/// where nothing was answered is as long as can be: a server that says nothing is not left out of its own latencies.
 fn scaled(metric: &Metric, report: &Report) -> Option<f64> {
-    let value = (metric.value)(report)?;
+    let never = || (unanswered(report) && metric.unit == Unit::Nanoseconds).then_some(HIGHEST_NS as f64);
+    let value = (metric.value)(report).or_else(never)?;
     // A figure of nothing at all is as far away as can be, and still a number.
     Some(if metric.unit == Unit::Share { value } else { value.max(1e-3).ln() })
 }

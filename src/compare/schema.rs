@@ -81,7 +81,7 @@ pub struct Difference {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cap {
-    /// `sequential`, `environment`, `contaminated`, `invalid_runs` or `errors_differ`.
+    /// `sequential`, `not_drawn`, `interrupted`, `environment`, `contaminated` or `invalid_runs`.
     pub code: String,
     pub detail: String,
 }

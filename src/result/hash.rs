@@ -23,6 +23,16 @@ impl Scenario {
     }
 }
 
+impl Scenario {
+    /// The names of the fields in which two scenarios can differ.
+    pub fn fields() -> Vec<String> {
+        let schema = schemars::schema_for!(Self).to_value();
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let names = properties.into_iter().flat_map(|fields| fields.keys().cloned());
+        names.filter(|name| !["hash", "target", "resolved"].contains(&name.as_str())).collect()
+    }
+}
+
 /// The fields that make two scenarios different ones, of those that `hash` covers: name, and both values as text.
 /// Empty: the same scenario.
 pub fn differing_fields(a: &Scenario, b: &Scenario) -> Vec<(String, String, String)> {

@@ -23,7 +23,8 @@ pub fn signal_group(child: &std::process::Child, signal: i32) -> io::Result<()> 
     Ok(())
 }
 
-/// Has the kernel send `SIGTERM` to the process that `command` will start when the thread that starts it ends.
+/// Has the kernel kill the process that `command` will start when the thread that starts it ends: a signal that can be
+/// ignored would leave it behind.
 pub fn dies_with_us(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
     let parent = std::process::id();
@@ -31,7 +32,7 @@ pub fn dies_with_us(command: &mut std::process::Command) {
     // nothing; neither does making an error out of a number.
     unsafe {
         command.pre_exec(move || {
-            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM))?;
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
             // It may have died before it was asked about.
             if libc::getppid() as u32 == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
         });

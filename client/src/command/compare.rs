@@ -6,11 +6,11 @@ use crate::github::{self, Level};
 use crate::plan::unknown;
 use crate::progress::tell;
 use loadgen_core::compare::page::{self, FORMATS, Format};
-use loadgen_core::compare::{self, Comparison, Options, Question, Refusal, Set, Verdict};
+use loadgen_core::compare::{self, Comparison, Difference, Options, Question, Refusal, Set, Verdict};
 use loadgen_core::limit::Limit;
-use loadgen_core::metric::{self, METRICS, Metric};
+use loadgen_core::metric::{self, METRICS, Metric, Unit};
 use loadgen_core::result::read::{self, Document};
-use loadgen_core::result::{Bundle, LimitState, Report};
+use loadgen_core::result::{Bundle, LimitState, Report, Scenario};
 use std::path::{Path, PathBuf};
 
 /// Fields that are named when two loads differ.
@@ -30,7 +30,8 @@ pub fn run(args: &CompareArgs) -> Result<Exit, Failure> {
         },
         [base, candidate] => {
             let (base, candidate) = (Runs::read(base)?, Runs::read(candidate)?);
-            let question = Question { base: base.set(), candidate: candidate.set(), null: Set::default(), options };
+            let (base, candidate) = (base.set(), candidate.set());
+            let question = Question { base, candidate, null: Set::default(), interrupted: None, options };
             answer(&question)?
         }
         // clap takes one or two.
@@ -42,7 +43,15 @@ pub fn run(args: &CompareArgs) -> Result<Exit, Failure> {
 
 /// What the words of the command line mean.
 pub fn options(typed: &CompareOptions, limits: &[Limit]) -> Result<Options, Failure> {
-    let gates = typed.gate.iter().map(|name| metric_of(name)).collect::<Result<_, _>>()?;
+    let gates = typed.gate.iter().map(|name| metric_of(name)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(count) = gates.iter().find(|metric| metric.unit == Unit::Count) {
+        let message = format!("--gate {}: a count has no change in percent", count.name);
+        return Err(Failure::usage(message).help("the gate for failures is error_share; a limit is --fail-if"));
+    }
+    let fields = Scenario::fields();
+    if let Some(other) = typed.may_differ.iter().find(|field| !fields.contains(field)) {
+        return Err(unknown("field", other, fields.iter().map(String::as_str)));
+    }
     let mut margins = Vec::new();
     for text in &typed.margin {
         let (name, share) = text.split_once('=').unwrap_or(("", text));
@@ -71,7 +80,8 @@ pub fn share_of(flag: &str, text: &str, least: f64, most: f64) -> Result<f64, Fa
     match percent.map(|percent| percent / 100.0) {
         Some(share) if (least..=most).contains(&share) => Ok(share),
         Some(_) => {
-            let [least, most] = [least, most].map(|share| share * 100.0);
+            // Rounded: 0.0001 % is not a number that can be written in binary.
+            let [least, most] = [least, most].map(|share| (share * 1e8).round() / 1e6);
             Err(Failure::usage(format!("{flag} {text} is out of range; it takes {least}% to {most}%")))
         }
         None => Err(Failure::usage(format!("{flag} '{text}' is no percentage, such as 2%"))),
@@ -87,22 +97,15 @@ pub fn choose_format(name: &str) -> Result<&'static Format, Failure> {
 pub fn of_bundle(bundle: &Bundle, mut options: Options) -> Result<Comparison, Failure> {
     options.may_differ.extend(compare::comparable::TREATMENTS.iter().map(|field| (*field).to_owned()));
     let [base, candidate, null] = ["A", "B", "N"].map(|arm| arm_of(bundle, arm));
-    answer(&Question { base, candidate, null, options })
+    let interrupted = bundle.partial.then_some((bundle.order.len() as u64, bundle.blocks_planned));
+    answer(&Question { base, candidate, null, interrupted, options })
 }
 
 fn answer(question: &Question<'_>) -> Result<Comparison, Failure> {
     compare::compare(question).map_err(|refusal| match refusal {
-        Refusal::Scenarios(fields) => {
-            let more = fields.len().saturating_sub(FIELDS_LISTED);
-            let named = fields.iter().take(FIELDS_LISTED).map(|field| {
-                let compare::Difference { field, base, candidate } = field;
-                format!("{field} ({base} and {candidate})")
-            });
-            let named = named.collect::<Vec<_>>().join(", ");
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            Failure::usage(format!("these runs are of different loads: {named}{more}"))
-                .help("compare runs of one load; what is to differ all the same is named with --may-differ")
-        }
+        Refusal::Scenarios(fields) => different_loads(&fields),
+        Refusal::Same(run) => Failure::usage(format!("{run} is on both sides, and no run can be compared with itself"))
+            .help("give the candidate's reports as the second argument"),
         Refusal::NoRuns(from) => {
             let sides = [&question.base, &question.candidate];
             let runs = sides.into_iter().filter(|set| set.from == from).flat_map(|set| &set.runs);
@@ -117,6 +120,22 @@ fn answer(question: &Question<'_>) -> Result<Comparison, Failure> {
 /// Where `--github` writes; refused before anything is measured where that is not known.
 pub fn summary_of(typed: &CompareOptions) -> Result<Option<PathBuf>, Failure> {
     if typed.github { github::summary_file().map(Some) } else { Ok(None) }
+}
+
+/// Says what two loads differ in.
+pub fn different_loads(fields: &[Difference]) -> Failure {
+    let more = fields.len().saturating_sub(FIELDS_LISTED);
+    let named = fields.iter().take(FIELDS_LISTED).map(|difference| {
+        let Difference { field, base, candidate } = difference;
+        match field.as_str() {
+            "request_hash" => "the request itself (its path, method, headers or body)".to_owned(),
+            _ => format!("{field} ({base} and {candidate})"),
+        }
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Failure::usage(format!("these runs are of different loads: {named}{more}"))
+        .help("compare runs of one load; what is to differ all the same is named with --may-differ")
 }
 
 /// How a comparison is handed over.
@@ -229,7 +248,8 @@ impl Runs {
         let reports = match input(path)? {
             Input::Reports(reports) => reports,
             Input::Bundle(bundle, arm) => {
-                let help = format!("compare it by itself (`loadgen compare {from}`), or name one arm: {from}#B");
+                let file = from.rsplit_once('#').filter(|_| arm.is_some()).map_or(from.as_str(), |(file, _)| file);
+                let help = format!("compare it by itself (`loadgen compare {file}`), or name one arm: {file}#B");
                 let Some(arm) = arm else {
                     return Err(Failure::usage(format!("{from} holds both sides of a comparison")).help(help));
                 };

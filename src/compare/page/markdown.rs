@@ -1,6 +1,6 @@
 //! The same as Markdown, for a pull request or a job summary.
 
-use super::{change, design, level, sees, sentence, value, verdict};
+use super::{LEGEND, change, design, level, sees, sentence, value, verdict};
 use crate::compare::schema::{Comparison, Row};
 use std::fmt::Write as _;
 
@@ -24,7 +24,11 @@ pub fn render(comparison: &Comparison) -> String {
     comparison.rows.iter().filter(|row| row.gated).for_each(|row| line(&mut page, row, verdict(row.verdict)));
     let others = comparison.rows.iter().filter(|row| !row.gated && row.base.is_some());
     others.for_each(|row| line(&mut page, row, "not gated"));
-    let _ = writeln!(page, "\n{}", escaped(&design(comparison)));
+    comparison
+        .null
+        .iter()
+        .for_each(|row| line(&mut page, row, &format!("base against itself: {}", verdict(row.verdict))));
+    let _ = writeln!(page, "\n{LEGEND}\n\n{}", escaped(&design(comparison)));
     let limits = comparison.limits.iter().map(|limit| format!("limit {limit}"));
     let unused = comparison.base.invalid.iter().chain(&comparison.candidate.invalid);
     let notes = unused.map(|unused| format!("not used: {}: {}", unused.run, unused.why));

@@ -8,6 +8,13 @@ use super::schema::{Comparison, Design, Difference, Row};
 use crate::result::Scenario;
 use crate::units::{format_count, format_duration, format_rate};
 
+/// Changes beyond ten thousand percent are all the same: something did not work.
+const MOST_SHOWN_PPM: i64 = 100_000_000;
+
+/// Below the table: why its figures need not agree to the last digit.
+pub(super) const LEGEND: &str =
+    "base and candidate are medians of the runs; the change is estimated by pairs, and need not be their ratio";
+
 /// One line of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Format {
@@ -78,13 +85,18 @@ pub(super) fn value(row: &Row, value: Option<u64>) -> String {
 /// `-2.1 % (-2.9 to -1.2)`.
 pub(in crate::compare) fn change(row: &Row) -> String {
     let Some(change) = row.change_ppm else { return "-".to_owned() };
+    // Of a share, the change is a difference.
+    let unit = if row.unit == "ppm" { "points" } else { "%" };
     match (row.low_ppm, row.high_ppm) {
-        (Some(low), Some(high)) => format!("{} % ({} to {})", signed(change), signed(low), signed(high)),
-        _ => format!("{} %", signed(change)),
+        (Some(low), Some(high)) => format!("{} {unit} ({} to {})", signed(change), signed(low), signed(high)),
+        _ => format!("{} {unit}", signed(change)),
     }
 }
 
 fn signed(ppm: i64) -> String {
+    if ppm > MOST_SHOWN_PPM {
+        return format!("over +{}", MOST_SHOWN_PPM / 10_000);
+    }
     let percent = ppm as f64 / 1e4;
     // Three digits, and no more behind the point than there are in front of small changes.
     let digits = match percent.abs() {
@@ -143,7 +155,7 @@ pub(super) fn design(comparison: &Comparison) -> String {
             };
             format!("{}{left_out}, in an order drawn by lot; {bounded}", plural(comparison.blocks, "block"))
         }
-        Design::Interleaved => format!("runs took turns; {bounded}, if nothing kept time with the turns"),
+        Design::Interleaved => "runs took turns in some order; how often this errs is not known".to_owned(),
         Design::Sequential => "one side after the other; how often this errs is not known".to_owned(),
     }
 }

@@ -1,6 +1,6 @@
 //! The table that a person reads on a terminal.
 
-use super::{change, design, level, sees, sentence, value, verdict};
+use super::{LEGEND, change, design, level, sees, sentence, value, verdict};
 use crate::compare::schema::{Comparison, Row, Side};
 use std::fmt::Write as _;
 
@@ -27,7 +27,7 @@ pub fn render(comparison: &Comparison) -> String {
         page.push_str("base against itself\n");
         comparison.null.iter().for_each(|one| line(&mut page, one, verdict(one.verdict)));
     }
-    let _ = writeln!(page, "\n{}", design(comparison));
+    let _ = writeln!(page, "\n{LEGEND}\n{}", design(comparison));
     let unused = comparison.base.invalid.iter().chain(&comparison.candidate.invalid);
     for unused in unused.clone().take(UNUSED_LISTED) {
         let _ = writeln!(page, "not used: {}: {}", unused.run, unused.why);

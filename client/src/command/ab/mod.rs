@@ -1,8 +1,9 @@
 //! `loadgen ab`: two arms take turns, each run with a fresh server, and are compared.
 //!
-//! In reading order: `order` (in which order the arms of a block run), `server` (one that somebody gave the command
+//! In reading order: `check` (what can be refused at once), `order` (in which order the arms of a block run), `server` (one that somebody gave the command
 //! for), `slot` (one run), `session` (blocks until there are enough), `planner` (how many that is).
 
+mod check;
 mod order;
 mod planner;
 mod server;
@@ -12,7 +13,6 @@ mod slot;
 use crate::cli::AbArgs;
 use crate::command::compare;
 use crate::failure::{Exit, Failure};
-use crate::plan::Plan;
 use crate::progress::tell;
 use loadgen_core::compare::Options;
 use loadgen_core::compare::page::Format;
@@ -42,7 +42,8 @@ pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
         return Err(Failure::usage(format!("--blocks takes 1 to {BLOCKS_MOST}")));
     }
     let arms = arms(args)?;
-    check(args, &arms)?;
+    check::arms(args, &arms, &options)?;
+    args.blocks.map_or(Ok(()), |blocks| check::blocks(blocks, &options))?;
     let started_at = write::timestamp(SystemTime::now());
     let output = args.run.output.clone().unwrap_or_else(|| write::default_path(&started_at, "ab"));
     if args.run.output.as_deref() == Some(Path::new("-")) {
@@ -52,6 +53,7 @@ pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let mut place = Place { path: output, ours: args.run.output.is_some(), kept: Instant::now() };
     let folder = tempfile::tempdir().map_err(|error| {
         Failure::new(Exit::NotWritten, format!("no folder for reports that are on their way: {error}"))
+            .help("TMPDIR names the place for temporary files")
     })?;
     let seed = if args.seed_typed { args.run.seed } else { random_seed() };
     let bench = Bench {
@@ -67,7 +69,7 @@ pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
         command,
         started_at,
         partial: true,
-        session: format!("{:016x}", Rng::new(seed ^ u64::from(std::process::id())).next_u64()),
+        session: format!("{:016x}", random_seed()),
         seed,
         arms,
         blocks_planned: args.blocks.unwrap_or(DEFAULT_BLOCKS),
@@ -123,22 +125,28 @@ fn finish(
 ) -> Result<Exit, Failure> {
     bundle.partial = !matches!(done, Ok(None));
     if bundle.runs.is_empty() {
-        return done.map(|stop| stop.map_or(Exit::Done, |stop| stop.exit()));
+        if let Ok(Some(_)) = done {
+            tell("interrupted before the first block was finished: there is nothing to keep");
+        }
+        return done.map(|stop| stop.map_or(Exit::Done, Stop::exit));
     }
-    place.write(bundle)?;
     let comparison = compare::of_bundle(bundle, options.clone());
-    if let Ok(comparison) = &comparison {
-        let (strict, quiet) = (args.run.strict, args.run.quiet);
-        compare::Telling { format, summary, strict, quiet }.deliver(comparison)?;
-    }
-    if !args.run.quiet {
+    let (strict, quiet) = (args.run.strict, args.run.quiet);
+    let told = match &comparison {
+        Ok(comparison) => compare::Telling { format, summary, strict, quiet }.deliver(comparison),
+        Err(_) => Ok(()),
+    };
+    // Whatever becomes of one of the two, the other is not lost.
+    place.write(bundle)?;
+    if !quiet {
         tell(format_args!("bundle: {}", place.path.display()));
     }
+    told?;
     // What ended the session is more than what the finished blocks say.
     if let Some(stop) = done? {
         return Ok(stop.exit());
     }
-    Ok(compare::exit(&comparison?, args.run.strict))
+    Ok(compare::exit(&comparison?, strict))
 }
 
 fn not_written(path: &Path, error: &std::io::Error) -> Failure {
@@ -171,39 +179,15 @@ fn arms(args: &AbArgs) -> Result<Vec<Arm>, Failure> {
         return Err(Failure::usage("one arm has a command and the other has none")
             .help("give --a and --b; for servers that run already --a-target and --b-target"));
     }
+    if base.target.is_some() != candidate.target.is_some() {
+        return Err(Failure::usage("one arm has a target and the other has none, which would be an embedded server")
+            .help("give both: --a-target and --b-target, or one for both: --target"));
+    }
     let mut arms = vec![base, candidate];
     if args.null {
         arms.push(Arm { name: "N".to_owned(), ..arms[0].clone() });
     }
     Ok(arms)
-}
-
-/// Asks the parser and the planner of `run` about each arm, before the first server is started.
-fn check(args: &AbArgs, arms: &[Arm]) -> Result<(), Failure> {
-    if args.run.request_log.is_some() {
-        return Err(Failure::usage("--request-log is for a single run"));
-    }
-    if args.run.shard.is_some() || args.run.start_at.is_some() {
-        return Err(Failure::usage("--shard and --start-at are for a single run, and `ab` makes many")
-            .help("measure from one machine"));
-    }
-    for arm in arms {
-        let line = ["loadgen".to_owned(), "run".to_owned()].into_iter().chain(flags(args)).chain(arm.flags.clone());
-        let target = arm.target.as_ref().map(|target| ["--target".to_owned(), target.replace("{port}", "1")]);
-        let line = line.chain(target.into_iter().flatten()).map(Into::into).collect();
-        let parsed = crate::cli::Cli::parse_args(line);
-        let wrong = |why: &str| Failure::usage(format!("arm {}: {why}", arm.name));
-        match parsed.map(|cli| cli.command) {
-            Ok(crate::cli::Command::Run(run)) => Plan::new(&run).map(drop).map_err(|failure| wrong(failure.cause()))?,
-            Ok(_) => return Err(wrong("these are no flags of `run`")),
-            Err(error) => {
-                let text = error.to_string();
-                let first = text.lines().next().unwrap_or_default();
-                return Err(wrong(first.strip_prefix("error: ").unwrap_or(first)));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Flags of each run: those that were typed, and the length of a slot.

@@ -26,7 +26,13 @@ pub struct Server {
 
 impl Server {
     /// Starts `command` by `sh -c`, and waits until something listens at one of `addresses`.
-    pub fn start(command: &str, addresses: &[SocketAddr], patience: Duration) -> Result<Self, Failure> {
+    /// `None` if `stop` said so meanwhile.
+    pub fn start(
+        command: &str,
+        addresses: &[SocketAddr],
+        patience: Duration,
+        stop: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<Self>, Failure> {
         let failed = |what: String| Failure::new(Exit::Unreachable, format!("the server '{command}' {what}"));
         if let Some(taken) = addresses.iter().find(|address| accepts(address)) {
             let message = format!("something listens at {taken} already, so '{command}' cannot be measured there");
@@ -34,7 +40,7 @@ impl Server {
         }
         let mut shell = Command::new("sh");
         // Signals are for the server, not for a shell in front of it.
-        let exec = if command.contains([';', '&', '|', '\n']) { "" } else { "exec " };
+        let exec = if is_plain(command) { "exec " } else { "" };
         shell.arg("-c").arg(format!("{exec}{command}"));
         shell.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         process::dies_with_us(&mut shell);
@@ -44,10 +50,14 @@ impl Server {
         let began = Instant::now();
         loop {
             if let Some(status) = server.status() {
-                return Err(failed(format!("ended at once ({status}){}", server.said())));
+                let help = "it must stay in the foreground, and not go on as a daemon";
+                return Err(failed(format!("ended at once ({status}){}", server.said())).help(help));
             }
             if addresses.iter().any(accepts) {
-                return Ok(server);
+                return Ok(Some(server));
+            }
+            if stop() {
+                return Ok(None);
             }
             if began.elapsed() >= patience {
                 let help = "does it listen there? {port} stands for a free port; --ready gives it longer";
@@ -99,6 +109,12 @@ impl Drop for Server {
         let _ = process::signal_group(&self.child, process::KILL);
         let _ = self.child.wait();
     }
+}
+
+/// Whether a command is one program with its arguments, so that no shell need stay in front of it.
+fn is_plain(command: &str) -> bool {
+    let first = command.split_whitespace().next().unwrap_or("");
+    !command.contains([';', '&', '|', '\n', '(']) && !first.contains('=') && first != "exec"
 }
 
 /// The process group of a process: the third field behind its name in `/proc/PID/stat` (proc(5)).

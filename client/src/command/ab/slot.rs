@@ -34,8 +34,13 @@ impl Bench {
     /// Runs `arm` once. `stop` is asked a few times a second; `None` if it said yes.
     pub fn run(&self, arm: &Arm, stop: &mut dyn FnMut() -> bool) -> Result<Option<Report>, Failure> {
         let place = Place::of(arm)?;
-        let start = |command: &String| Server::start(command, &place.addresses, self.ready);
-        let server = place.command.as_ref().map(start).transpose()?;
+        let server = match &place.command {
+            None => None,
+            Some(command) => match Server::start(command, &place.addresses, self.ready, stop)? {
+                Some(server) => Some(server),
+                None => return Ok(None),
+            },
+        };
         let before_ns = server.as_ref().map(Server::cpu_ns);
         let mut report = self.measure(arm, place.target.as_deref(), stop);
         if let (Ok(Some(report)), Some(server), Some(before_ns)) = (&mut report, &server, before_ns) {
@@ -81,6 +86,10 @@ impl Bench {
             return Ok(None);
         }
         match read::read(&path) {
+            // A target that is not there at all is no slow one.
+            Ok(_) | Err(_) if status.code() == Some(Exit::Unreachable as i32) => {
+                Err(failed(arm, status.code(), &words))
+            }
             Ok(report) => Ok(Some(report)),
             Err(_) => Err(failed(arm, status.code(), &words)),
         }
