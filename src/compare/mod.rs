@@ -238,7 +238,7 @@ fn caps(comparison: &Comparison, runs: &[&Report], question: &Question<'_>, null
         Design::PairedBlocks => None,
         Design::Interleaved => Some((
             "not_drawn",
-            "runs took turns in an order that was not drawn by lot: what keeps time with the turns passes for the change",
+            "runs took turns in an order that nobody drew by lot: what keeps time with the turns passes for the change",
         )),
         Design::Sequential => Some((
             "sequential",
