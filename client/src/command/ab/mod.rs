@@ -1,8 +1,8 @@
 //! `loadgen ab`: two arms take turns, each run with a fresh server, and are compared.
 //!
-//! In reading order: `check` (what can be refused at once), `order` (in which order the arms of a block run), `server`
-//! (one that somebody gave the command for), `slot` (one run), `session` (blocks until there are enough), `planner` (how
-//! many that is).
+//! In reading order: `check` (what can be refused at once), `order` (of the arms in a block), `server` (one that
+//! somebody gave the command for), `slot` (one run), `session` (blocks until there are enough), `planner` (how many
+//! that is).
 
 mod check;
 mod order;
