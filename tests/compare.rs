@@ -278,6 +278,22 @@ fn a_candidate_that_answers_nothing_is_worse_and_one_that_does_so_at_times_is_no
         let comparison = arms(&runs, Options { gates, ..Options::default() }).unwrap();
         assert_eq!((comparison.verdict, comparison.blocks), (Verdict::Regressed, 12), "{gate}");
     }
+    // Given up before the window opened: only the whole run has requests.
+    runs.iter_mut().filter(|run| run.throughput.replies == 0).for_each(|run| {
+        run.ledger.scheduled = 0;
+        run.ledger.sent = 0;
+        run.ledger.ok = 0;
+    });
+    for gate in ["p50", "rate"] {
+        let gates = vec![loadgen_core::metric::by_name(gate).unwrap()];
+        let comparison = arms(&runs, Options { gates, ..Options::default() }).unwrap();
+        assert_eq!(comparison.verdict, Verdict::Regressed, "{gate}");
+    }
+    // Where the base says nothing either, nothing was measured.
+    runs.iter_mut().filter(|run| run.throughput.replies > 0).for_each(unanswered);
+    let gates = vec![loadgen_core::metric::by_name("error_share").unwrap()];
+    let comparison = arms(&runs, Options { gates, ..Options::default() }).unwrap();
+    assert!(comparison.is_invalid() && caps(&comparison) == ["nothing_measured"]);
     let mut runs = blocks(12, 1.0, 0.01, &["A", "B"]);
     candidates(&mut runs, 6);
     let limits = vec![Limit::parse("errors>0").unwrap()];

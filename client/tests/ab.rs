@@ -231,6 +231,9 @@ fn ctrl_c_keeps_the_finished_blocks() {
     // The same from the file: whoever stops when they like what they see has no verdict.
     let again = loadgen_plain(&["compare", path.to_str().unwrap()]);
     assert!(again.code == 0 && again.stdout.contains("! interrupted"), "{}{}", again.stdout, again.stderr);
+    let arm = |name: &str| format!("{}#{name}", path.display());
+    let by_arm = loadgen_plain(&["compare", &arm("A"), &arm("B")]);
+    assert!(by_arm.stdout.contains("! interrupted"), "{}{}", by_arm.stdout, by_arm.stderr);
     // While a server is being started, too.
     let mut command = Command::new(LOADGEN);
     command.args(["ab", "--a", "sleep 60 # {port}", "--b", "sleep 60 # {port}", "--output"]);

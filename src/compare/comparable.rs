@@ -74,9 +74,10 @@ fn is_observation(run: &Report) -> bool {
     run.verdict.reasons.iter().all(|reason| excused(&reason.code))
 }
 
-/// Whether a run got no reply at all in its window.
+/// Whether a run got no reply at all in its window, or gave its target up before that.
 pub fn unanswered(run: &Report) -> bool {
-    run.throughput.replies == 0 && run.ledger.scheduled > 0
+    let asked = run.ledger.scheduled > 0 || run.ledger.whole_run.as_ref().is_some_and(|whole| whole.sent > 0);
+    run.throughput.replies == 0 && asked
 }
 
 /// Why a run cannot be an observation; None: it can.

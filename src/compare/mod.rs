@@ -174,7 +174,8 @@ impl Comparison {
 
     /// Whether the inputs are no measurement: too many invalid runs, or a base that differs from itself.
     pub fn is_invalid(&self) -> bool {
-        self.caps.iter().any(|cap| cap.code == "invalid_runs" || cap.code == "contaminated")
+        let codes = ["invalid_runs", "contaminated", "nothing_measured"];
+        self.caps.iter().any(|cap| codes.contains(&cap.code.as_str()))
     }
 }
 
@@ -220,6 +221,21 @@ fn spoilt_blocks(question: &Question<'_>) -> BTreeSet<u64> {
     runs.filter(|(_, run)| unusable(run).is_some()).filter_map(|(_, run)| Some(run.ab.as_ref()?.block)).collect()
 }
 
+/// What is wrong with an order that was not drawn by lot.
+fn undrawn(design: Design) -> Option<(&'static str, &'static str)> {
+    match design {
+        Design::PairedBlocks => None,
+        Design::Interleaved => Some((
+            "not_drawn",
+            "runs took turns in an order that nobody drew by lot: what keeps time with the turns passes for the change",
+        )),
+        Design::Sequential => Some((
+            "sequential",
+            "base and candidate were measured one after the other: what else changed in between passes for the change",
+        )),
+    }
+}
+
 /// What keeps the verdict from being more than inconclusive.
 fn caps(comparison: &Comparison, runs: &[&Report], question: &Question<'_>, null: &Side) -> Vec<Cap> {
     let options = &question.options;
@@ -234,18 +250,14 @@ fn caps(comparison: &Comparison, runs: &[&Report], question: &Question<'_>, null
             ),
         );
     }
-    let undrawn = match comparison.design {
-        Design::PairedBlocks => None,
-        Design::Interleaved => Some((
-            "not_drawn",
-            "runs took turns in an order that nobody drew by lot: what keeps time with the turns passes for the change",
-        )),
-        Design::Sequential => Some((
-            "sequential",
-            "base and candidate were measured one after the other: what else changed in between passes for the change",
-        )),
-    };
-    if let Some((code, why)) = undrawn.filter(|_| !options.accept_sequential) {
+    if runs[..comparison.base.runs as usize].iter().all(|run| unanswered(run)) {
+        cap(
+            "nothing_measured",
+            "the base answered nothing in any run, so nothing can be worse: is it the right server, and the right port?"
+                .to_owned(),
+        );
+    }
+    if let Some((code, why)) = undrawn(comparison.design).filter(|_| !options.accept_sequential) {
         let what = "how often this errs is not known; use `loadgen ab`, or say --accept-sequential";
         cap(code, format!("{why}, and {what}"));
     }

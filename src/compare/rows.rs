@@ -50,7 +50,12 @@ impl<'a> Observations<'a> {
 /// A metric as it is estimated: the logarithm, so that a difference is a ratio; of shares, the share itself. A time
 /// where nothing was answered is as long as can be: a server that says nothing is not left out of its own latencies.
 fn scaled(metric: &Metric, report: &Report) -> Option<f64> {
-    let never = || (unanswered(report) && metric.unit == Unit::Nanoseconds).then_some(HIGHEST_NS as f64);
+    let never = || match metric.unit {
+        _ if !unanswered(report) => None,
+        Unit::Nanoseconds => Some(HIGHEST_NS as f64),
+        Unit::PerSecond => Some(0.0),
+        _ => None,
+    };
     let value = (metric.value)(report).or_else(never)?;
     // A figure of nothing at all is as far away as can be, and still a number.
     Some(if metric.unit == Unit::Share { value } else { value.max(1e-3).ln() })
@@ -102,6 +107,10 @@ pub(super) fn row(gate: &Gate, observed: &Observations<'_>, misrate: f64) -> Row
     };
     row.base = median(&row.base_values);
     row.candidate = median(&row.candidate_values);
+    if metric.unit == Unit::Count {
+        row.reason = Some("a count".to_owned());
+        return row;
+    }
     let (Some(base), Some(candidate)) = (values(metric, &observed.base), values(metric, &observed.candidate)) else {
         let nothing = observed.base.is_empty() || observed.candidate.is_empty();
         row.reason = Some(if nothing { "no runs are left" } else { "not every run has enough values" }.to_owned());

@@ -81,7 +81,8 @@ pub struct Difference {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cap {
-    /// `sequential`, `not_drawn`, `interrupted`, `environment`, `contaminated` or `invalid_runs`.
+    /// `sequential`, `not_drawn`, `interrupted`, `environment`, `contaminated`, `invalid_runs` or
+    /// `nothing_measured`.
     pub code: String,
     pub detail: String,
 }

@@ -30,8 +30,9 @@ pub fn run(args: &CompareArgs) -> Result<Exit, Failure> {
         },
         [base, candidate] => {
             let (base, candidate) = (Runs::read(base)?, Runs::read(candidate)?);
+            let interrupted = base.interrupted.or(candidate.interrupted);
             let (base, candidate) = (base.set(), candidate.set());
-            let question = Question { base, candidate, null: Set::default(), interrupted: None, options };
+            let question = Question { base, candidate, null: Set::default(), interrupted, options };
             answer(&question)?
         }
         // clap takes one or two.
@@ -97,8 +98,12 @@ pub fn choose_format(name: &str) -> Result<&'static Format, Failure> {
 pub fn of_bundle(bundle: &Bundle, mut options: Options) -> Result<Comparison, Failure> {
     options.may_differ.extend(compare::comparable::TREATMENTS.iter().map(|field| (*field).to_owned()));
     let [base, candidate, null] = ["A", "B", "N"].map(|arm| arm_of(bundle, arm));
-    let interrupted = bundle.partial.then_some((bundle.order.len() as u64, bundle.blocks_planned));
-    answer(&Question { base, candidate, null, interrupted, options })
+    answer(&Question { base, candidate, null, interrupted: interrupted(bundle), options })
+}
+
+/// Of a session that was not finished: its blocks, and how many were planned.
+fn interrupted(bundle: &Bundle) -> Option<(u64, u64)> {
+    bundle.partial.then_some((bundle.order.len() as u64, bundle.blocks_planned))
 }
 
 fn answer(question: &Question<'_>) -> Result<Comparison, Failure> {
@@ -240,11 +245,14 @@ fn folder(path: &Path) -> Result<Vec<(String, Report)>, Failure> {
 struct Runs {
     from: String,
     reports: Vec<(String, Report)>,
+    /// They are of a session that was.
+    interrupted: Option<(u64, u64)>,
 }
 
 impl Runs {
     fn read(path: &Path) -> Result<Self, Failure> {
         let from = path.display().to_string();
+        let mut cut_short = None;
         let reports = match input(path)? {
             Input::Reports(reports) => reports,
             Input::Bundle(bundle, arm) => {
@@ -253,6 +261,7 @@ impl Runs {
                 let Some(arm) = arm else {
                     return Err(Failure::usage(format!("{from} holds both sides of a comparison")).help(help));
                 };
+                cut_short = interrupted(&bundle);
                 let of_arm = |run: &Report| run.ab.as_ref().is_some_and(|ab| ab.arm == arm);
                 let runs: Vec<Report> = bundle.runs.into_iter().filter(of_arm).collect();
                 if runs.is_empty() {
@@ -261,7 +270,7 @@ impl Runs {
                 runs.into_iter().map(|run| (name_of(&run), run)).collect()
             }
         };
-        Ok(Self { from, reports })
+        Ok(Self { from, reports, interrupted: cut_short })
     }
 
     fn set(&self) -> Set<'_> {

@@ -36,7 +36,7 @@ pub fn blocks(blocks: u64, options: &Options) -> Result<(), Failure> {
     let gates = if options.gates.is_empty() { USUAL_GATES } else { options.gates.len() };
     let alpha = options.alpha_ppm as f64 / 1e6;
     let Err(TooFew { needs }) = paired(&vec![0.0; blocks as usize], alpha / gates as f64) else { return Ok(()) };
-    let message = format!("--blocks {blocks} can reach no verdict: with {gates} gates it takes {needs}");
+    let message = format!("--blocks {blocks} can reach no verdict: over {gates} gate(s) it takes {needs}");
     Err(Failure::usage(message)
         .help("more blocks, shorter slots (--duration), fewer gates (--gate), or a higher --alpha"))
 }

@@ -23,7 +23,10 @@ pub fn plan(
 ) -> Result<Option<Exit>, Failure> {
     let runs = match session.pilot(bundle, PILOT_BLOCKS)? {
         Ok(runs) => runs,
-        Err(stop) => return Ok(Some(stop.exit())),
+        Err(stop) => {
+            tell("interrupted in the pilot: there is nothing to keep");
+            return Ok(Some(stop.exit()));
+        }
     };
     let runs: Vec<&Report> = runs.iter().collect();
     let gates: Vec<_> = gates::gates(&runs, &options.gates, &options.margins, [].into_iter())
