@@ -32,7 +32,7 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
     let environment = environment(plan, around.remote, around.machine, around.server.as_mut());
     let mut report = Report {
         schema: SCHEMA.to_owned(),
-        tool: Tool { name: "loadgen".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        tool: Tool::ours(),
         command: around.command,
         started_at: around.started_at,
         partial: run.interrupted.is_some() || run.gave_up.is_some(),

@@ -19,6 +19,13 @@ pub enum Exit {
     Terminated = 143,
 }
 
+impl Exit {
+    /// Of a command that a signal ended.
+    pub fn of_signal(signal: i32) -> Self {
+        if signal == signal_hook::consts::SIGTERM { Self::Terminated } else { Self::Interrupted }
+    }
+}
+
 /// A command that could not do its work.
 #[derive(Debug)]
 pub struct Failure {

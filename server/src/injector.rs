@@ -2,7 +2,7 @@
 
 use crate::request_log::RequestLog;
 use loadgen_core::histogram::Recorder;
-use loadgen_core::result::schema::InjectedStats;
+use loadgen_core::result::InjectedStats;
 use loadgen_core::service_time::{Injection, Resource};
 use loadgen_core::time::Instant;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -2,7 +2,7 @@
 
 use crate::connection::Cause;
 use crate::injector::Releasing;
-use loadgen_core::result::schema::{RingStats, ServerStats};
+use loadgen_core::result::{RingStats, ServerStats};
 use loadgen_core::sys::clock;
 use loadgen_core::sys::poller::PollerCalls;
 use std::collections::BTreeMap;

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Server, eventually, noise};
-use loadgen_core::result::schema::ServerStats;
+use loadgen_core::result::ServerStats;
 use loadgen_core::rng::Rng;
 use loadgen_core::sys::socket;
 use std::io::{ErrorKind, Read, Write};

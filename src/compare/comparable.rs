@@ -92,10 +92,5 @@ pub fn unusable(run: &Report) -> Option<String> {
     if run.verdict.state != VerdictState::Invalid || run.ab.is_some() && is_observation(run) {
         return None;
     }
-    Some(format!("it is invalid: {}", codes(run)))
-}
-
-/// The reasons of a run's verdict.
-pub fn codes(run: &Report) -> String {
-    run.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect::<Vec<_>>().join(", ")
+    Some(format!("it is invalid: {}", run.verdict.codes()))
 }

@@ -56,7 +56,7 @@ pub fn gates(
 /// And always the share of errors. By the base alone: what becomes of the candidate must not choose its judges.
 fn usual(base: &[&Report]) -> Vec<&'static Metric> {
     let stream = is_stream(base);
-    let names = candidates(base).iter().filter(|name| !is_thin(base, name));
+    let names = usual_names(base).iter().filter(|name| !is_thin(base, name));
     // A stream goes one way.
     let moves =
         |metric: &&Metric| !stream || base.iter().any(|run| (metric.value)(run).is_some_and(|bytes| bytes > 0.0));
@@ -65,7 +65,7 @@ fn usual(base: &[&Report]) -> Vec<&'static Metric> {
     metrics
 }
 
-fn candidates(base: &[&Report]) -> &'static [&'static str] {
+fn usual_names(base: &[&Report]) -> &'static [&'static str] {
     let open = base.iter().all(|run| run.scenario.mode == "open");
     match (is_stream(base), open) {
         (true, _) => &["sent", "received"],
@@ -80,7 +80,7 @@ fn is_stream(base: &[&Report]) -> bool {
 
 /// Usual gates that are none here, because runs are too short for such a tail; with the values that it takes.
 pub fn left_out(base: &[&Report]) -> Vec<(&'static str, u64)> {
-    let thin = candidates(base).iter().filter(|name| is_thin(base, name));
+    let thin = usual_names(base).iter().filter(|name| is_thin(base, name));
     thin.filter_map(|name| Some((*name, (ENOUGH_TO_GATE as f64 / (1.0 - tail(name)?)).round() as u64))).collect()
 }
 

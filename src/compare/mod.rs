@@ -23,7 +23,7 @@ pub use schema::*;
 
 use crate::limit::Limit;
 use crate::metric::Metric;
-use crate::result::{Report, Tool};
+use crate::result::{Report, Tool, pretty};
 use comparable::{disturbed, environment_differences, scenario_differences, unanswered, unusable};
 use design::design;
 use gates::gates;
@@ -68,6 +68,13 @@ pub struct Options {
     pub accept_sequential: bool,
     /// Of `--fail-if`.
     pub limits: Vec<Limit>,
+}
+
+impl Options {
+    /// How often the interval of one of so many gates may miss.
+    pub fn misrate(&self, gates: usize) -> f64 {
+        self.alpha_ppm as f64 / 1e6 / gates.max(1) as f64
+    }
 }
 
 impl Default for Options {
@@ -115,8 +122,7 @@ pub fn compare(question: &Question<'_>) -> Result<Comparison, Refusal> {
     }
     let all: Vec<&Report> = base_runs.iter().chain(&candidate_runs).copied().collect();
     let gates = gates(&base_runs, &options.gates, &options.margins, limits::metrics(options));
-    let gated = gates.iter().filter(|gate| gate.gated).count().max(1);
-    let misrate = options.alpha_ppm as f64 / 1e6 / gated as f64;
+    let misrate = options.misrate(gates.iter().filter(|gate| gate.gated).count());
     let design = design(&base_runs, &candidate_runs);
     let spoilt = spoilt_blocks(question);
     let observed = Observations::new(design, &base_runs, &candidate_runs, &spoilt);
@@ -126,7 +132,7 @@ pub fn compare(question: &Question<'_>) -> Result<Comparison, Refusal> {
     let null: Vec<Row> = of_null.map(|gate| row(gate, &observed_null, misrate)).collect();
     let mut comparison = Comparison {
         schema: COMPARISON_SCHEMA.to_owned(),
-        tool: Tool { name: "loadgen".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        tool: Tool::ours(),
         scenario: page::scenario(&all[0].scenario, &varied),
         scenario_hash: all[0].scenario.hash.clone(),
         varied,
@@ -163,9 +169,7 @@ impl Comparison {
 
     /// As JSON with a newline at its end.
     pub fn to_json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(self).expect("comparison types are plain JSON");
-        text.push('\n');
-        text
+        pretty(self)
     }
 
     fn overall(&self) -> Verdict {
@@ -321,7 +325,7 @@ fn notes(base: &[&Report], candidate: &[&Report], options: &Options) -> Vec<Stri
             "{} of {runs} runs were disturbed ({} and the like) and are used all the same: as the order was drawn by \
              lot, that is noise; without it smaller changes could be seen",
             disturbed.len(),
-            comparable::codes(first)
+            first.verdict.codes()
         ));
     }
     let kinds = |runs: &[&Report]| {

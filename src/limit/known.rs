@@ -23,8 +23,7 @@ pub(super) struct Range {
 /// Why nothing that a run says can be held against a limit.
 pub(super) fn untrusted(report: &Report) -> Option<String> {
     if report.verdict.state == VerdictState::Invalid {
-        let codes: Vec<&str> = report.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect();
-        return Some(format!("the run is invalid ({}); mend that first", codes.join(", ")));
+        return Some(format!("the run is invalid ({}); mend that first", report.verdict.codes()));
     }
     report.partial.then(|| "the run ended before its time; measure again".to_owned())
 }

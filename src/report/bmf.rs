@@ -3,14 +3,14 @@
 
 use super::names;
 use crate::metric::{METRICS, Metric};
-use crate::result::{Report, VerdictState};
+use crate::result::{Report, VerdictState, pretty};
 use serde_json::{Map, Value, json};
 
 /// `{benchmark: {measure: {value, lower_value, upper_value}}}`. Measures are the metrics, with their unit (`p99_ns`),
 /// and `invalid`: 1 where the run is partial or invalid, so that a history shows which values not to believe.
 pub fn render(reports: &[Report]) -> String {
     let benchmarks: Map<String, Value> = names(reports).into_iter().zip(reports.iter().map(measures)).collect();
-    super::json::pretty(&benchmarks)
+    pretty(&benchmarks)
 }
 
 fn measures(report: &Report) -> Value {

@@ -3,7 +3,7 @@
 
 use super::{caveat, names};
 use crate::metric::{Better, METRICS, Metric, Unit};
-use crate::result::Report;
+use crate::result::{Report, pretty};
 use serde_json::{Value, json};
 
 /// The metrics of which more is better.
@@ -23,7 +23,7 @@ fn render(reports: &[Report], better: Better) -> String {
         let chosen = METRICS.iter().filter(|metric| metric.better == better);
         entries.extend(chosen.filter_map(|metric| entry(name, metric, report)));
     }
-    super::json::pretty(&entries)
+    pretty(&entries)
 }
 
 fn entry(name: &str, metric: &Metric, report: &Report) -> Option<Value> {

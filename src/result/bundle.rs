@@ -66,8 +66,5 @@ pub struct BlockPlan {
 
 /// The JSON Schema of [`Bundle`], as committed in `schema/loadgen.bundle-1.json`.
 pub fn bundle_schema_json() -> String {
-    let schema = schemars::schema_for!(Bundle);
-    let mut text = serde_json::to_string_pretty(&schema).expect("a schema is plain JSON");
-    text.push('\n');
-    text
+    super::schema_of::<Bundle>()
 }

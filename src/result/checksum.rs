@@ -2,6 +2,7 @@
 
 use super::bundle::Bundle;
 use super::hash::fnv1a_hex;
+use super::pretty;
 use super::schema::Report;
 use serde::Serialize;
 use serde_json::Value;
@@ -41,10 +42,4 @@ impl Bundle {
         let sealed = Self { runs, checksum: None, ..self.clone() };
         pretty(&Self { checksum: Some(of(&sealed)), ..sealed })
     }
-}
-
-fn pretty(content: &impl Serialize) -> String {
-    let mut text = serde_json::to_string_pretty(content).expect("report types are plain JSON");
-    text.push('\n');
-    text
 }

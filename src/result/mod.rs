@@ -7,13 +7,17 @@ mod content;
 pub mod environment;
 pub mod hash;
 pub mod merge;
+mod pretty;
 pub mod read;
 pub mod schema;
+pub mod server_stats;
 pub mod shard;
 pub mod write;
 
 pub use bundle::*;
 pub use environment::*;
 pub use hash::{differences, differing_fields, fnv1a_hex};
+pub use pretty::{pretty, schema_of};
 pub use schema::*;
+pub use server_stats::*;
 pub use shard::*;

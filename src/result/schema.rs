@@ -4,7 +4,8 @@
 //! below; nothing that JSON cannot say (no NaN). Adding a field is compatible, so every field that is not in the very
 //! first version has a default; changing what a field means is a new major version.
 
-use super::environment::{Environment, Floor, Machine};
+use super::environment::{Environment, Floor};
+use super::server_stats::ServerStats;
 use super::shard::{Merged, Shard};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,13 @@ pub struct Report {
 pub struct Tool {
     pub name: String,
     pub version: String,
+}
+
+impl Tool {
+    /// This version of loadgen.
+    pub fn ours() -> Self {
+        Self { name: "loadgen".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
+    }
 }
 
 /// What was run. Two reports can be compared when everything that `hash` covers is the same.
@@ -433,12 +441,24 @@ pub struct RingStats {
 }
 
 impl Report {
+    /// Whether it is a run of this arm of a bundle.
+    pub fn is_of_arm(&self, arm: &str) -> bool {
+        self.ab.as_ref().is_some_and(|ab| ab.arm == arm)
+    }
+
     /// The rings of those sides that have some, the client's first.
     pub fn rings(&self) -> impl Iterator<Item = (&'static str, &RingStats)> {
         let server = self.server.as_ref().and_then(|server| server.ring.as_ref());
         [("client", self.engine.ring.as_ref()), ("server", server)]
             .into_iter()
             .filter_map(|(who, ring)| Some((who, ring?)))
+    }
+}
+
+impl Verdict {
+    /// The codes of all reasons: `cpu_contention, generator_lag`.
+    pub fn codes(&self) -> String {
+        self.reasons.iter().map(|reason| reason.code.as_str()).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -513,84 +533,11 @@ pub struct AbSlot {
     pub arm: String,
 }
 
-/// What `loadgen-server --stats` writes: counters of all its threads, since it started.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ServerStats {
-    /// `loadgen.server/1`.
-    pub schema: String,
-    pub engine: String,
-    pub protocol: String,
-    pub threads: u64,
-    pub accepts: u64,
-    /// Failed accepts by errno name (`EMFILE`).
-    pub accept_errors: BTreeMap<String, u64>,
-    /// Connections turned away because no descriptor was left for them.
-    pub rejected: u64,
-    /// Closed connections by cause: `peer` (it ended its stream), `reset`, `error`, `answered` (the protocol said so),
-    /// `protocol_error`, `drained` (shutdown), `cut` (shutdown, and it did not end in time).
-    pub closes: BTreeMap<String, u64>,
-    /// Requests received whole.
-    pub requests: u64,
-    /// Replies whose last byte was handed to the kernel.
-    pub replies: u64,
-    pub received_bytes: u64,
-    pub sent_bytes: u64,
-    /// System calls by name.
-    pub syscalls: BTreeMap<String, u64>,
-    /// Sends that the kernel took only a part of, or nothing of.
-    pub short_sends: u64,
-    /// Receives that found nothing.
-    pub empty_receives: u64,
-    /// Events for connections that were gone.
-    pub stale_events: u64,
-    pub waits: u64,
-    pub events: u64,
-    /// Waits by how many events they returned: 0, 1, 2-3, 4-7, … 256-511, 512 and more.
-    pub events_per_wait: Vec<u64>,
-    pub cpu_user_ns: u64,
-    pub cpu_system_ns: u64,
-    pub memory_peak_bytes: u64,
-    /// Why this engine and not the one asked for (`--engine auto`); null: as asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub instead_of: Option<String>,
-    /// Engine `io_uring` only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ring: Option<RingStats>,
-    /// Only where service times were injected, or requests logged.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub injected: Option<InjectedStats>,
-    /// The machine that it ran on. Within a report it is under `environment`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub machine: Option<Machine>,
-}
-
-/// What `loadgen-server` injected (docs/server.md).
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct InjectedStats {
-    /// The distribution, as `fixed:1ms`; null: none, as with the next two.
-    pub service_time: Option<String>,
-    pub delay: Option<String>,
-    pub stall: Option<String>,
-    pub seed: u64,
-    /// Requests that a stall held back.
-    pub stalled: u64,
-    /// How long after its intended release the last byte of a reply was handed to the kernel.
-    pub overrun: Option<Histogram>,
-    /// Time that threads looked for events without sleeping, because a release was near.
-    pub spin_ns: u64,
-    /// Rows of `--request-log`, and requests that found no room in it.
-    pub logged: u64,
-    pub log_dropped: u64,
-}
-
 fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
 /// The JSON Schema of [`Report`], as committed in `schema/loadgen.result-1.json`.
 pub fn schema_json() -> String {
-    let schema = schemars::schema_for!(Report);
-    let mut text = serde_json::to_string_pretty(&schema).expect("a schema is plain JSON");
-    text.push('\n');
-    text
+    super::schema_of::<Report>()
 }

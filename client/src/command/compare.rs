@@ -1,5 +1,6 @@
 //! `loadgen compare`: two sets of reports, and whether the second is worse.
 
+use super::json_files;
 use crate::cli::{CompareArgs, CompareOptions};
 use crate::failure::{Exit, Failure};
 use crate::github::{self, Level};
@@ -221,20 +222,11 @@ fn input(path: &Path) -> Result<Input, Failure> {
 
 /// Every `.json` file of a folder, which must all be reports.
 fn folder(path: &Path) -> Result<Vec<(String, Report)>, Failure> {
-    let unreadable = |error: std::io::Error| Failure::usage(format!("{}: cannot be read: {error}", path.display()));
-    let mut files: Vec<PathBuf> = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(unreadable)? {
-        let file = entry.map_err(unreadable)?.path();
-        if file.extension().is_some_and(|extension| extension == "json") {
-            files.push(file);
-        }
-    }
-    files.sort();
     let report = |file: PathBuf| match read::read(&file) {
         Ok(report) => Ok((file.display().to_string(), report)),
         Err(error) => Err(Failure::usage(error.to_string())),
     };
-    let reports = files.into_iter().map(report).collect::<Result<Vec<_>, _>>()?;
+    let reports = json_files(path)?.into_iter().map(report).collect::<Result<Vec<_>, _>>()?;
     if reports.is_empty() {
         return Err(Failure::usage(format!("{} holds no reports (files *.json)", path.display())));
     }
@@ -262,8 +254,7 @@ impl Runs {
                     return Err(Failure::usage(format!("{from} holds both sides of a comparison")).help(help));
                 };
                 cut_short = interrupted(&bundle);
-                let of_arm = |run: &Report| run.ab.as_ref().is_some_and(|ab| ab.arm == arm);
-                let runs: Vec<Report> = bundle.runs.into_iter().filter(of_arm).collect();
+                let runs: Vec<Report> = bundle.runs.into_iter().filter(|run| run.is_of_arm(&arm)).collect();
                 if runs.is_empty() {
                     return Err(Failure::usage(format!("{from}: there is no arm {arm}")).help(help));
                 }
@@ -286,7 +277,7 @@ fn arm_of<'a>(bundle: &'a Bundle, name: &str) -> Set<'a> {
         let parts: Vec<String> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
         if parts.is_empty() { name.to_owned() } else { format!("{name}: {}", parts.join(", ")) }
     });
-    let runs = bundle.runs.iter().filter(|run| run.ab.as_ref().is_some_and(|ab| ab.arm == name));
+    let runs = bundle.runs.iter().filter(|run| run.is_of_arm(name));
     Set { from: described.unwrap_or_else(|| name.to_owned()), runs: runs.map(|run| (name_of(run), run)).collect() }
 }
 

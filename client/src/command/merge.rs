@@ -1,5 +1,6 @@
 //! `loadgen merge`: the reports of all shards of one run as one.
 
+use super::json_files;
 use super::run::{Delivery, not_written};
 use crate::cli::MergeArgs;
 use crate::failure::{Exit, Failure};
@@ -7,7 +8,7 @@ use crate::plan::choose_format;
 use crate::progress::tell;
 use loadgen_core::result::merge::{MergeError, merge};
 use loadgen_core::result::{Report, VerdictState, read, write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 pub fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     let format = choose_format(&args.format)?;
@@ -40,20 +41,14 @@ fn files(inputs: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
             files.push(input.clone());
             continue;
         }
-        let mut found = reports_in(input)
-            .map_err(|error| Failure::usage(format!("{}: cannot be read: {error}", input.display())))?;
+        let mut found = json_files(input)?;
+        found.retain(|path| path.is_file());
         if found.is_empty() {
             return Err(Failure::usage(format!("{}: holds no report (*.json)", input.display())));
         }
-        found.sort();
         files.append(&mut found);
     }
     Ok(files)
-}
-
-fn reports_in(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let paths = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
-    Ok(paths.into_iter().filter(|path| path.extension().is_some_and(|end| end == "json") && path.is_file()).collect())
 }
 
 fn refused(error: &MergeError, files: &[PathBuf]) -> Failure {

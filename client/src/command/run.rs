@@ -236,10 +236,8 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
     let failed_requests = whole.is_some_and(|whole| !whole.errors.is_empty() || whole.in_flight_at_end > 0);
     let failed_connections = !connections.failed.is_empty() || connections.lost > 0;
     let short = verdict::is_short(report);
-    match run.interrupted {
-        Some(signal_hook::consts::SIGTERM) => return Exit::Terminated,
-        Some(_) => return Exit::Interrupted,
-        None => {}
+    if let Some(signal) = run.interrupted {
+        return Exit::of_signal(signal);
     }
     if connections.established == 0 {
         if let Some(first) = report.errors.first() {

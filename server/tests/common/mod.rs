@@ -2,7 +2,7 @@
 
 #![allow(dead_code)] // each test file uses its own part
 
-use loadgen_core::result::schema::ServerStats;
+use loadgen_core::result::ServerStats;
 use loadgen_core::sys::{clock, process};
 use loadgen_server::engine::ENGINES;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,6 +1,6 @@
 //! The same as Markdown, for a pull request or a job summary.
 
-use super::{LEGEND, change, design, level, sees, sentence, value, verdict};
+use super::{LEGEND, change_or_reason, changes, design, sees, sentence, value, verdict};
 use crate::compare::schema::{Comparison, Row};
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ pub fn render(comparison: &Comparison) -> String {
             [&difference.field, &difference.base, &difference.candidate].map(|text| escaped(text));
         let _ = writeln!(page, "- {field}: {base} → {candidate}");
     }
-    let changed = level(comparison).map_or_else(|| "change".to_owned(), |level| format!("change ({level} interval)"));
+    let changed = changes(comparison);
     let _ = writeln!(page, "\n| | base | candidate | {changed} | verdict | sees |");
     let _ = writeln!(page, "|---|---:|---:|---|---|---:|");
     comparison.rows.iter().filter(|row| row.gated).for_each(|row| line(&mut page, row, verdict(row.verdict)));
@@ -41,8 +41,7 @@ pub fn render(comparison: &Comparison) -> String {
 
 fn line(page: &mut String, row: &Row, verdict: &str) {
     let [base, candidate] = [row.base, row.candidate].map(|figure| value(row, figure));
-    let change = row.reason.as_ref().filter(|_| row.change_ppm.is_none()).map_or_else(|| change(row), Clone::clone);
-    let (change, sees) = (escaped(&change), sees(row));
+    let (change, sees) = (escaped(&change_or_reason(row)), sees(row));
     let _ = writeln!(page, "| {} | {base} | {candidate} | {change} | {verdict} | {sees} |", row.metric);
 }
 

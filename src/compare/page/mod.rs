@@ -93,32 +93,41 @@ pub(in crate::compare) fn change(row: &Row) -> String {
     }
 }
 
-fn signed(ppm: i64) -> String {
-    if ppm > MOST_SHOWN_PPM {
-        return format!("over +{}", MOST_SHOWN_PPM / 10_000);
-    }
-    let percent = ppm as f64 / 1e4;
-    // Three digits, and no more behind the point than there are in front of small changes.
-    let digits = match percent.abs() {
-        0.0 => return "0".to_owned(),
-        p if p < 0.095 => 3,
-        p if p < 0.95 => 2,
-        p if p < 99.5 => 1,
-        _ => 0,
-    };
-    format!("{percent:+.digits$}")
+/// [`change`], or why there is none.
+pub(super) fn change_or_reason(row: &Row) -> String {
+    row.reason.as_ref().filter(|_| row.change_ppm.is_none()).map_or_else(|| change(row), Clone::clone)
 }
 
-pub(in crate::compare) fn percent(ppm: f64) -> String {
-    let percent = ppm / 1e4;
-    let digits = match percent {
+/// The heading above the changes, with the confidence of their intervals.
+pub(super) fn changes(comparison: &Comparison) -> String {
+    level(comparison).map_or_else(|| "change".to_owned(), |level| format!("change ({level} interval)"))
+}
+
+/// Three digits, and no more behind the point than there are in front of small changes.
+fn digits(percent: f64) -> usize {
+    match percent.abs() {
         0.0 => 0,
         p if p < 0.095 => 3,
         p if p < 0.95 => 2,
         p if p < 99.5 => 1,
         _ => 0,
-    };
-    format!("{percent:.digits$} %")
+    }
+}
+
+fn signed(ppm: i64) -> String {
+    if ppm > MOST_SHOWN_PPM {
+        return format!("over +{}", MOST_SHOWN_PPM / 10_000);
+    }
+    if ppm == 0 {
+        return "0".to_owned();
+    }
+    let percent = ppm as f64 / 1e4;
+    format!("{percent:+.0$}", digits(percent))
+}
+
+pub(in crate::compare) fn percent(ppm: f64) -> String {
+    let percent = ppm / 1e4;
+    format!("{percent:.0$} %", digits(percent))
 }
 
 /// The smallest change that would have been found.
@@ -136,7 +145,7 @@ pub(super) fn verdict(verdict: Verdict) -> &'static str {
 }
 
 /// Confidence of the intervals, in percent.
-pub(super) fn level(comparison: &Comparison) -> Option<String> {
+fn level(comparison: &Comparison) -> Option<String> {
     let misrate = comparison.rows.iter().filter_map(|row| row.misrate_ppm).max()?;
     let text = format!("{:.3}", 100.0 - misrate as f64 / 1e4);
     Some(format!("{} %", text.trim_end_matches('0').trim_end_matches('.')))

@@ -1,6 +1,6 @@
 //! The table that a person reads on a terminal.
 
-use super::{LEGEND, change, design, level, sees, sentence, value, verdict};
+use super::{LEGEND, change_or_reason, changes, design, sees, sentence, value, verdict};
 use crate::compare::schema::{Comparison, Row, Side};
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ pub fn render(comparison: &Comparison) -> String {
         let _ = writeln!(page, "  {}: {} -> {}", difference.field, difference.base, difference.candidate);
     }
     page.push('\n');
-    let changed = level(comparison).map_or_else(|| "change".to_owned(), |level| format!("change ({level} interval)"));
+    let changed = changes(comparison);
     let _ = writeln!(page, "{:<12} {:>11} {:>11}  {changed:<28} {:<13} sees", "", "base", "candidate", "verdict");
     let gated = comparison.rows.iter().filter(|row| row.gated);
     gated.for_each(|one| line(&mut page, one, verdict(one.verdict)));
@@ -55,7 +55,7 @@ fn side(page: &mut String, name: &str, side: &Side) {
 
 fn line(page: &mut String, row: &Row, verdict: &str) {
     let [base, candidate] = [row.base, row.candidate].map(|figure| value(row, figure));
-    let change = row.reason.as_ref().filter(|_| row.change_ppm.is_none()).map_or_else(|| change(row), Clone::clone);
+    let change = change_or_reason(row);
     let line = format!("{:<12} {base:>11} {candidate:>11}  {change:<28} {verdict:<13} {}", row.metric, sees(row));
     let _ = writeln!(page, "{}", line.trim_end());
 }

@@ -34,8 +34,7 @@ pub fn arms(args: &AbArgs, arms: &[Arm], options: &Options) -> Result<(), Failur
 /// So few blocks that no outcome could be a verdict are not worth their time.
 pub fn blocks(blocks: u64, options: &Options) -> Result<(), Failure> {
     let gates = if options.gates.is_empty() { USUAL_GATES } else { options.gates.len() };
-    let alpha = options.alpha_ppm as f64 / 1e6;
-    let Err(TooFew { needs }) = paired(&vec![0.0; blocks as usize], alpha / gates as f64) else { return Ok(()) };
+    let Err(TooFew { needs }) = paired(&vec![0.0; blocks as usize], options.misrate(gates)) else { return Ok(()) };
     let message = format!("--blocks {blocks} can reach no verdict: over {gates} gate(s) it takes {needs}");
     Err(Failure::usage(message)
         .help("more blocks, shorter slots (--duration), fewer gates (--gate), or a higher --alpha"))

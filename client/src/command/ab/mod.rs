@@ -66,7 +66,7 @@ pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
     };
     let mut bundle = Bundle {
         schema: BUNDLE_SCHEMA.to_owned(),
-        tool: Tool { name: "loadgen".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        tool: Tool::ours(),
         command,
         started_at,
         partial: true,

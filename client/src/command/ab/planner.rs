@@ -33,10 +33,8 @@ pub fn plan(
         .into_iter()
         .filter(|gate| gate.gated)
         .collect();
-    let misrate = options.alpha_ppm as f64 / 1e6 / gates.len() as f64;
-    let of_arm = |name: &str| {
-        runs.iter().filter(|run| run.ab.as_ref().is_some_and(|ab| ab.arm == name)).copied().collect::<Vec<_>>()
-    };
+    let misrate = options.misrate(gates.len());
+    let of_arm = |name: &str| runs.iter().filter(|run| run.is_of_arm(name)).copied().collect::<Vec<_>>();
     let (base, candidate) = (of_arm("A"), of_arm("B"));
     let mut plan = BlockPlan {
         detect_ppm: (detect * 1e6).round() as u64,

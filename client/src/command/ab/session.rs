@@ -19,7 +19,7 @@ pub struct Stop(i32);
 
 impl Stop {
     pub fn exit(self) -> Exit {
-        if self.0 == SIGTERM { Exit::Terminated } else { Exit::Interrupted }
+        Exit::of_signal(self.0)
     }
 }
 
@@ -45,8 +45,7 @@ impl<'a> Session<'a> {
     }
 
     /// Runs the blocks that were planned, and up to half as many more in place of those with invalid runs. A block
-    /// that is not finished is not kept.
-    /// `keep` is shown the bundle after each block.
+    /// that is not finished is not kept. `keep` is shown the bundle after each block.
     pub fn run(
         &mut self,
         bundle: &mut Bundle,

@@ -1,0 +1,76 @@
+//! What a server of ours counted.
+
+use super::{Histogram, Machine, RingStats};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// What `loadgen-server --stats` writes: counters of all its threads, since it started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServerStats {
+    /// `loadgen.server/1`.
+    pub schema: String,
+    pub engine: String,
+    pub protocol: String,
+    pub threads: u64,
+    pub accepts: u64,
+    /// Failed accepts by errno name (`EMFILE`).
+    pub accept_errors: BTreeMap<String, u64>,
+    /// Connections turned away because no descriptor was left for them.
+    pub rejected: u64,
+    /// Closed connections by cause: `peer` (it ended its stream), `reset`, `error`, `answered` (the protocol said so),
+    /// `protocol_error`, `drained` (shutdown), `cut` (shutdown, and it did not end in time).
+    pub closes: BTreeMap<String, u64>,
+    /// Requests received whole.
+    pub requests: u64,
+    /// Replies whose last byte was handed to the kernel.
+    pub replies: u64,
+    pub received_bytes: u64,
+    pub sent_bytes: u64,
+    /// System calls by name.
+    pub syscalls: BTreeMap<String, u64>,
+    /// Sends that the kernel took only a part of, or nothing of.
+    pub short_sends: u64,
+    /// Receives that found nothing.
+    pub empty_receives: u64,
+    /// Events for connections that were gone.
+    pub stale_events: u64,
+    pub waits: u64,
+    pub events: u64,
+    /// Waits by how many events they returned: 0, 1, 2-3, 4-7, … 256-511, 512 and more.
+    pub events_per_wait: Vec<u64>,
+    pub cpu_user_ns: u64,
+    pub cpu_system_ns: u64,
+    pub memory_peak_bytes: u64,
+    /// Why this engine and not the one asked for (`--engine auto`); null: as asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
+    /// Engine `io_uring` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<RingStats>,
+    /// Only where service times were injected, or requests logged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injected: Option<InjectedStats>,
+    /// The machine that it ran on. Within a report it is under `environment`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+}
+
+/// What `loadgen-server` injected (docs/server.md).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InjectedStats {
+    /// The distribution, as `fixed:1ms`; null: none, as with the next two.
+    pub service_time: Option<String>,
+    pub delay: Option<String>,
+    pub stall: Option<String>,
+    pub seed: u64,
+    /// Requests that a stall held back.
+    pub stalled: u64,
+    /// How long after its intended release the last byte of a reply was handed to the kernel.
+    pub overrun: Option<Histogram>,
+    /// Time that threads looked for events without sleeping, because a release was near.
+    pub spin_ns: u64,
+    /// Rows of `--request-log`, and requests that found no room in it.
+    pub logged: u64,
+    pub log_dropped: u64,
+}
