@@ -474,6 +474,8 @@ fn client_options(args: &RunArgs, target: Option<&Target>, size: u64) -> Result<
         method: args.method.clone(),
         headers,
         body,
+        seed: args.seed,
+        ..ClientOptions::default()
     })
 }
 

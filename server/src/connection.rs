@@ -484,7 +484,7 @@ mod tests {
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let accepted = listener.accept().unwrap().0;
         accepted.set_nonblocking(true).unwrap();
-        let echo = (by_name("echo").unwrap().server)(&ServerOptions { size: 10 }).unwrap();
+        let echo = (by_name("echo").unwrap().server)(&ServerOptions { size: 10, ..ServerOptions::default() }).unwrap();
         let mut shared = Shared::new(echo, Shape::Exchange, None);
         let mut connection = Connection::new(accepted.into(), false, None);
 

@@ -87,13 +87,14 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     let log = log.transpose()?;
 
     let received = Arc::new(AtomicUsize::new(0));
+    let asked = ServerOptions { size: options.size, ..ServerOptions::default() };
     let (ready, started) = mpsc::channel();
     let workers = listeners
         .into_iter()
         .enumerate()
         .map(|(index, listener)| {
             let (signals, injector) = (Arc::clone(&received), injector.clone());
-            let around = Around { signals, ready: ready.clone(), injector };
+            let around = Around { signals, ready: ready.clone(), injector, asked: asked.clone() };
             start(options, engine, index, listener, around)
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -180,6 +181,8 @@ struct Around {
     signals: Arc<AtomicUsize>,
     ready: Sender<()>,
     injector: Option<Arc<Injector>>,
+    /// With the store that they have in common.
+    asked: ServerOptions,
 }
 
 fn start(
@@ -189,9 +192,9 @@ fn start(
     listener: OwnedFd,
     around: Around,
 ) -> Result<Handle, Failure> {
-    let Around { signals, ready, injector } = around;
+    let Around { signals, ready, injector, asked } = around;
     let protocol = options.protocol;
-    let server = (protocol.server)(&ServerOptions { size: options.size }).map_err(|e| Failure::new(USAGE, e))?;
+    let server = (protocol.server)(&asked).map_err(|e| Failure::new(USAGE, e))?;
     let cpu = options.cpus.as_ref().map(|list| list.0[index % list.0.len()]);
     let worker = Worker {
         listener,

@@ -186,6 +186,6 @@ mod tests {
 
     #[test]
     fn size_zero_is_refused() {
-        assert!(server(&ServerOptions { size: 0 }).unwrap_err().contains("size is 0"));
+        assert!(server(&ServerOptions::default()).unwrap_err().contains("size is 0"));
     }
 }

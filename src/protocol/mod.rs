@@ -9,8 +9,13 @@ pub mod chargen;
 pub mod discard;
 pub mod echo;
 pub mod http;
+pub mod keyspace;
+pub mod store;
 
+use keyspace::Keyspace;
 use std::fmt::Debug;
+use std::sync::Arc;
+use store::Store;
 
 /// The table: a newcomer is a file and a line here.
 pub static PROTOCOLS: &[Protocol] = &[echo::PROTOCOL, http::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL];
@@ -62,10 +67,10 @@ pub const MIN_OUTPUT: usize = 256;
 /// A caller must be able to show this many at once.
 pub const MAX_KEPT: usize = 64 * 1024;
 
-/// What a client half may need to know.
-#[derive(Clone, Debug)]
+/// What a client half may need to know. Each protocol takes what it knows, and says what makes no sense.
+#[derive(Clone, Debug, Default)]
 pub struct ClientOptions {
-    /// Payload bytes of a request (echo), or of one block (discard).
+    /// Payload bytes of a request (echo), of one block (discard), of a value (redis, memcached).
     pub size: usize,
     /// `host:port` as typed, for protocols that name it (the Host header).
     pub authority: String,
@@ -75,31 +80,79 @@ pub struct ClientOptions {
     /// Extra header lines, in order.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
+    /// User and password of the target URL or of the environment; the user may be empty.
+    pub login: Option<(String, String)>,
+    /// Which dialect of the protocol (redis: `2` or `3`; memcached: `text` or `meta`); none: the usual one.
+    pub dialect: Option<String>,
+    /// What is asked and how often, as `get=9,set=1`; empty: what the protocol does by default.
+    pub mix: Vec<(String, u32)>,
+    /// Commands as typed, with their weights; in place of `mix`.
+    pub commands: Vec<(String, u32)>,
+    pub keyspace: Keyspace,
+    /// Seed of requests that are drawn by lot. It is another for each worker.
+    pub seed: u64,
+    /// Which worker this is, of how many: what is counted up is shared out among them.
+    pub worker: (u64, u64),
 }
 
 /// What a server half may need to know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ServerOptions {
     /// Payload bytes: the size of one echo request (so that requests can be counted), of an HTTP body.
     pub size: usize,
+    /// What all threads remember (redis, memcached).
+    pub store: Arc<Store>,
 }
 
 /// The client half.
 pub trait Client: Debug + Send {
     /// The bytes of one request (`Exchange`), of one block of the stream (`Upload`); empty for `Download`.
-    /// They are the same for every request, so that all connections share them.
+    /// They are the same for every request, so that all connections share them. Where requests differ, an example.
     fn request(&self) -> &[u8];
+
+    /// Whether requests differ from each other: then each is written by [`Client::compose`].
+    fn composes(&self) -> bool {
+        false
+    }
+
+    /// Appends the next request to `out`, and answers its kind: an index into [`Client::kinds`].
+    fn compose(&mut self, out: &mut Vec<u8>) -> u16 {
+        out.extend_from_slice(self.request());
+        0
+    }
+
+    /// The kinds of requests that the report tells apart, such as `get` and `set`; none where all are alike.
+    fn kinds(&self) -> &[String] {
+        &[]
+    }
+
+    /// What is said on a new connection before the first request (a login), and how many replies that has. They are
+    /// shown to [`Client::consume`] like others, with [`ClientState::kind`] at [`GREETING`]; one that refuses is a
+    /// failed attempt to connect.
+    fn greeting(&self) -> Option<(&[u8], u32)> {
+        None
+    }
 
     /// Takes bytes of the server's stream, and stops behind the first complete reply.
     ///
     /// Consuming less than `input` without a reply means: show me these bytes again when there are more behind them.
     /// What may be kept back that way is bounded by the protocol (`TooLarge` beyond it).
+    ///
+    /// Where there are [`Client::kinds`], `state.kind` says which the awaited reply is to; it is set before each call.
     fn consume(&mut self, state: &mut ClientState, input: &[u8]) -> Result<Consumed, ReplyError>;
 
     /// The server ended its stream with `kept` bytes not consumed. `Ok(Some)`: that end completes a reply.
     /// `Ok(None)`: it came between two replies. `Err`: it cut a reply short.
     fn finish(&mut self, state: &mut ClientState, kept: &[u8]) -> Result<Option<Reply>, ReplyError>;
+
+    /// What the client half itself counted, such as `hits`; none where there is nothing to count.
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }
+
+/// The kind of what answers a greeting.
+pub const GREETING: u16 = u16::MAX;
 
 /// What a client half remembers of one connection. 16 bytes: thousands of these are walked in random order.
 /// All zero is the start of a connection. The names are hints; each protocol says what it keeps where.
@@ -109,7 +162,11 @@ pub struct ClientState {
     pub seen: u32,
     pub step: u8,
     pub flags: u8,
+    /// Of the request whose reply is awaited. The caller sets it before each call; what is written to it is lost.
+    pub kind: u16,
 }
+
+const _: () = assert!(size_of::<ClientState>() == 16);
 
 /// What [`Client::consume`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

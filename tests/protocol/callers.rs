@@ -10,8 +10,7 @@ pub(crate) fn options(size: usize) -> ClientOptions {
         authority: "localhost".into(),
         path: "/".into(),
         method: "GET".into(),
-        headers: vec![],
-        body: vec![],
+        ..ClientOptions::default()
     }
 }
 

@@ -184,7 +184,7 @@ fn replies_to_head_have_no_body() {
 
 /// What a server answers to the pieces of a stream, in words: statuses, then what it waits for.
 fn answered(pieces: &[&[u8]], room: usize) -> (String, ServerCaller) {
-    let server = (http::PROTOCOL.server)(&ServerOptions { size: 10 }).unwrap();
+    let server = (http::PROTOCOL.server)(&ServerOptions { size: 10, ..ServerOptions::default() }).unwrap();
     let mut server = ServerCaller::new(server, room, usize::MAX);
     pieces.iter().for_each(|piece| server.feed(piece));
     let sent = String::from_utf8_lossy(&server.sent);

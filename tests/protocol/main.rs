@@ -44,12 +44,19 @@ fn client(protocol: &Protocol, options: &ClientOptions) -> ClientCaller {
 
 fn server(protocol: &Protocol, room: usize) -> ServerCaller {
     let limit = if protocol.shape == Shape::Download { DOWNLOAD } else { usize::MAX };
-    ServerCaller::new((protocol.server)(&ServerOptions { size: SIZE }).unwrap(), room, limit)
+    ServerCaller::new(
+        (protocol.server)(&ServerOptions { size: SIZE, ..ServerOptions::default() }).unwrap(),
+        room,
+        limit,
+    )
 }
 
 /// The stream that `count` requests make.
 fn requests(protocol: &Protocol, options: &ClientOptions, count: usize) -> Vec<u8> {
-    (protocol.client)(options).unwrap().request().repeat(count)
+    let mut client = (protocol.client)(options).unwrap();
+    let mut stream = Vec::new();
+    (0..count).for_each(|_| _ = client.compose(&mut stream));
+    stream
 }
 
 /// What the server answers to `stream`, presented whole.

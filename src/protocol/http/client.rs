@@ -170,7 +170,7 @@ fn begin(state: &mut ClientState, head: ReplyHead) -> Result<bool, ReplyError> {
         Body::Chunked => (chunked::FIRST, 0),
         Body::UntilClose => (UNTIL_CLOSE, 0),
     };
-    *state = ClientState { left, seen: 0, step, flags: status | if head.last { LAST } else { 0 } };
+    *state = ClientState { left, seen: 0, step, flags: status | if head.last { LAST } else { 0 }, kind: 0 };
     Ok(step == HEAD)
 }
 
@@ -214,8 +214,7 @@ mod tests {
             authority: "example.org:81".into(),
             path: "/a?b=c".into(),
             method: method.into(),
-            headers: vec![],
-            body: vec![],
+            ..ClientOptions::default()
         }
     }
 
