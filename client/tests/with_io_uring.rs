@@ -12,3 +12,5 @@ mod nginx;
 mod open;
 #[path = "outages.rs"]
 mod outages;
+#[path = "targets.rs"]
+mod targets;
