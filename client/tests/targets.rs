@@ -88,6 +88,7 @@ fn wrong_places_are_refused() {
         &["--target", "unix:"][..],
         &["--target", &long],
         &["--target", "unix:/x", "--source", "127.0.0.1"],
+        &["--target", "unix:/x", "--engine", "io_uring", "--ring", "zero-copy"],
         &["--target", "127.0.0.1:1", "--weights", "1,2"],
         &["--target", "127.0.0.1:1", "--weights", "0"],
         &["--target", "127.0.0.1:1", "--target", "http://127.0.0.1:1/"],
