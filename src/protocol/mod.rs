@@ -12,6 +12,7 @@ pub mod http;
 pub mod keyspace;
 pub mod store;
 
+use crate::scenario::Scenario;
 use keyspace::Keyspace;
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -93,6 +94,8 @@ pub struct ClientOptions {
     pub seed: u64,
     /// Which worker this is, of how many: what is counted up is shared out among them.
     pub worker: (u64, u64),
+    /// What a scenario file says about requests, in place of the fields above where it says something.
+    pub scenario: Option<Arc<Scenario>>,
 }
 
 /// What a server half may need to know.
@@ -119,6 +122,21 @@ pub trait Client: Debug + Send {
     fn compose(&mut self, out: &mut Vec<u8>) -> u16 {
         out.extend_from_slice(self.request());
         0
+    }
+
+    /// Likewise, for a caller that keeps a word for each connection. `place` is 0 when a connection or a session begins,
+    /// and the protocol's own in between: it remembers how far the connection is in its script. Requests of one
+    /// connection must be composed in the order in which they leave; one that was composed has been taken.
+    fn compose_next(&mut self, place: &mut u32, out: &mut Vec<u8>) -> u16 {
+        let _ = place;
+        self.compose(out)
+    }
+
+    /// Whether what has been composed at `place` so far is one whole session (a script from its first step to its
+    /// last), or several. Where requests do not belong together, each is one.
+    fn at_session_end(&self, place: u32) -> bool {
+        let _ = place;
+        true
     }
 
     /// The kinds of requests that the report tells apart, such as `get` and `set`; none where all are alike.
