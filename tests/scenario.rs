@@ -284,7 +284,8 @@ fn what_is_dumped_is_read_as_the_same() {
         SHOP,
         "[recorded]\nfile = 'list'\norder = 'random'",
         "[[request]]\ncommand = 'GET {key}'\n",
-        "[[request]]\npath = '/{line:lines}{{line:x}{random_line:lines}'\nheaders = ['X: \"\\']\nbody = \"a\\r\\n\\u0001\"\n",
+        "[[request]]\npath = '/{line:lines}{{line:x}{random_line:lines}'\n\
+            headers = ['X: \"\\']\nbody = \"a\\r\\n\\u0001\"\n",
     ] {
         let scenario = parse(text).unwrap();
         let dumped = scenario.requests_as_toml(&|file| file.to_owned());

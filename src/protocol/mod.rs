@@ -33,6 +33,8 @@ pub struct Protocol {
     /// The port of a URL that names none; `None`: a port must be given.
     pub default_port: Option<u16>,
     pub shape: Shape,
+    /// A store of keys and values: it knows logins, mixes, commands, keys and dialects.
+    pub store: bool,
     /// Builds the client half, or says in one line why the options make no sense.
     pub client: fn(&ClientOptions) -> Result<Box<dyn Client>, String>,
     /// Builds the server half, likewise.
@@ -124,16 +126,18 @@ pub trait Client: Debug + Send {
         0
     }
 
-    /// Likewise, for a caller that keeps a word for each connection. `place` is 0 when a connection or a session begins,
-    /// and the protocol's own in between: it remembers how far the connection is in its script. Requests of one
-    /// connection must be composed in the order in which they leave; one that was composed has been taken.
+    /// Likewise, for a caller that keeps a word for each connection, and calls nothing else then.
+    ///
+    /// `place` is 0 when a connection is opened, and when a session is to begin. In between it is the protocol's own:
+    /// it says how far the connection is in its script. Requests of one connection must be composed in the order in
+    /// which they leave, and one that has been composed has been made. To give a script up, set it to 0.
     fn compose_next(&mut self, place: &mut u32, out: &mut Vec<u8>) -> u16 {
         let _ = place;
         self.compose(out)
     }
 
-    /// Whether what has been composed at `place` so far is one whole session (a script from its first step to its
-    /// last), or several. Where requests do not belong together, each is one.
+    /// Whether the request that left `place` behind was the last one of its session (of a script), so that the next one
+    /// begins another. Where requests do not belong together, each is a session.
     fn at_session_end(&self, place: u32) -> bool {
         let _ = place;
         true
