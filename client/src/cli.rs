@@ -2,6 +2,7 @@
 
 use crate::destination::Addresses;
 use crate::fail_if;
+use crate::traffic::TrafficArgs;
 use crate::workload::WorkloadArgs;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -228,6 +229,8 @@ pub struct RunArgs {
     pub protocol: Option<String>,
     #[command(flatten)]
     pub workload: WorkloadArgs,
+    #[command(flatten)]
+    pub traffic: TrafficArgs,
     /// HTTP method
     #[arg(short = 'X', long, value_name = "M", default_value = "GET", hide_short_help = true)]
     pub method: String,
