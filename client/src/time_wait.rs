@@ -1,5 +1,5 @@
-//! What closing leaves behind. Who closes first keeps the connection in TIME_WAIT, and in churn that is us: for a minute
-//! its source address and port cannot be used for the same destination again, and there are only so many.
+//! What closing leaves behind. Who closes first keeps the connection in TIME_WAIT, and in churn that is us: for a
+//! minute its source address and port cannot be used for the same destination again, and there are only so many.
 
 use crate::destination::Destination;
 use crate::plan::Plan;

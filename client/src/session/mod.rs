@@ -424,7 +424,7 @@ impl Session {
     /// When [`Session::tick`] is next needed.
     pub fn next_deadline(&self) -> Instant {
         let mut next = self.window.next_boundary().min(self.timeouts.next()).min(self.backoffs.next());
-        next = next.min(self.next_issue());
+        next = next.min(self.next_issue()).min(self.next_wake());
         if !self.to_start.is_empty() {
             return Instant(0);
         }

@@ -102,7 +102,7 @@ impl Session {
             return Instant::NEVER;
         }
         let able = self.pacers.iter().filter(|pacer| !(pacer.idle.is_empty() && pacer.partly.is_empty()));
-        able.map(|pacer| pacer.next).fold(self.next_wake(), Instant::min)
+        able.map(|pacer| pacer.next).fold(Instant::NEVER, Instant::min)
     }
 
     /// The engine will wait until `expected` at most.

@@ -5,6 +5,7 @@ use super::{Session, State, flag};
 use crate::engine::Io;
 use loadgen_core::rng::Rng;
 use loadgen_core::service_time::{Distribution, Draws};
+use loadgen_core::sys::clock;
 use loadgen_core::time::Instant;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -150,12 +151,26 @@ impl Session {
         }
         let lag_ns = sent.since(due);
         if self.pacers.is_empty() {
-            self.window.issued(lag_ns, 0);
-            if self.window.covers(due) {
-                self.tally.generator_lag.record(lag_ns);
-            }
+            self.was_late(due, lag_ns);
         } else {
             self.left(slot, due, lag_ns, 0);
+        }
+    }
+
+    /// A request that is due sets out for a connection that has yet to be opened.
+    fn set_out(&mut self, slot: u32, due: Instant) {
+        let lag_ns = clock::now().since(due);
+        if self.pacers.is_empty() {
+            self.was_late(due, lag_ns);
+        } else {
+            self.note_lag(slot, lag_ns);
+        }
+    }
+
+    fn was_late(&mut self, due: Instant, lag_ns: u64) {
+        self.window.issued(lag_ns, 0);
+        if self.window.covers(due) {
+            self.tally.generator_lag.record(lag_ns);
         }
     }
 
@@ -178,9 +193,13 @@ impl Session {
         }
         match self.conns[slot as usize].state {
             State::Open => self.send_due(io, slot, due),
-            State::Closed => self.to_open.push_back(slot),
-            // It goes on when it is open.
-            State::Connecting | State::Greeting | State::Ending => {}
+            // It goes on when it is open, and our part in its wait is what has passed so far.
+            state => {
+                if state == State::Closed {
+                    self.to_open.push_back(slot);
+                }
+                self.set_out(slot, due);
+            }
         }
     }
 

@@ -83,13 +83,18 @@ impl Session {
         let now = clock::now();
         let stream = self.stream(slot);
         let late_ns = now.since(due);
-        if let (Some(visits), Some(pacer)) = (&mut self.visits, self.pacers.get(stream)) {
-            let visit = &mut visits.slots[slot as usize];
-            visit.lag_ns = late_ns - pacer.backlog_ns(due, visit.freed).min(late_ns);
-        }
+        let freed = self.visit(slot).map_or(now, |visit| visit.freed);
+        let backlog_ns = self.pacers[stream].backlog_ns(due, freed).min(late_ns);
+        self.note_lag(slot, late_ns - backlog_ns);
         self.owe(slot, due);
         self.to_open.push_back(slot);
         self.open_connections(io, now);
+    }
+
+    pub(super) fn note_lag(&mut self, slot: u32, lag_ns: u64) {
+        if let Some(visit) = self.visits.as_mut().and_then(|visits| visits.slots.get_mut(slot as usize)) {
+            visit.lag_ns = lag_ns;
+        }
     }
 
     /// Our part in the wait of a request that had to wait for its connection.
