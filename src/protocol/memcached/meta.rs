@@ -58,7 +58,9 @@ pub(super) fn execute(line: &[u8], data: &[u8], store: &mut Inner, out: &mut Vec
         b"md" => b"CkOq",
         _ => b"cCDJkMNOqtTv",
     };
-    let result = if !is_key(key) {
+    let result = if key.is_empty() {
+        Err(&b"ERROR\r\n"[..])
+    } else if !is_key(key) {
         Err(text::BAD_LINE)
     } else if flags.each().any(|(flag, _)| !known.contains(&flag)) {
         Err(BAD_FLAG)
@@ -82,7 +84,7 @@ pub(super) fn execute(line: &[u8], data: &[u8], store: &mut Inner, out: &mut Vec
     if flags.has(b'q') && is_hidden(verb, word) {
         return Ok(Said::Nothing);
     }
-    write(word, key, flags, store, out)?;
+    write(word, (key, verb == b"ma"), flags, store, out)?;
     Ok(Said::Reply)
 }
 
@@ -96,13 +98,9 @@ fn behind(line: &[u8], words: usize) -> &[u8] {
     rest
 }
 
-/// What a quiet command does not say.
+/// What a quiet command does not say (as memcached 1.6.18 has it: a missing key is always told but by `mg`).
 fn is_hidden(verb: &[u8], word: &[u8]) -> bool {
-    match verb {
-        b"mg" => word == b"EN",
-        b"ms" => word == b"HD",
-        _ => word == b"HD" || word == b"NF",
-    }
+    word == if verb == b"mg" { b"EN" } else { b"HD" }
 }
 
 /// The word that answers, or the error.
@@ -203,12 +201,20 @@ fn arithmetic(key: &[u8], flags: Flags<'_>, store: &mut Inner, out: &mut Vec<u8>
     Ok(found(true, flags))
 }
 
-/// The line that begins with `word`, and the value where it says that one follows.
-fn write(word: &[u8], key: &[u8], flags: Flags<'_>, store: &Inner, out: &mut Vec<u8>) -> io::Result<()> {
+/// The line that begins with `word`, and the value where it says that one follows. `counts`: it is a number.
+fn write(
+    word: &[u8],
+    (key, counts): (&[u8], bool),
+    flags: Flags<'_>,
+    store: &Inner,
+    out: &mut Vec<u8>,
+) -> io::Result<()> {
     out.extend_from_slice(word);
     let entry = store.get(key).filter(|_| word == b"VA" || word == b"HD");
-    if let (b"VA", Some(entry)) = (word, entry) {
-        write!(out, " {}", entry.value.len())?;
+    // A number is told without the blanks that may fill up its place.
+    let value = entry.map_or(&b""[..], |entry| if counts { entry.value.trim_ascii_end() } else { &entry.value });
+    if word == b"VA" {
+        write!(out, " {}", value.len())?;
     }
     for (flag, token) in flags.each() {
         match (flag, entry) {
@@ -228,8 +234,8 @@ fn write(word: &[u8], key: &[u8], flags: Flags<'_>, store: &Inner, out: &mut Vec
         }
     }
     out.extend_from_slice(b"\r\n");
-    if let (b"VA", Some(entry)) = (word, entry) {
-        out.extend_from_slice(&entry.value);
+    if word == b"VA" {
+        out.extend_from_slice(value);
         out.extend_from_slice(b"\r\n");
     }
     Ok(())

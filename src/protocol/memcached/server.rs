@@ -254,7 +254,11 @@ impl Work {
         if !well {
             served.consumed += end + 1;
             state.step = LINE;
-            let error = if line.contains(&b' ') { text::BAD_LINE } else { b"ERROR\r\n" };
+            let error = match exptime {
+                Some(None) => text::BAD_TIME,
+                _ if line.contains(&b' ') => text::BAD_LINE,
+                _ => b"ERROR\r\n",
+            };
             return self.say(state, error, out, served);
         }
         for key in fields.skip(state.seen as usize) {
@@ -338,8 +342,7 @@ fn block(line: &[u8]) -> Block {
         None => Block::None,
         Some(digits) => match number::<u64>(digits) {
             Some(bytes) if bytes <= i32::MAX as u64 - 2 => Block::Bytes(bytes),
-            Some(_) => Block::Wrong(text::BAD_BLOCK),
-            None => Block::Wrong(text::BAD_LINE),
+            _ => Block::Wrong(text::BAD_LINE),
         },
     }
 }

@@ -10,6 +10,7 @@ pub(super) const VERSION: &str = "1.6.0-loadgen";
 
 pub(super) const BAD_LINE: &[u8] = b"CLIENT_ERROR bad command line format\r\n";
 pub(super) const BAD_BLOCK: &[u8] = b"CLIENT_ERROR bad data chunk\r\n";
+pub(super) const BAD_TIME: &[u8] = b"CLIENT_ERROR invalid exptime argument\r\n";
 pub(super) const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
 pub(super) const NOT_A_NUMBER: &[u8] = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
 pub(super) const BAD_DELTA: &[u8] = b"CLIENT_ERROR invalid numeric delta argument\r\n";
@@ -72,7 +73,7 @@ pub(super) fn execute(line: &[u8], data: &[u8], store: &mut Inner, out: &mut Vec
                 let there = touch(key, exptime, store);
                 if there { b"TOUCHED\r\n" } else { b"NOT_FOUND\r\n" }
             }
-            None => b"CLIENT_ERROR invalid exptime argument\r\n",
+            None => BAD_TIME,
         },
         (b"incr" | b"decr" | b"touch", [_, _]) => BAD_LINE,
         (b"flush_all", [] | [b"0"]) => {
@@ -83,7 +84,7 @@ pub(super) fn execute(line: &[u8], data: &[u8], store: &mut Inner, out: &mut Vec
         // It would have to look at a clock.
         (b"flush_all", [_]) => b"CLIENT_ERROR this server flushes at once only\r\n",
         (b"verbosity", [_]) => b"OK\r\n",
-        (b"version", []) => {
+        (b"version", _) => {
             write!(out, "VERSION {VERSION}\r\n")?;
             b""
         }
