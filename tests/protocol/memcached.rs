@@ -274,6 +274,7 @@ fn loads_that_make_no_sense_are_refused() {
     let table = [
         (ClientOptions { keyspace: long, ..options(64) }, "250"),
         (ClientOptions { keyspace: blank, ..options(64) }, "blanks"),
+        (ClientOptions { path: "/0".into(), ..options(64) }, "no paths"),
         (ClientOptions { keyspace: huge, ..options(64) }, "1073741824"),
         (ClientOptions { dialect: Some("binary".into()), ..options(64) }, "text and meta"),
         (mix("text", &[("fetch", 1)]), "there are get, set"),

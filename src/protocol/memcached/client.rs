@@ -32,6 +32,9 @@ const WORDS: &[(&str, &str, &str)] = &[
 ];
 
 pub(super) fn client(options: &ClientOptions) -> Result<Box<dyn Client>, String> {
+    if !matches!(options.path.as_str(), "" | "/") {
+        return Err(format!("memcached has no paths, and the target has {:?}", options.path));
+    }
     let largest = options.keyspace.value_size.1;
     if largest > VALUE_MAX {
         return Err(format!("values of {largest} bytes: memcached takes up to {VALUE_MAX} (with -I 1g)"));

@@ -19,6 +19,7 @@ pub const PROTOCOL: Protocol = Protocol {
     about: "memcached, text or meta commands; misses are valid replies, and are counted",
     default_port: Some(11211),
     shape: Shape::Exchange,
+    store: true,
     client: client::client,
     server: server::server,
 };
