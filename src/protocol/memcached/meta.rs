@@ -108,11 +108,12 @@ type Word = Result<&'static [u8], &'static [u8]>;
 
 fn get(key: &[u8], flags: Flags<'_>, store: &mut Inner) -> Word {
     let there = store.get(key).is_some();
-    count(store, Count::CmdGet);
-    if flags.has(b'T') {
+    // As memcached 1.6.18 counts: one that touches what is not there is a get that misses.
+    if there && flags.has(b'T') {
         count(store, Count::CmdTouch);
-        count_either(store, there, Count::TouchHits, Count::TouchMisses);
+        count(store, Count::TouchHits);
     } else {
+        count(store, Count::CmdGet);
         count_either(store, there, Count::GetHits, Count::GetMisses);
     }
     Ok(found(there, flags))
@@ -187,14 +188,15 @@ fn arithmetic(key: &[u8], flags: Flags<'_>, store: &mut Inner, out: &mut Vec<u8>
     if version.is_some() && wanted.is_some() && version != wanted {
         return Ok(b"EX");
     }
+    if version.is_none() && flags.has(b'N') {
+        write!(out, "{initial}").map_err(|_| text::BAD_DELTA)?;
+        store.set(key, out, 0);
+        out.clear();
+        count(store, Count::TotalItems);
+        return Ok(found(true, flags));
+    }
     match text::add(key, delta, up, store) {
         Ok(_) => {}
-        Err(b"NOT_FOUND\r\n") if flags.has(b'N') => {
-            write!(out, "{initial}").map_err(|_| text::BAD_DELTA)?;
-            store.set(key, out, 0);
-            out.clear();
-            count(store, Count::TotalItems);
-        }
         Err(b"NOT_FOUND\r\n") => return Ok(b"NF"),
         Err(error) => return Err(error),
     }

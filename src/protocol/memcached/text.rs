@@ -219,13 +219,13 @@ pub(super) fn value(key: &[u8], with_unique: bool, store: &Inner, out: &mut Vec<
     Ok(())
 }
 
-/// Counts what [`value`] answered.
+/// Counts what [`value`] answered. Where a time to live is given, it is a touch, as in memcached.
 pub(super) fn counted(key: &[u8], exptime: Option<i64>, store: &mut Inner) {
-    count(store, Count::CmdGet);
     match exptime {
         Some(exptime) => _ = touch(key, exptime, store),
         None => {
             let there = store.get(key).is_some();
+            count(store, Count::CmdGet);
             count_either(store, there, Count::GetHits, Count::GetMisses);
         }
     }
