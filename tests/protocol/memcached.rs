@@ -383,7 +383,8 @@ fn text_commands() {
         ),
         (
             with_set("incr a 1\r\nincr a x\r\n"),
-            "STORED\r\nCLIENT_ERROR cannot increment or decrement non-numeric value\r\nCLIENT_ERROR invalid numeric delta argument\r\n",
+            "STORED\r\nCLIENT_ERROR cannot increment or decrement non-numeric value\r\n\
+             CLIENT_ERROR invalid numeric delta argument\r\n",
             (3, 3),
         ),
         (
@@ -492,8 +493,8 @@ fn requests_that_the_server_refuses() {
 
 #[test]
 fn statistics_are_those_of_memcached() {
-    let stream = "set a 0 0 2\r\nhi\r\nget a b\r\nmg a v\r\nmg b\r\nms c 1\r\nx\r\ntouch a 0\r\ndelete c\r\ndelete c\r\n\
-                  incr n 1\r\ncas a 0 0 1 9\r\nx\r\ngat 0 a\r\nstats\r\n";
+    let stream = "set a 0 0 2\r\nhi\r\nget a b\r\nmg a v\r\nmg b\r\nms c 1\r\nx\r\ntouch a 0\r\ndelete c\r\n\
+                  delete c\r\nincr n 1\r\ncas a 0 0 1 9\r\nx\r\ngat 0 a\r\nstats\r\n";
     let (said, server) = answered(&[stream.as_bytes()], 4096, false);
     let said = &said[said.find("STAT").unwrap()..];
     let stat = |name: &str| -> u64 {

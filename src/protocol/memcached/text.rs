@@ -76,6 +76,21 @@ pub(super) fn execute(line: &[u8], data: &[u8], store: &mut Inner, out: &mut Vec
             None => BAD_TIME,
         },
         (b"incr" | b"decr" | b"touch", [_, _]) => BAD_LINE,
+        _ => match administer(fields[0], given, store, out)? {
+            Some(reply) => reply,
+            None => {
+                out.extend_from_slice(b"ERROR\r\n"); // said even where no reply is wanted
+                return Ok(Said::Reply);
+            }
+        },
+    };
+    out.extend_from_slice(reply);
+    Ok(if silent { Said::Nothing } else { Said::Reply })
+}
+
+/// What is not about one key: what is to follow in `out`, or `None` where there is no such command.
+fn administer(verb: &[u8], given: &[&[u8]], store: &mut Inner, out: &mut Vec<u8>) -> io::Result<Option<&'static [u8]>> {
+    let reply: &[u8] = match (verb, given) {
         (b"flush_all", [] | [b"0"]) => {
             store.clear();
             count(store, Count::CmdFlush);
@@ -98,13 +113,9 @@ pub(super) fn execute(line: &[u8], data: &[u8], store: &mut Inner, out: &mut Vec
         }
         // Of slabs, settings and the like there is nothing to tell.
         (b"stats", [_]) => b"END\r\n",
-        _ => {
-            out.extend_from_slice(b"ERROR\r\n"); // said even where no reply is wanted
-            return Ok(Said::Reply);
-        }
+        _ => return Ok(None),
     };
-    out.extend_from_slice(reply);
-    Ok(if silent { Said::Nothing } else { Said::Reply })
+    Ok(Some(reply))
 }
 
 /// Stores what has key, flags and time to live, by the rule of its command.
