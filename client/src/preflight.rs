@@ -28,6 +28,10 @@ const SELECT_CONNECTIONS_MAX: u64 = 1_000;
 /// Raises the descriptor limit and checks that this machine can carry the plan towards these destinations.
 pub fn check(plan: &Plan, to: &[Destination]) -> Result<(), Failure> {
     descriptors(plan)?;
+    if plan.ring.zero_copy.is_some() && to.iter().any(|one| one.endpoint.ip().is_none()) {
+        let message = "--ring zero-copy is for networks: the kernel refuses it for unix sockets (EOPNOTSUPP)";
+        return Err(Failure::usage(message));
+    }
     let weights = to.iter().map(|one| u64::from(one.weight)).sum::<u64>().max(1);
     for one in to {
         sources(plan, &one.endpoint)?;

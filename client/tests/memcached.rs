@@ -232,6 +232,18 @@ fn the_embedded_server_agrees_in_both_dialects() {
 }
 
 #[test]
+fn memory_does_not_grow_with_requests_that_differ() {
+    let peak = |requests: &str| {
+        let args = ["--protocol", "memcached", "--conns", "8", "--pipeline", "4", "--requests", requests];
+        let ended = loadgen(&args);
+        clean(ended.expect(0));
+        ended.report().cpu.client_memory_bytes
+    };
+    let (short, long) = (peak("4k"), peak("40k"));
+    assert!(short > 0 && long < short + (1 << 20), "{short} bytes, ten times as long {long}");
+}
+
+#[test]
 fn what_cannot_be_asked_is_refused_before_the_run() {
     for (args, expected) in [
         (&["--mix", "fetch"][..], "there are get, set"),

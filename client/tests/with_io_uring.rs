@@ -14,3 +14,5 @@ mod nginx;
 mod open;
 #[path = "outages.rs"]
 mod outages;
+#[path = "targets.rs"]
+mod targets;

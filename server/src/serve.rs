@@ -69,6 +69,10 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     if !engine.needs_ring && !automatic && !options.ring.describe().is_empty() {
         return Err(Failure::new(USAGE, format!("--ring is for engine io_uring, and this is {}", engine.name)));
     }
+    if options.ring.zero_copy.is_some() && matches!(options.listen, Endpoint::Unix(_)) {
+        let message = "--ring zero-copy is for networks: the kernel refuses it for unix sockets (EOPNOTSUPP)";
+        return Err(Failure::new(USAGE, message));
+    }
     if let Some(why) = &instead_of {
         tell(format_args!("engine {} instead of {why}", engine.name));
     }

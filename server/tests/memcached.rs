@@ -65,16 +65,19 @@ fn pymemcache_is_content() {
         eprintln!("skipped: pymemcache is not installed");
         return;
     };
-    with_every_engine(|engine| {
-        let server = Server::start(engine, &["--protocol", "memcached", "--threads", "2"]);
-        let port = server.address.port().to_string();
-        let output = Command::new("timeout").args(["60", python, "-c", DIALOGUE, &port]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let stats = server.stop().stats;
-        assert_eq!((stats.requests, stats.replies), (REQUESTS, REQUESTS - 1), "{stats:?}");
-        // It opens another connection behind each error.
-        assert_eq!((stats.accepts, stats.closes.values().sum::<u64>()), (3, 3), "{stats:?}");
-    });
+    for injected in [&[][..], &["--service-time", "fixed:20us"]] {
+        with_every_engine(|engine| {
+            let options = [&["--protocol", "memcached", "--threads", "2"][..], injected].concat();
+            let server = Server::start(engine, &options);
+            let port = server.address.port().to_string();
+            let output = Command::new("timeout").args(["60", python, "-c", DIALOGUE, &port]).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let stats = server.stop().stats;
+            assert_eq!((stats.requests, stats.replies), (REQUESTS, REQUESTS - 1), "{stats:?}");
+            // It opens another connection behind each error.
+            assert_eq!((stats.accepts, stats.closes.values().sum::<u64>()), (3, 3), "{stats:?}");
+        });
+    }
 }
 
 /// Large replies through sockets that are full, injected service times, and a store that all threads share.

@@ -285,7 +285,9 @@ fn connect_failure(error: &io::Error) -> &'static str {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     match (error.kind(), error.raw_os_error()) {
-        (ErrorKind::ConnectionRefused, _) => "refused",
+        // Of a unix socket: there is no such file, or its listener's queue is full (unix(7)).
+        (ErrorKind::ConnectionRefused | ErrorKind::NotFound, _) => "refused",
+        (ErrorKind::WouldBlock, _) => "queue_full",
         (ErrorKind::TimedOut, _) => "timeout",
         (ErrorKind::ConnectionReset, _) => "reset",
         (ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::PermissionDenied, _) => "unreachable",
