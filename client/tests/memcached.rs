@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::peer::Peer;
 use common::{
     Ended, SHORT, agrees_with_embedded, brief, clean, error_kinds, errors, eventually, have, loadgen, loadgen_at, whole,
 };
@@ -228,6 +229,41 @@ fn the_embedded_server_agrees_in_both_dialects() {
             agrees_with_embedded(report);
             assert!(counted(report, "hits") > 0 && counted(report, "misses") > 0, "{}", brief(report));
         }
+    }
+}
+
+/// A peer answers each third request of a connection with bytes that are no reply to it.
+#[test]
+fn replies_that_are_none_end_their_connection_and_not_the_run() {
+    for (reply, kind) in [
+        ("BANANA\r\n", "malformed"),
+        ("VALUE k 0 5\r\nhello!\r\nEND\r\n", "malformed"),
+        ("STORED\r\n", "mismatch"),
+        ("VALUE k 0 1\r\nx\r\nVALUE k 0 1\r\nx\r\nEND\r\n", "mismatch"),
+        ("VALUE k 0 99999999999999999999\r\n", "too_large"),
+        ("VALUE k 0 1073741824\r\nx", "truncated"),
+    ] {
+        eprintln!("{reply:?}");
+        let peer = Peer::start(move |talk| {
+            let mut line = [0; 14];
+            for _ in 0..2 {
+                let Ok(()) = talk.stream.read_exact(&mut line) else { return };
+                assert_eq!((&line[..8], &line[12..]), (&b"get key:"[..], &b"\r\n"[..]));
+                talk.good(b"END\r\n");
+            }
+            if talk.stream.read_exact(&mut line).is_ok() {
+                talk.fault();
+                talk.send(reply.as_bytes());
+                talk.finish();
+            }
+        });
+        let target = format!("memcached://{}", peer.address);
+        let ended = loadgen_at(&target, &["--mix", "get", "--requests", "60", "--conns", "4"]);
+        let report = ended.expect(4);
+        assert_eq!(error_kinds(report), [kind], "{}", brief(report));
+        assert_eq!((whole(report).ok, errors(report, kind)), (peer.good(), peer.faults()), "{}", brief(report));
+        assert_eq!((whole(report).sent, counted(report, "misses")), (60, peer.good()), "{}", brief(report));
+        assert!(peer.faults() > 10, "{}", brief(report));
     }
 }
 

@@ -157,6 +157,7 @@ fn bad_replies() {
         ("get {key}", "VALUE k 0 5 x\r\nhello\r\n", "malformed"),
         ("get {key}", "VALUE k 0 5 1 2\r\nhello\r\n", "malformed"),
         ("get {key}", "VALUE k 0 5\r\nhello!\r\nEND\r\n", "malformed"),
+        ("get {key}", "VALUE k 0 5\r\nhello?\nEND\r\n", "malformed"),
         ("get {key}", "VALUE k 0 5\r\nhell\r\nEND\r\n", "malformed"),
         ("get {key}", "VALUE k 0 5\r\nhello\nEND\r\n", "malformed"),
         ("get {key}", "VALUE k 0 5\r\nhello\rEND\r\n", "malformed"),

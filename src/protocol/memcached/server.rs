@@ -354,3 +354,52 @@ fn reject(state: &mut ServerState, out: &mut Output) -> Option<Next> {
     state.step = REJECTED;
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::MAX_KEPT;
+
+    fn half() -> MemcachedServer {
+        let work = Work { reply: Vec::new(), long: Long::default() };
+        let server = MemcachedServer { store: Arc::default(), work };
+        server.store.lock().set(b"a", &[b'x'; 1000], 0);
+        server
+    }
+
+    #[test]
+    fn a_reply_that_was_said_bit_by_bit_is_not_kept() {
+        let (mut server, mut state) = (half(), ServerState::default());
+        let mut out = Output::new(MIN_OUTPUT);
+        let mut said = 0;
+        let mut input = &b"get a a\r\nmg a v\r\nstats\r\n"[..];
+        while !input.is_empty() || state.step != LINE {
+            out.clear();
+            let served = server.serve(&mut state, input, false, &mut out);
+            input = &input[served.consumed..];
+            said += out.bytes().len();
+            assert!(server.work.long.replies.len() <= 1 && !out.bytes().is_empty());
+        }
+        assert!(said > 3000 && server.work.long.replies.is_empty());
+        assert_eq!(server.work.long.bytes, 0);
+    }
+
+    #[test]
+    fn replies_to_peers_that_are_gone_are_bounded() {
+        let mut server = half();
+        server.store.lock().set(b"a", &[b'x'; VALUE_MAX], 0);
+        let mut out = Output::new(MIN_OUTPUT);
+        let mut first = ServerState::default();
+        server.serve(&mut first, b"get a\r\n", false, &mut out);
+        for _ in 0..LONG_MAX / VALUE_MAX + 10 {
+            out.clear();
+            server.serve(&mut ServerState::default(), b"get a\r\n", false, &mut out);
+        }
+        let kept: usize = server.work.long.replies.iter().map(|(_, reply)| reply.len()).sum();
+        assert_eq!(kept, server.work.long.bytes);
+        assert!((LONG_MAX - MAX_KEPT..=LONG_MAX).contains(&kept), "{kept}");
+        // What the first one has heard cannot be gone on with.
+        out.clear();
+        assert_eq!(server.serve(&mut first, b"get a\r\n", false, &mut out).next, Next::Close);
+    }
+}
