@@ -6,6 +6,8 @@
 mod faults;
 #[path = "ledger.rs"]
 mod ledger;
+#[path = "memcached.rs"]
+mod memcached;
 #[path = "nginx.rs"]
 mod nginx;
 #[path = "open.rs"]

@@ -65,14 +65,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
         .engine
         .settle(&options.ring)
         .map_err(|refusal| Failure::new(MACHINE, format!("{}\n  help: {}", refusal.cause, refusal.remedy)))?;
-    let automatic = matches!(options.engine, Choice::Auto);
-    if !engine.needs_ring && !automatic && !options.ring.describe().is_empty() {
-        return Err(Failure::new(USAGE, format!("--ring is for engine io_uring, and this is {}", engine.name)));
-    }
-    if options.ring.zero_copy.is_some() && matches!(options.listen, Endpoint::Unix(_)) {
-        let message = "--ring zero-copy is for networks: the kernel refuses it for unix sockets (EOPNOTSUPP)";
-        return Err(Failure::new(USAGE, message));
-    }
+    check_options(options, engine)?;
     if let Some(why) = &instead_of {
         tell(format_args!("engine {} instead of {why}", engine.name));
     }
@@ -130,6 +123,18 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
         (Some(file), Some(injector)) => write_log(&injector, file),
         _ => Ok(()),
     }
+}
+
+fn check_options(options: &Options, engine: &Engine) -> Result<(), Failure> {
+    let automatic = matches!(options.engine, Choice::Auto);
+    if !engine.needs_ring && !automatic && !options.ring.describe().is_empty() {
+        return Err(Failure::new(USAGE, format!("--ring is for engine io_uring, and this is {}", engine.name)));
+    }
+    if options.ring.zero_copy.is_some() && matches!(options.listen, Endpoint::Unix(_)) {
+        let message = "--ring zero-copy is for networks: the kernel refuses it for unix sockets (EOPNOTSUPP)";
+        return Err(Failure::new(USAGE, message));
+    }
+    Ok(())
 }
 
 fn machine(options: &Options) -> Machine {
