@@ -137,13 +137,14 @@ fn who_loses_the_connection_while_thinking_opens_another_when_it_is_needed() {
         }
         talk.finish();
     });
-    let args = ["--think", "fixed:5ms", "--conns", "4", "--requests", "100"];
+    // Long beside what a busy machine may let pass between a reply and the end of the stream behind it.
+    let args = ["--think", "fixed:60ms", "--conns", "4", "--requests", "40"];
     let (ended, slots) = logged(Some(&peer.target()), &args);
     let report = ended.expect(0);
-    assert_eq!((whole(report).ok, whole(report).errors.len()), (100, 0), "{}", brief(report));
-    assert!(report.connections.closed_by_server >= 100 / 3 - 4, "{}", brief(report));
+    assert_eq!((whole(report).ok, whole(report).errors.len()), (40, 0), "{}", brief(report));
+    assert!(report.connections.closed_by_server >= 40 / 3 - 4, "{}", brief(report));
     assert_eq!(peer.accepted(), report.connections.opened);
-    assert!(thoughts(&slots).iter().all(|ns| *ns == 5 * MS), "{slots:?}");
+    assert!(thoughts(&slots).iter().all(|ns| *ns == 60 * MS), "{slots:?}");
 }
 
 #[test]

@@ -203,8 +203,12 @@ impl Session {
         }
     }
 
-    /// The run ends: what was due before it did, and had not been looked at, belongs to it.
+    /// The schedule ends: what was due before it did, and had not been looked at, is sent as if we had been in time.
+    /// (In a closed loop it is booked as unsent, by [`Session::owe_until`].)
     pub(super) fn wake_all(&mut self, io: &mut impl Io, now: Instant) {
+        if self.pacers.is_empty() {
+            return;
+        }
         while let Some((slot, due)) = self.thinking.as_mut().and_then(|thinking| thinking.pop(now)) {
             self.woke(io, slot, due);
         }
@@ -213,6 +217,7 @@ impl Session {
     /// The window of a closed loop closes at `at`: likewise.
     pub(super) fn owe_until(&mut self, at: Instant) {
         let Some(thinking) = &self.thinking else { return };
+        // Few: those of the last moment.
         let entries = thinking.queue.iter().map(|Reverse(entry)| *entry);
         let due = entries.filter(|(wakes, slot)| *wakes < at && thinking.wakes[*slot as usize] == *wakes);
         for (wakes, slot) in due.collect::<Vec<_>>() {
