@@ -8,7 +8,6 @@ use loadgen_core::confidence::Sample;
 use loadgen_core::histogram::Recorder;
 use loadgen_core::machine;
 use loadgen_core::machine::warnings::{Use, warnings};
-use loadgen_core::protocol::Shape;
 use loadgen_core::result::*;
 use loadgen_core::sys::ring;
 use loadgen_core::time::{Instant, NS_PER_S};
@@ -291,7 +290,7 @@ fn generator(tally: &Tally) -> Generator {
 fn engine(plan: &Plan, tally: &Tally) -> EngineStats {
     let counters = &tally.engine;
     let calls: u64 = counters.syscalls.values().sum();
-    let replies = if plan.protocol.shape == Shape::Exchange { tally.whole.ok } else { 0 };
+    let replies = if plan.protocol.shape.has_replies() { tally.whole.ok } else { 0 };
     EngineStats {
         name: plan.engine.name.to_owned(),
         instead_of: plan.instead_of.clone(),

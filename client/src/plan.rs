@@ -8,7 +8,7 @@ use crate::session::StopRule;
 use crate::target::Target;
 use loadgen_core::arrivals::{Process, Profile, Schedule};
 use loadgen_core::confidence::Goal;
-use loadgen_core::protocol::{self, Client, ClientOptions, Protocol, Shape};
+use loadgen_core::protocol::{self, Client, ClientOptions, Protocol};
 use loadgen_core::report::{self, FORMATS};
 use loadgen_core::result::Shard;
 use loadgen_core::sys::{affinity, ring};
@@ -257,7 +257,7 @@ impl Plan {
 
 /// Bytes of a request, or of a block.
 fn payload(args: &RunArgs, protocol: &Protocol, pipeline: u64) -> Result<u64, Failure> {
-    let default = if protocol.shape == Shape::Exchange { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE };
+    let default = if protocol.shape.has_replies() { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE };
     let size = args.size.unwrap_or(default);
     match size.saturating_mul(pipeline) {
         wire if wire > WIRE_MAX => Err(too_much_in_flight(pipeline, wire)),
@@ -317,7 +317,7 @@ fn whole_ns(flag: &str, ns: u64, most: u64) -> Result<u64, Failure> {
 
 /// Refuses a flag that says something about requests where there are none.
 pub fn about_requests(flag: &str, protocol: &Protocol) -> Result<(), Failure> {
-    if protocol.shape == Shape::Exchange {
+    if protocol.shape.has_replies() {
         return Ok(());
     }
     let name = protocol.name;
@@ -409,7 +409,7 @@ fn check_requests(rule: StopRule, connections: u64) -> Result<(), Failure> {
 }
 
 fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
-    let stream = protocol.shape != Shape::Exchange;
+    let stream = !protocol.shape.has_replies();
     let given = [
         ("--requests", args.requests.is_some()),
         ("--requests-per-conn", args.requests_per_conn.is_some()),

@@ -51,7 +51,7 @@ fn what_was_run(report: &Report, page: &mut Page) {
     let mode = match (scenario.rate_per_s, &scenario.rate_steps) {
         (Some(rate), _) => format!("open loop at {} requests/s ({arrival})", format_count(rate)),
         (None, Some(_)) => format!("open loop in steps ({arrival})"),
-        _ if shape(report) != Shape::Exchange => "one-way stream".to_owned(),
+        _ if !shape(report).has_replies() => "one-way stream".to_owned(),
         _ => format!("{} loop", scenario.mode),
     };
     let server = scenario.server_engine.as_ref().map_or(String::new(), |engine| format!(", server {engine}"));
@@ -101,7 +101,7 @@ fn throughput(report: &Report, page: &mut Page) {
     let rates = &report.throughput;
     let (sent, received) = (format_rate(rates.sent_bytes_per_s), format_rate(rates.received_bytes_per_s));
     let text = match shape(report) {
-        Shape::Exchange => {
+        Shape::Exchange | Shape::Datagram => {
             let rate = match rates.offered_per_s {
                 Some(offered) => {
                     let [had, asked] = [rates.requests_per_s, offered].map(format_exact_count);
@@ -220,7 +220,7 @@ fn connections(report: &Report, page: &mut Page) {
 }
 
 fn ledgers(report: &Report, page: &mut Page) {
-    if shape(report) != Shape::Exchange {
+    if !shape(report).has_replies() {
         return;
     }
     page.line("window", &ledger(&report.ledger));
@@ -261,7 +261,7 @@ fn cost(report: &Report, page: &mut Page) {
     let each = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), format_duration);
     let server = cpu.server_ns_per_request.map_or(String::new(), |ns| format!(", server {}", format_duration(ns)));
     let busiest = cpu.client_thread_max_percent;
-    let each_client = if shape(report) == Shape::Exchange {
+    let each_client = if shape(report).has_replies() {
         format!("client {} a request{server}", each(cpu.client_ns_per_request))
     } else {
         let server = cpu.server_ns.map_or(String::new(), |ns| format!(", server {}", format_duration(ns)));
@@ -274,7 +274,7 @@ fn cost(report: &Report, page: &mut Page) {
     let calls = report
         .engine
         .syscalls_per_1000_requests
-        .filter(|_| shape(report) == Shape::Exchange)
+        .filter(|_| shape(report).has_replies())
         .map_or(String::new(), |calls| format!("; {}.{:02} system calls a request", calls / 1000, calls % 1000 / 10));
     page.line("memory", &format!("client {}{server}{calls}", format_size(cpu.client_memory_bytes)));
     let rings: Vec<String> = report.rings().map(|(who, ring)| ring_line(who, ring)).collect();
@@ -309,7 +309,7 @@ fn ring_line(who: &str, ring: &RingStats) -> String {
 }
 
 fn note(report: &Report, page: &mut Page) {
-    if report.scenario.mode == "closed" && shape(report) == Shape::Exchange {
+    if report.scenario.mode == "closed" && shape(report).has_replies() {
         page.line(
             "note",
             "closed loop: each connection waits for its reply; latency at a fixed rate is another question",

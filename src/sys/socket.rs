@@ -164,14 +164,14 @@ fn stream_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn bind(socket: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
+pub(super) fn bind(socket: &OwnedFd, address: &SocketAddr) -> io::Result<()> {
     let (storage, len) = to_storage(address);
     // SAFETY: `storage` holds an address of `len` bytes that is live for the length of the call.
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const storage).cast(), len) })?;
     Ok(())
 }
 
-fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
+pub(super) fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
     // SAFETY: `value` is live for the length of the call and its true size is passed.
     check(unsafe {
         libc::setsockopt(
@@ -203,6 +203,12 @@ impl RawAddress {
 
     pub(super) fn len(&self) -> libc::socklen_t {
         self.len
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: `len` bytes at the beginning of the storage, which is longer, were written as an address; all of the
+        // rest was zeroed, padding within the address's type included.
+        unsafe { std::slice::from_raw_parts((&raw const self.storage).cast(), self.len as usize) }
     }
 }
 
