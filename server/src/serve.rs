@@ -8,7 +8,7 @@ use crate::stats::{self, Counters};
 use loadgen_core::machine;
 use loadgen_core::protocol::{ServerOptions, Shape};
 use loadgen_core::result::{Machine, ServerStats};
-use loadgen_core::sys::{affinity, errno, limits, process, socket};
+use loadgen_core::sys::{affinity, datagram, errno, limits, process, socket};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Display;
@@ -62,10 +62,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
         .engine
         .settle(&options.ring)
         .map_err(|refusal| Failure::new(MACHINE, format!("{}\n  help: {}", refusal.cause, refusal.remedy)))?;
-    let automatic = matches!(options.engine, Choice::Auto);
-    if !engine.needs_ring && !automatic && !options.ring.describe().is_empty() {
-        return Err(Failure::new(USAGE, format!("--ring is for engine io_uring, and this is {}", engine.name)));
-    }
+    check_ring_options(options, engine)?;
     if let Some(why) = &instead_of {
         tell(format_args!("engine {} instead of {why}", engine.name));
     }
@@ -123,6 +120,27 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     }
 }
 
+fn check_ring_options(options: &Options, engine: &Engine) -> Result<(), Failure> {
+    let automatic = matches!(options.engine, Choice::Auto);
+    if !engine.needs_ring && !automatic && !options.ring.describe().is_empty() {
+        return Err(Failure::new(USAGE, format!("--ring is for engine io_uring, and this is {}", engine.name)));
+    }
+    let ring = &options.ring;
+    let of_streams = [
+        ("inline-send", ring.inline_send),
+        ("bundles", ring.bundles),
+        ("incremental", ring.incremental),
+        ("zero-copy", ring.zero_copy.is_some()),
+    ];
+    match of_streams.iter().find(|(_, given)| *given && options.protocol.shape == Shape::Datagram) {
+        Some((word, _)) => {
+            let message = format!("--ring {word} is for streams, and {} has none; leave it out", options.protocol.name);
+            Err(Failure::new(USAGE, message))
+        }
+        None => Ok(()),
+    }
+}
+
 fn machine(options: &Options) -> Machine {
     let cpus_pinned = options.cpus.iter().flat_map(|list| &list.0).map(|cpu| *cpu as u64).collect();
     Machine { cpus_pinned, ..machine::describe() }
@@ -132,13 +150,17 @@ fn machine(options: &Options) -> Machine {
 fn listen(options: &Options) -> Result<(SocketAddr, Vec<OwnedFd>), Failure> {
     let fail = |error: io::Error| bind_failure(options.listen, &error);
     // Alone at first: who shares the port from the start would silently share it with another server too.
-    let alone = socket::listen(options.listen, false, options.backlog).map_err(fail)?;
+    let open = |address, shared| match options.protocol.shape {
+        Shape::Datagram => datagram::bind_datagram(address, shared),
+        _ => socket::listen(address, shared, options.backlog),
+    };
+    let alone = open(options.listen, false).map_err(fail)?;
     let address = socket::local_address(alone.as_fd()).map_err(fail)?;
     if options.threads == 1 {
         return Ok((address, vec![alone]));
     }
     drop(alone);
-    let listeners = (0..options.threads).map(|_| socket::listen(address, true, options.backlog).map_err(fail));
+    let listeners = (0..options.threads).map(|_| open(address, true).map_err(fail));
     Ok((address, listeners.collect::<Result<_, _>>()?))
 }
 
@@ -165,7 +187,7 @@ fn injector(options: &Options) -> Result<Option<Arc<Injector>>, Failure> {
     if injection.is_empty() && options.request_log.is_none() {
         return Ok(None);
     }
-    if options.protocol.shape != Shape::Exchange {
+    if !options.protocol.shape.has_replies() {
         let what = "--service-time, --delay, --stall and --request-log are about requests";
         let message = format!("{what}, and {} is a one-way stream without any", options.protocol.name);
         return Err(Failure::new(USAGE, message));

@@ -21,7 +21,8 @@ use std::sync::Arc;
 use store::Store;
 
 /// The table: a newcomer is a file and a line here.
-pub static PROTOCOLS: &[Protocol] = &[echo::PROTOCOL, http::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL, udp::PROTOCOL];
+pub static PROTOCOLS: &[Protocol] =
+    &[echo::PROTOCOL, http::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL, udp::PROTOCOL];
 
 /// One line of the table.
 #[derive(Debug)]
@@ -357,6 +358,11 @@ impl Output {
 
     pub fn clear(&mut self) {
         self.bytes.clear();
+    }
+
+    /// Takes back all but the first `len` bytes.
+    pub fn shorten(&mut self, len: usize) {
+        self.bytes.truncate(len);
     }
 
     /// Takes the bytes out, and goes on with another buffer, which is emptied.

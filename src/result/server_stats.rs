@@ -65,6 +65,8 @@ pub struct DatagramStats {
     /// Replies that were not sent, by why: the errno name of the send, `truncated` (the request was longer than any
     /// datagram can be), `cut` (shutdown, and they could not leave in time).
     pub dropped: BTreeMap<String, u64>,
+    /// Receives that failed, by errno name: the kernel tells that way what became of earlier replies.
+    pub receive_errors: BTreeMap<String, u64>,
     /// Datagrams that arrived, and that the kernel threw away for want of room; they are no requests.
     pub kernel_dropped: u64,
     /// Room for datagrams that arrive faster than they are answered, in the kernel's own measure, of each thread.

@@ -11,8 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 /// Bytes of a datagram that can be received: more than any has (65,527 over IPv6, but for jumbograms).
 pub const CAPACITY: usize = 1 << 16;
 
-/// Datagrams that one system call receives or sends, at most. Measured with 64-byte datagrams on loopback, the rate
-/// does not grow beyond (docs/udp.md).
+/// Datagrams that one system call receives or sends, at most.
 pub const BATCH: usize = 32;
 
 /// A socket bound to `address`, and whether several may share its port.
@@ -35,8 +34,8 @@ fn datagram_socket(address: &SocketAddr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Asks for a receive buffer of so many bytes, and says how many the kernel gave (it doubles what it grants, for its own
-/// bookkeeping): beyond `net.core.rmem_max` only with CAP_NET_ADMIN (SO_RCVBUFFORCE).
+/// Asks for a receive buffer of so many bytes, and says how many the kernel gave (it doubles what it grants, for its
+/// own bookkeeping): beyond `net.core.rmem_max` only with CAP_NET_ADMIN (SO_RCVBUFFORCE).
 pub fn enlarge_receive_buffer(socket: BorrowedFd<'_>, bytes: i32) -> io::Result<u64> {
     if set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes).is_err() {
         set_option(socket, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes)?;
@@ -109,6 +108,11 @@ impl Peer {
         let mut bytes = [0; Self::ROOM];
         bytes.get_mut(..raw.len())?.copy_from_slice(raw);
         Some(Self { bytes, len: raw.len() as u8 })
+    }
+
+    /// The address and zeros behind it, which the kernel does not mind.
+    pub fn padded(&self) -> [u8; Self::ROOM] {
+        self.bytes
     }
 
     pub fn raw(&self) -> &[u8] {
@@ -210,9 +214,8 @@ pub fn send_batch(
     let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
     // SAFETY: each of the first `count` messages names an address and one vector, which names a part of `bytes`; all
     // of them are live and as long as said for the length of the call, which writes only to `messages`.
-    let sent = check(unsafe {
-        libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count as libc::c_uint, flags as _)
-    })?;
+    let sent =
+        check(unsafe { libc::sendmmsg(socket.as_raw_fd(), messages.as_mut_ptr(), count as libc::c_uint, flags as _) })?;
     Ok(usize::try_from(sent).unwrap_or(0))
 }
 

@@ -272,7 +272,7 @@ impl Session {
                 Shape::Exchange if self.pacer.is_some() => self.let_in(io, slot, now),
                 Shape::Exchange => self.go_on(io, slot, now),
                 Shape::Upload => self.upload(io, slot),
-                Shape::Download => {}
+                Shape::Download | Shape::Datagram => {}
             }
         }
     }
@@ -400,7 +400,7 @@ impl<I: Io> Handler<I> for Session {
         self.tally.bytes.received += bytes.len() as u64;
         match self.shape {
             Shape::Exchange => self.replies(io, slot, bytes, now),
-            Shape::Upload | Shape::Download => self.stream_received(io, slot, bytes),
+            Shape::Upload | Shape::Download | Shape::Datagram => self.stream_received(io, slot, bytes),
         }
     }
 
@@ -423,7 +423,7 @@ impl<I: Io> Handler<I> for Session {
         self.cross_boundaries(now);
         match self.shape {
             Shape::Exchange => self.exchange_ended(io, slot, cause.as_ref(), now),
-            Shape::Upload | Shape::Download => self.stream_ended(io, slot, cause.as_ref(), now),
+            Shape::Upload | Shape::Download | Shape::Datagram => self.stream_ended(io, slot, cause.as_ref(), now),
         }
     }
 }

@@ -146,7 +146,7 @@ impl Session {
                 self.passed_gate(slot);
                 self.upload(io, slot);
             }
-            Shape::Download => {}
+            Shape::Download | Shape::Datagram => {}
             // A scheduled request will prove it.
             Shape::Exchange if self.pacer.is_some() && self.going && !self.is_idle(slot) => {
                 self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot));
@@ -234,7 +234,7 @@ impl Session {
                 self.drop_due(slot);
             }
             (State::Open, Shape::Exchange) => self.close_when_answered(io, slot),
-            (State::Open, Shape::Upload | Shape::Download) => {
+            (State::Open, Shape::Upload | Shape::Download | Shape::Datagram) => {
                 io.end_stream(slot);
                 self.conns[slot as usize].state = State::Ending;
                 self.alive -= 1;

@@ -378,7 +378,7 @@ impl Flows {
                 Event::Nothing
             }
             Op::EndStream | Op::Shutdown => Event::StreamEnded { slot, error: errno(result) },
-            Op::Accept | Op::Verify | Op::Close | Op::Cancel => Event::Nothing,
+            Op::Accept | Op::Verify | Op::Close | Op::Cancel | Op::ReceiveFrom | Op::SendTo => Event::Nothing,
         }
     }
 
