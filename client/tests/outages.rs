@@ -29,7 +29,7 @@ fn nothing_listening_is_said_at_once() {
 /// A listener that never accepts: the kernel takes what its queue holds, and drops the rest.
 fn never_accepts(backlog: i32) -> (std::os::fd::OwnedFd, std::net::SocketAddr) {
     use loadgen_core::sys::socket;
-    let listener = socket::listen("127.0.0.1:0".parse().unwrap(), false, backlog).unwrap();
+    let listener = socket::listen("127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap(), false, backlog).unwrap();
     let address = socket::local_address(listener.as_fd()).unwrap();
     (listener, address)
 }

@@ -10,12 +10,12 @@ pub mod discard;
 pub mod echo;
 pub mod http;
 pub mod keyspace;
-pub mod outstanding;
+pub mod sequence;
 pub mod store;
 pub mod udp;
 
 use keyspace::Keyspace;
-use outstanding::Tag;
+use sequence::Tag;
 use std::fmt::Debug;
 use std::sync::Arc;
 use store::Store;
@@ -36,6 +36,8 @@ pub struct Protocol {
     /// The port of a URL that names none; `None`: a port must be given.
     pub default_port: Option<u16>,
     pub shape: Shape,
+    /// A store of keys and values: it knows logins, mixes, commands, keys and dialects.
+    pub store: bool,
     /// Builds the client half, or says in one line why the options make no sense.
     pub client: fn(&ClientOptions) -> Result<Box<dyn Client>, String>,
     /// Builds the server half, likewise.

@@ -3,13 +3,13 @@
 //! Datagrams may be lost, doubled and overtaken, so each of ours says which request it is. After [`HEADER`] bytes, all
 //! numbers in network order, comes a pattern that is compared like that of an echo over TCP:
 //!
-//! | bytes | 0..4 | 4..8 | 8..16 | 16..24 |
-//! |---|---|---|---|---|
-//! | | `LGU1`, format and version | cell | connection | sequence number |
+//! | bytes | 0..4 | 4..12 | 12..20 |
+//! |---|---|---|---|
+//! | | `LGU1`, format and version | connection | sequence number |
 //!
 //! The server does not look at any of that: it echoes what it gets, empty datagrams too.
 
-use super::outstanding::Tag;
+use super::sequence::Tag;
 use super::{
     Client, ClientOptions, ClientState, Consumed, MAX_KEPT, Next, Outcome, Output, Protocol, Reply, ReplyError,
     ReplyErrorKind, Served, Server, ServerOptions, ServerState, Shape, echo,
@@ -21,12 +21,13 @@ pub const PROTOCOL: Protocol = Protocol {
     about: "the server sends back every datagram (RFC 862 over UDP); loss, doubles and reordering are counted",
     default_port: None,
     shape: Shape::Datagram,
+    store: false,
     client,
     server,
 };
 
 /// Bytes that say which request a datagram is; the smallest `--size`.
-pub const HEADER: usize = 24;
+pub const HEADER: usize = 20;
 
 /// The largest payload of a datagram over IPv4: 65,535 bytes less 20 of IP's header and 8 of UDP's (RFC 768, RFC 791).
 pub const LARGEST: usize = 65_507;
@@ -56,16 +57,14 @@ fn server(_options: &ServerOptions) -> Result<Box<dyn Server>, String> {
 
 fn mark(datagram: &mut [u8], tag: Tag) {
     datagram[..4].copy_from_slice(&MAGIC);
-    datagram[4..8].copy_from_slice(&tag.cell.to_be_bytes());
-    datagram[8..16].copy_from_slice(&tag.connection.to_be_bytes());
-    datagram[16..HEADER].copy_from_slice(&tag.sequence.to_be_bytes());
+    datagram[4..12].copy_from_slice(&tag.connection.to_be_bytes());
+    datagram[12..HEADER].copy_from_slice(&tag.sequence.to_be_bytes());
 }
 
 fn tag_of(datagram: &[u8]) -> Option<Tag> {
     let header: &[u8; HEADER] = datagram.first_chunk()?;
     let u64_at = |at: usize| header[at..].first_chunk().map(|bytes| u64::from_be_bytes(*bytes));
-    let cell = header[4..].first_chunk().map(|bytes| u32::from_be_bytes(*bytes))?;
-    (header[..4] == MAGIC).then_some(Tag { cell, connection: u64_at(8)?, sequence: u64_at(16)? })
+    (header[..4] == MAGIC).then_some(Tag { connection: u64_at(4)?, sequence: u64_at(12)? })
 }
 
 /// Remembers nothing of a connection.
@@ -77,6 +76,10 @@ struct UdpClient {
 impl Client for UdpClient {
     fn request(&self) -> &[u8] {
         &self.request
+    }
+
+    fn composes(&self) -> bool {
+        true
     }
 
     fn mark(&self, datagram: &mut [u8], tag: Tag) {
@@ -135,21 +138,21 @@ mod tests {
         client(&ClientOptions { size, ..ClientOptions::default() })
     }
 
-    const TAG: Tag = Tag { cell: 7, connection: 0x0102_0304_0506_0708, sequence: u64::MAX - 1 };
+    const TAG: Tag = Tag { connection: 0x0102_0304_0506_0708, sequence: u64::MAX - 1 };
 
     #[test]
     fn the_header_is_laid_out_as_documented() {
         let mut datagram = udp_client(HEADER + 1).unwrap().request().to_vec();
         mark(&mut datagram, TAG);
         let tail = datagram[HEADER];
-        let expected = [b"LGU1" as &[u8], &[0, 0, 0, 7], &[1, 2, 3, 4, 5, 6, 7, 8], &[255; 7], &[254, tail]];
+        let expected = [b"LGU1" as &[u8], &[1, 2, 3, 4, 5, 6, 7, 8], &[255; 7], &[254, tail]];
         assert_eq!(datagram, expected.concat());
         assert_eq!(tag_of(&datagram), Some(TAG));
     }
 
     #[test]
     fn sizes_that_make_no_datagram_are_refused() {
-        assert!(udp_client(HEADER - 1).unwrap_err().contains("24 bytes"));
+        assert!(udp_client(HEADER - 1).unwrap_err().contains("20 bytes"));
         assert!(udp_client(LARGEST + 1).unwrap_err().contains("at most 65507"));
         for size in [HEADER, LARGEST] {
             assert_eq!(udp_client(size).unwrap().request().len(), size);
@@ -171,7 +174,7 @@ mod tests {
             assert_eq!(kind, expected, "byte {at}");
         }
         assert_eq!(client.consume(&mut state, &right[..63]).unwrap_err().kind, ReplyErrorKind::Truncated);
-        assert_eq!(client.consume(&mut state, &right[..23]).unwrap_err().kind, ReplyErrorKind::Malformed);
+        assert_eq!(client.consume(&mut state, &right[..19]).unwrap_err().kind, ReplyErrorKind::Malformed);
         right.push(0);
         assert_eq!(client.consume(&mut state, &right).unwrap_err().kind, ReplyErrorKind::TooLarge);
     }

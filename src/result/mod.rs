@@ -1,9 +1,11 @@
 //! The files `loadgen.result/1` and `loadgen.bundle/1`: their types, reading, atomic writing, and merging.
 
+mod breakdown;
 pub mod bundle;
 mod check;
 pub mod checksum;
 mod content;
+mod datagrams;
 pub mod environment;
 pub mod hash;
 pub mod merge;
@@ -14,7 +16,9 @@ pub mod server_stats;
 pub mod shard;
 pub mod write;
 
+pub use breakdown::{Group, GroupCounts};
 pub use bundle::*;
+pub use datagrams::Datagrams;
 pub use environment::*;
 pub use hash::{differences, differing_fields, fnv1a_hex};
 pub use pretty::{pretty, schema_of};

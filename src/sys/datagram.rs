@@ -22,7 +22,7 @@ pub fn bind_datagram(address: SocketAddr, reuse_port: bool) -> io::Result<OwnedF
     if reuse_port {
         set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
-    bind(&socket, &address)?;
+    bind(&socket, &RawAddress::new(&address))?;
     Ok(socket)
 }
 

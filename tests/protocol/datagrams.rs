@@ -3,7 +3,7 @@
 
 use super::callers::options;
 use super::garbage;
-use loadgen_core::protocol::outstanding::Tag;
+use loadgen_core::protocol::sequence::Tag;
 use loadgen_core::protocol::udp::{HEADER, LARGEST};
 use loadgen_core::protocol::{
     Client, ClientState, Consumed, Next, Outcome, Output, PROTOCOLS, Protocol, ReplyError, Served, ServerOptions,
@@ -40,12 +40,8 @@ fn consume(client: &mut dyn Client, datagram: &[u8]) -> Result<Consumed, ReplyEr
 
 fn tags() -> impl Iterator<Item = Tag> {
     let mut rng = Rng::new(4737);
-    let any = std::iter::repeat_with(move || Tag {
-        cell: rng.next_u64() as u32,
-        connection: rng.next_u64(),
-        sequence: rng.next_u64(),
-    });
-    [Tag::default(), Tag { cell: u32::MAX, connection: u64::MAX, sequence: u64::MAX }].into_iter().chain(any)
+    let any = std::iter::repeat_with(move || Tag { connection: rng.next_u64(), sequence: rng.next_u64() });
+    [Tag::default(), Tag { connection: u64::MAX, sequence: u64::MAX }].into_iter().chain(any)
 }
 
 #[test]
@@ -85,7 +81,7 @@ fn a_truncated_datagram_is_never_taken_for_a_reply() {
 fn no_byte_is_overlooked() {
     for (protocol, size) in cases().filter(|(_, size)| *size <= 1472) {
         let mut client = client(protocol, size);
-        let tag = Tag { cell: 3, connection: 4, sequence: 5 };
+        let tag = Tag { connection: 4, sequence: 5 };
         let whole = request(&*client, tag);
         for at in 0..size {
             let mut wrong = whole.clone();

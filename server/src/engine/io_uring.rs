@@ -157,7 +157,7 @@ impl Uring {
                     self.buffers[index].give_back(filled);
                 }
             }
-            Event::Nothing | Event::Connected { .. } => {}
+            Event::Nothing | Event::Connected { .. } | Event::EmptyDatagram { .. } | Event::DatagramFailed { .. } => {}
         }
     }
 

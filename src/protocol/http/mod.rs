@@ -18,6 +18,7 @@ pub const PROTOCOL: Protocol = Protocol {
     about: "HTTP/1.1 with keep-alive; replies of 4xx and 5xx count as refused",
     default_port: Some(80),
     shape: Shape::Exchange,
+    store: false,
     client: client::client,
     server: server::server,
 };

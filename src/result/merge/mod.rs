@@ -11,6 +11,7 @@ use super::{
     Connections, Cpu, EngineStats, Environment, ErrorRow, Floor, Generator, Histogram, Latency, Ledger, Merged, Phases,
     Report, RingStats, Scenario,
 };
+use super::{breakdown, datagrams};
 use crate::histogram::Recorder;
 use std::collections::{BTreeMap, BTreeSet};
 use windows::{Windows, add_all};
@@ -42,6 +43,9 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         connections: connections(&shards),
         errors: errors(&shards, &windows.offsets()),
         latency: latency(&shards),
+        breakdown: breakdown::merge(&shards),
+        datagrams: datagrams::merge(&shards),
+        counted: sum_by_key(shards.iter().map(|shard| &shard.counted)),
         confidence: None,
         series: windows.series(&shards),
         cpu: cpu(&shards),

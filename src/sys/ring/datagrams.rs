@@ -1,12 +1,12 @@
-//! Datagrams of a socket that serves many peers: received by one request that goes on, each with its sender (multishot
-//! recvmsg, Linux 6.0), and sent to an address (Linux 6.2).
+//! Datagrams. Those of a socket that serves many peers are received by one request that goes on, each with its sender
+//! (multishot recvmsg, Linux 6.0), and sent to an address (Linux 6.2); those of a connected socket like a stream's bytes.
 
 use super::queues::Ring;
 use super::submit::BUFFER_GROUP;
 use super::token::{Op, Token};
 use crate::sys::datagram::{CAPACITY, Peer};
 use io_uring::opcode;
-use io_uring::types::Fd;
+use io_uring::types::{Fd, Fixed};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// `struct io_uring_recvmsg_out`: lengths of name, control data and payload, and flags, which come before them.
@@ -41,6 +41,18 @@ impl Ring {
         self.leases.begin(lease);
         self.push(&[entry.user_data(Token::new(Op::SendTo, 0, 0).with_lease(lease).0)], true);
         self.leases.release(lease);
+    }
+
+    /// Sends a lease as one datagram of the connected socket in the slot of the token, whatever others are on their
+    /// way. The lease, which the token names, ends with it.
+    pub fn send_connected(&mut self, token: Token) {
+        let datagram = self.leases.bytes(token.lease());
+        let entry = opcode::Send::new(Fixed(token.slot()), datagram.as_ptr(), datagram.len() as u32)
+            .flags(libc::MSG_NOSIGNAL)
+            .build();
+        self.leases.begin(token.lease());
+        self.push(&[entry.user_data(token.0)], true);
+        self.leases.release(token.lease());
     }
 }
 
