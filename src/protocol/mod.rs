@@ -24,8 +24,15 @@ use std::sync::Arc;
 use store::Store;
 
 /// The table: a newcomer is a file and a line here.
-pub static PROTOCOLS: &[Protocol] =
-    &[echo::PROTOCOL, http::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL, udp::PROTOCOL, memcached::PROTOCOL, redis::PROTOCOL];
+pub static PROTOCOLS: &[Protocol] = &[
+    echo::PROTOCOL,
+    http::PROTOCOL,
+    discard::PROTOCOL,
+    chargen::PROTOCOL,
+    udp::PROTOCOL,
+    memcached::PROTOCOL,
+    redis::PROTOCOL,
+];
 
 /// One line of the table.
 #[derive(Debug)]
