@@ -118,11 +118,9 @@ fn every_format_says_the_knee_or_every_probe() {
         assert!(text.contains(words), "{words}: {text}");
     }
     // In the curve the slowest is on top, and the fastest at the bottom.
-    let marks: Vec<usize> = ["x", "o"]
-        .iter()
-        .map(|mark| text.lines().position(|l| l.contains(" |") && !l.contains("latency") && l.contains(mark)).unwrap())
-        .collect();
-    assert!(marks[0] < marks[1], "{text}");
+    let row =
+        |mark: &str| text.lines().position(|l| l.contains(" |") && !l.contains("latency") && l.contains(mark)).unwrap();
+    assert!(row("x") < row("o"), "{text}");
 }
 
 #[test]
@@ -168,9 +166,11 @@ fn a_report_is_evidence_as_its_histogram_says() {
     assert_eq!(seen.evidence[2..], [Evidence::Judged(Some(true)), Evidence::Judged(Some(false))]);
     // Not steady, and beyond its limit: a queue that grows. Of the generator: nothing at all.
     report.verdict.state = loadgen_core::result::VerdictState::Invalid;
-    for (code, standing, holds) in
-        [("not_steady", Standing::Overloaded, Some(false)), ("client_saturated", Standing::Unusable, None)]
-    {
+    for (code, standing, holds) in [
+        ("not_steady", Standing::Overloaded, Some(false)),
+        ("client_saturated", Standing::Saturated, None),
+        ("cpu_contention", Standing::Unusable, None),
+    ] {
         report.verdict.reasons = vec![loadgen_core::result::Reason { code: code.to_owned(), detail: String::new() }];
         let seen = Observation::of(700.0, &report, &slos);
         assert_eq!((seen.standing, seen.holds()), (standing, holds), "{code}");

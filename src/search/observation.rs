@@ -21,8 +21,17 @@ pub enum Standing {
     Steady,
     /// The target could not keep up, so that the figures depend on how long it lasted: no limit holds.
     Overloaded,
-    /// The generator or the machine was the limit: it says nothing.
+    /// Something disturbed the generator, or the books: it says nothing.
     Unusable,
+    /// The generator was at its own limit: it says nothing, and would not at a higher rate either.
+    Saturated,
+}
+
+impl Standing {
+    /// Whether the probe says something about the target.
+    pub fn is_usable(self) -> bool {
+        matches!(self, Self::Steady | Self::Overloaded)
+    }
 }
 
 /// What a probe says about one limit.
@@ -46,6 +55,9 @@ pub struct Share {
 
 /// A share this many standard errors from what is allowed is on its side for certain.
 const CERTAIN: f64 = 3.0;
+
+/// A client thread that uses this much of its CPU has no time to catch up.
+const BUSY_PERCENT: u64 = 60;
 
 /// Correlated over the whole probe: as if it had so many independent requests beyond the limit, at most.
 const FEW: f64 = 2.0;
@@ -86,6 +98,7 @@ impl Observation {
             VerdictState::Overloaded => Standing::Overloaded,
             // A queue that grows slowly has no steady figure; those that it has are beyond the limit all the same.
             VerdictState::Invalid if only_unsteady(report) && !all_hold => Standing::Overloaded,
+            VerdictState::Invalid if saturated(report) => Standing::Saturated,
             VerdictState::Invalid => Standing::Unusable,
         };
         Self { rate, standing, evidence }
@@ -94,7 +107,7 @@ impl Observation {
     /// Whether everything holds at this rate, chance or not; None: the probe is of no use.
     pub fn holds(&self) -> Option<bool> {
         match self.standing {
-            Standing::Unusable => None,
+            Standing::Unusable | Standing::Saturated => None,
             Standing::Overloaded => Some(false),
             Standing::Steady => Some(self.evidence.iter().all(|evidence| evidence.holds() != Some(false))),
         }
@@ -111,6 +124,16 @@ impl Observation {
 
 fn only_unsteady(report: &Report) -> bool {
     report.verdict.reasons.iter().all(|reason| reason.code == "not_steady")
+}
+
+/// Whether the generator had enough to do with the load itself. One that was kept off its CPU, or that was late with
+/// its CPU idle, was disturbed: the next probe may be luckier.
+fn saturated(report: &Report) -> bool {
+    let said = |codes: &[&str]| report.verdict.reasons.iter().any(|reason| codes.contains(&reason.code.as_str()));
+    let busy = report.cpu.client_thread_max_percent >= BUSY_PERCENT;
+    let disturbed = said(&["generator_stalled", "cpu_contention"]);
+    said(&["client_saturated", "ring_overflow", "buffer_shortage"])
+        || !disturbed && busy && said(&["rate_missed", "generator_lag"])
 }
 
 fn evidence(slo: &Slo, report: &Report) -> Evidence {

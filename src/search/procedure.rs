@@ -21,8 +21,10 @@ const NEAR: f64 = 0.26;
 /// and no further than so much of the rate.
 const ODDS_APART: f64 = 0.8;
 const FURTHEST: f64 = 0.12;
-/// Probes of no use at one rate that make it one that cannot be measured.
+/// Probes at one rate, each with the generator at its limit, that make it one that cannot be measured.
 const TRIES: usize = 3;
+/// Disturbed probes, one after the other, after which it is no use to go on.
+const USELESS_MOST: usize = 10;
 /// How far down from the first rate it goes.
 const LOWEST_PART: f64 = 1.0 / 1024.0;
 /// More than any machine can ask for.
@@ -59,7 +61,7 @@ pub enum Ending {
     GeneratorBound,
     /// Something was broken at every rate.
     NeverHeld,
-    /// No probe was of use.
+    /// One probe after the other was of no use.
     NothingUsable,
 }
 
@@ -119,10 +121,14 @@ impl Search {
         if self.observations.len() >= self.settings.probes_most {
             return Step::End(Ending::OutOfProbes);
         }
-        if let Some(last) = self.observations.last().filter(|last| last.standing == Standing::Unusable) {
-            let same = self.observations.iter().rev().take_while(|o| o.rate == last.rate).count();
+        if let Some(last) = self.observations.last().filter(|last| !last.standing.is_usable()) {
+            let useless = self.observations.iter().rev().take_while(|o| !o.standing.is_usable());
+            let same = useless.clone().take_while(|o| o.rate == last.rate).count();
+            if useless.filter(|o| o.standing == Standing::Unusable).count() >= USELESS_MOST {
+                return Step::End(Ending::NothingUsable);
+            }
             // The next one may be luckier.
-            if !same.is_multiple_of(TRIES) {
+            if last.standing == Standing::Unusable || !same.is_multiple_of(TRIES) {
                 return Step::Probe(last.rate);
             }
         }
@@ -138,9 +144,14 @@ impl Search {
 
     /// Nothing has broken yet.
     fn climb(&self, held: Option<f64>) -> Step {
-        let unusable = |rate: f64| self.observations.iter().filter(|o| o.rate == rate).count() >= TRIES;
-        let ceiling = self.observations.iter().filter(|o| o.standing == Standing::Unusable && unusable(o.rate));
-        let ceiling = ceiling.map(|o| o.rate).filter(|rate| held.is_none_or(|held| *rate > held)).reduce(f64::min);
+        let saturated = self.observations.iter().filter(|o| o.standing == Standing::Saturated);
+        let often = |rate: f64| saturated.clone().filter(|o| o.rate == rate).count() >= TRIES;
+        let ceiling = saturated
+            .clone()
+            .filter(|o| often(o.rate))
+            .map(|o| o.rate)
+            .filter(|rate| held.is_none_or(|held| *rate > held))
+            .reduce(f64::min);
         let highest = ceiling.unwrap_or(HIGHEST);
         match held {
             None if ceiling.is_none() => probe(self.settings.from),
@@ -277,7 +288,7 @@ struct Crossed {
 fn share_of(observation: &Observation, slo: usize) -> Option<Share> {
     let one = |holds: bool| Share { count: 1.0, beyond: f64::from(u8::from(!holds)), allowed: 0.5, inflation: None };
     match (observation.standing, observation.evidence.get(slo)?) {
-        (Standing::Unusable, _) => None,
+        (Standing::Unusable | Standing::Saturated, _) => None,
         (Standing::Overloaded, Evidence::Share(share)) => Some(Share { beyond: share.count, ..*share }),
         (Standing::Overloaded, Evidence::Judged(_)) => Some(one(false)),
         (Standing::Steady, Evidence::Share(share)) => Some(*share),
@@ -288,7 +299,7 @@ fn share_of(observation: &Observation, slo: usize) -> Option<Share> {
 /// Whether the limit holds, where that is no chance.
 fn certainly(observation: &Observation, slo: usize) -> Option<bool> {
     match (observation.standing, observation.evidence.get(slo)?) {
-        (Standing::Unusable, _) => None,
+        (Standing::Unusable | Standing::Saturated, _) => None,
         (Standing::Overloaded, _) => Some(false),
         (Standing::Steady, Evidence::Share(share)) => share.certainly(),
         (Standing::Steady, Evidence::Judged(holds)) => *holds,
@@ -368,13 +379,15 @@ mod tests {
 
     #[test]
     fn the_generator_as_the_limit_ends_it_and_bad_luck_does_not() {
-        let bound = |rate: f64| if rate < 5_000.0 { judged(true) } else { (Standing::Unusable, vec![]) };
+        let bound = |rate: f64| if rate < 5_000.0 { judged(true) } else { (Standing::Saturated, vec![]) };
         let (search, ending) = run(1, bound);
         assert_eq!(ending, Ending::GeneratorBound);
         let held = search.observations().iter().filter(|o| o.holds() == Some(true)).map(|o| o.rate);
         assert!(held.fold(0.0, f64::max) > 4_500.0 && search.knee().is_none());
-        let (search, ending) = run(1, |_| (Standing::Unusable, vec![]));
-        assert!(ending == Ending::NothingUsable && search.knee().is_none());
+        for standing in [Standing::Saturated, Standing::Unusable] {
+            let (search, ending) = run(1, |_| (standing, vec![]));
+            assert!(ending == Ending::NothingUsable && search.knee().is_none());
+        }
         // Every third probe fails, wherever it is.
         let mut probes = 0;
         let (search, ending) = run(1, |rate| {

@@ -159,7 +159,7 @@ fn ended(found: &Found, end: Option<End>) -> String {
         }
         Some(End::Procedure(Ending::NeverHeld)) => "lower rates are not worth a load generator".to_owned(),
         Some(End::Procedure(Ending::NothingUsable)) => {
-            "no probe was of use: see their verdicts, and `loadgen doctor`".to_owned()
+            "one probe after the other was of no use: see their verdicts, and `loadgen doctor`".to_owned()
         }
         Some(End::Budget) => format!("--budget was over: {wider}"),
         Some(End::Signal(_)) | None => "it was broken off".to_owned(),

@@ -179,7 +179,7 @@ fn row(rate: Option<u64>, report: &Report, observation: Option<&Observation>, sl
     let (verdict, why) = match observation {
         None => (ProbeVerdict::NotJudged, Vec::new()),
         Some(observation) => match (observation.standing, observation.holds()) {
-            (Standing::Unusable, _) => {
+            (Standing::Unusable | Standing::Saturated, _) => {
                 let codes = report.verdict.reasons.iter().map(|reason| reason.code.clone());
                 (ProbeVerdict::Unusable, codes.collect())
             }
