@@ -32,7 +32,7 @@ impl Queue {
         match self {
             // Response times are exponential with the rate mu - lambda (Kleinrock, Queueing Systems 1, 1975, 3.2).
             Self::Exponential => (-(1.0 / SERVICE_S - rate) * LIMIT_S).exp(),
-            // Erlang's formula for the waiting time (Erlang 1909; Tijms, A First Course in Stochastic Models, 2003, 9.5).
+            // Erlang's formula for the waiting time (1909; Tijms, A First Course in Stochastic Models, 2003, 9.5).
             Self::Fixed => {
                 let wait = LIMIT_S - SERVICE_S;
                 let steps = (wait / SERVICE_S + 1e-9).floor() as i32;

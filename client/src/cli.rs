@@ -120,7 +120,7 @@ fn flags_of_run(matches: &ArgMatches) -> Vec<String> {
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Other commands: ab, search, compare, merge, report, server, doctor. `loadgen help COMMAND` explains them."
+    after_help = "Others: ab, search, compare, merge, report, server, doctor. `loadgen help COMMAND` explains them."
 )]
 pub struct RunArgs {
     /// host:port (TCP echo) or a URL: tcp:// http:// discard:// chargen://; none: a server of our own

@@ -181,8 +181,8 @@ fn warnings(args: &SearchArgs, found: &Found) -> Vec<String> {
         let requests = knee.rate_per_s as f64 * found.probe_ns as f64 / 1e9;
         if requests * (1.0 - q) < BEYOND_LEAST {
             warnings.push(format!(
-                "at this rate a probe has about {requests:.0} requests, of which {:.1} may be slow: a longer --duration \
-                 says more",
+                "at this rate a probe has about {requests:.0} requests, of which {:.1} may be slow: a longer \
+                 --duration says more",
                 requests * (1.0 - q)
             ));
         }
