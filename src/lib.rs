@@ -9,6 +9,7 @@
 //! - [`histogram`]: record, merge, quantiles, encoding
 //! - [`confidence`]: how much of a run's figures is chance, and whether it was steady
 //! - [`protocol`]: what is said on a connection, both halves, and the `PROTOCOLS` table
+//! - [`scenario`]: scenario files: which requests a load consists of
 //! - [`result`]: the report file
 //! - [`metric`]: the figures by which a run is judged, and the `METRICS` table
 //! - [`limit`]: limits on them (`--fail-if`)
@@ -33,6 +34,7 @@ pub mod protocol;
 pub mod report;
 pub mod result;
 pub mod rng;
+pub mod scenario;
 pub mod search;
 pub mod service_time;
 pub mod sys;

@@ -17,6 +17,7 @@ const PURE: &[&str] = &[
     "src/histogram.rs",
     "src/confidence",
     "src/protocol",
+    "src/scenario",
     "src/result",
     "src/compare",
     "src/machine/warnings.rs",

@@ -82,6 +82,8 @@ fn sample() -> Report {
             generator_lag: None,
             censored: 88,
         },
+        breakdown: Vec::new(),
+        counted: BTreeMap::new(),
         confidence: Some(confidence()),
         series: series(),
         cpu: cpu(),
@@ -219,6 +221,8 @@ fn scenario() -> Scenario {
         server_injected: Vec::new(),
         server_engine_options: vec!["bundles".to_owned()],
         until_ci: vec!["p99=2%".to_owned()],
+        weights: Vec::new(),
+        addresses: None,
     }
 }
 

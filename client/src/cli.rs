@@ -1,7 +1,9 @@
 //! What was typed. Parsing does nothing; what it means is worked out in `plan`.
 
 use crate::command::search::args::SearchArgs;
+use crate::destination::Addresses;
 use crate::fail_if;
+use crate::workload::WorkloadArgs;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use loadgen_core::arrivals::Profile;
@@ -124,11 +126,20 @@ fn flags_of_run(matches: &ArgMatches) -> Vec<String> {
 )]
 pub struct RunArgs {
     /// host:port (TCP echo) or a URL: tcp:// http:// discard:// chargen://; none: a server of our own
+    ///
+    /// Or unix:PATH, with --protocol where it is no echo. Several may be given, of one protocol: connections are shared
+    /// out among them by --weights.
     #[arg(short = 'T', long, value_name = "TARGET")]
-    pub target: Option<String>,
+    pub target: Vec<String>,
     /// The same, without the flag
     #[arg(value_name = "TARGET", conflicts_with = "target", hide_short_help = true)]
     pub positional_target: Option<String>,
+    /// Shares of several targets, in their order, e.g. 3,1 [default: equal]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', hide_short_help = true)]
+    pub weights: Vec<u32>,
+    /// Of a target's addresses: first (that answers), all (in turn), ipv4, ipv6
+    #[arg(long, value_name = "WHICH", default_value = "first", value_parser = Addresses::parse, hide_short_help = true)]
+    pub addresses: Addresses,
     /// Connections that carry load, e.g. 100 or 10k
     ///
     /// Steps and ramps with their lengths make their number change over time: 10:5s,10..1k:20s,1k:5s.
@@ -230,6 +241,8 @@ pub struct RunArgs {
     /// Protocol, where the target does not choose it: echo, http, discard, chargen
     #[arg(long, value_name = "NAME")]
     pub protocol: Option<String>,
+    #[command(flatten)]
+    pub workload: WorkloadArgs,
     /// HTTP method
     #[arg(short = 'X', long, value_name = "M", default_value = "GET", hide_short_help = true)]
     pub method: String,

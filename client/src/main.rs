@@ -4,10 +4,12 @@
 // Nothing is reachable from outside a program; `pub` says what a module offers to the others.
 #![allow(unreachable_pub)]
 
+mod aim;
 mod assemble;
 mod capacity;
 mod cli;
 mod command;
+mod destination;
 mod embedded;
 mod engine;
 mod fail_if;
@@ -28,6 +30,7 @@ mod timers;
 mod until;
 mod verdict;
 mod worker;
+mod workload;
 
 use cli::{Cli, Command};
 use failure::Exit;

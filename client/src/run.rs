@@ -1,6 +1,7 @@
 //! A run from its first connection to its last reply: starts the workers, tells them when to go and when to stop,
 //! and adds up what they counted.
 
+use crate::destination::{self, Destination};
 use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
@@ -17,7 +18,6 @@ use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use loadgen_core::units::format_duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -57,10 +57,10 @@ pub struct Run {
     pub notes: Vec<String>,
 }
 
-/// Runs the plan against `remote`.
-pub fn run(plan: &Plan, remote: SocketAddr, server: Option<&Embedded>, signal: &Signal) -> Result<Run, Failure> {
+/// Runs the plan against these destinations.
+pub fn run(plan: &Plan, to: &[Destination], server: Option<&Embedded>, signal: &Signal) -> Result<Run, Failure> {
     let origin = clock::now();
-    let supervisor = Supervisor::start(plan, remote, origin)?;
+    let supervisor = Supervisor::start(plan, to, origin)?;
     let ending = supervisor.watch(plan, server, signal);
     let mut tally = Tally::new();
     for worker in supervisor.workers {
@@ -129,7 +129,7 @@ struct Ending {
 }
 
 impl Supervisor {
-    fn start(plan: &Plan, remote: SocketAddr, origin: Instant) -> Result<Self, Failure> {
+    fn start(plan: &Plan, to: &[Destination], origin: Instant) -> Result<Self, Failure> {
         let control = Arc::new(Control::default());
         if plan.requests().is_some() {
             // The whole run is measured: there is nothing to wait for.
@@ -142,8 +142,8 @@ impl Supervisor {
             let handover = (!plan.until_ci.is_empty()).then(|| Arc::new(Handover::new()));
             supervisor.handovers.extend(handover.clone());
             let task = Task {
-                config: config(plan, remote, index, origin),
-                client: plan.client()?,
+                config: config(plan, to, index, origin),
+                clients: plan.clients(index)?,
                 cpu: pick(&plan.client_cpus, index),
                 spin_ns: plan.spin_ns,
                 ring: plan.ring.clone(),
@@ -249,7 +249,7 @@ fn closes(plan: &Plan, opens: Instant, confident: Option<Instant>) -> Instant {
 }
 
 /// One worker's share of the plan: that of thread `thread` of this process.
-pub fn config(plan: &Plan, remote: SocketAddr, thread: u64, origin: Instant) -> Config {
+pub fn config(plan: &Plan, to: &[Destination], thread: u64, origin: Instant) -> Config {
     let (index, workers) = plan.part().worker(thread, plan.threads);
     let share = |total: u64| total / workers + u64::from(index < total % workers);
     // It counts from the beginning of the load, which nobody knows yet.
@@ -262,13 +262,11 @@ pub fn config(plan: &Plan, remote: SocketAddr, thread: u64, origin: Instant) -> 
         StopRule::Requests(n) => StopRule::Requests(share(n)),
         StopRule::RequestsOrAfter(n, ns) => StopRule::RequestsOrAfter(share(n), ns),
     };
-    let mut sources = plan.sources_for(&remote);
-    let turn = index as usize % sources.len().max(1);
-    sources.rotate_left(turn);
+    let (remotes, turns) = destination::remotes(plan, to, index as usize);
     Config {
         shape: plan.protocol.shape,
-        remote,
-        sources,
+        remotes,
+        turns,
         active: share(plan.connections) as usize,
         idle: share(plan.idle) as usize,
         schedule,

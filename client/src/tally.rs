@@ -46,6 +46,10 @@ pub struct Tally {
     pub spin_ns: u64,
     /// How long a thread that could run waited for a CPU, within the window; of the worst one.
     pub run_delay_ns: u64,
+    /// By target and kind of request, where the report tells these apart.
+    pub groups: Vec<Group>,
+    /// What the clients' protocol counted, such as `hits`.
+    pub counted: BTreeMap<&'static str, u64>,
     /// Requests one by one, and how many connections they are of.
     pub log: RequestLog,
     pub slots: u32,
@@ -77,9 +81,16 @@ impl Tally {
             stalls: Stalls::default(),
             spin_ns: 0,
             run_delay_ns: 0,
+            groups: Vec::new(),
+            counted: BTreeMap::new(),
             log: RequestLog::default(),
             slots: 0,
         }
+    }
+
+    /// One that tells so many groups of requests apart.
+    pub fn of_groups(groups: usize) -> Self {
+        Self { groups: std::iter::repeat_with(Group::new).take(groups).collect(), ..Self::new() }
     }
 
     /// A response time of a request of the window, which was due so long after it opened.
@@ -128,6 +139,13 @@ impl Tally {
         self.window_cpu.total_ns += other.window_cpu.total_ns;
         self.window_cpu_max_ns = self.window_cpu_max_ns.max(other.window_cpu_max_ns);
         merge_seconds(&mut self.seconds, &other.seconds);
+        if self.groups.len() < other.groups.len() {
+            self.groups.resize_with(other.groups.len(), Group::new);
+        }
+        self.groups.iter_mut().zip(&other.groups).for_each(|(sum, group)| sum.merge(group));
+        for (name, count) in &other.counted {
+            *self.counted.entry(name).or_default() += count;
+        }
         for (name, calls) in &other.engine.syscalls {
             *self.engine.syscalls.entry(name).or_default() += calls;
         }
@@ -173,6 +191,60 @@ impl Counts {
         for (kind, count) in &other.errors {
             *self.errors.entry(kind).or_default() += count;
         }
+    }
+}
+
+/// Requests of one kind to one target. Of which kind a request is, is known once it has been sent: before, none counts
+/// it.
+#[derive(Debug)]
+pub struct Group {
+    pub whole: Counts,
+    pub window: Counts,
+    pub response: Recorder,
+}
+
+impl Group {
+    fn new() -> Self {
+        Self { whole: Counts::default(), window: Counts::default(), response: Recorder::new() }
+    }
+
+    /// `covered`: it was due within the window.
+    pub fn answered(&mut self, covered: bool, response_ns: u64) {
+        self.whole.ok += 1;
+        if covered {
+            self.window.ok += 1;
+            self.response.record(response_ns);
+        }
+    }
+
+    pub fn failed(&mut self, covered: bool, kind: &'static str, waited_ns: u64) {
+        *self.whole.errors.entry(kind).or_default() += 1;
+        if covered {
+            *self.window.errors.entry(kind).or_default() += 1;
+            if kind == "timeout" {
+                self.response.record(waited_ns);
+            }
+        }
+    }
+
+    /// The run is over, and it has no answer.
+    pub fn in_flight(&mut self, covered: bool, waited_ns: u64) {
+        self.whole.in_flight += 1;
+        if covered {
+            self.waiting(waited_ns);
+        }
+    }
+
+    /// The window closes, and it has no answer yet.
+    pub fn waiting(&mut self, waited_ns: u64) {
+        self.window.in_flight += 1;
+        self.response.record(waited_ns);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.whole.merge(&other.whole);
+        self.window.merge(&other.window);
+        self.response.merge(&other.response);
     }
 }
 

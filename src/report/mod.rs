@@ -2,6 +2,7 @@
 
 mod benchmark;
 pub mod bmf;
+mod breakdown;
 pub mod csv;
 pub mod gha;
 pub mod hgrm;

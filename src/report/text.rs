@@ -1,6 +1,6 @@
 //! The summary that a person reads on a terminal: what was run, whether to believe it, and what came out.
 
-use super::intervals;
+use super::{breakdown, intervals};
 use crate::confidence::{ENOUGH_BEYOND, goal};
 use crate::histogram::{QUANTILES, count_beyond};
 use crate::protocol::{self, Shape};
@@ -27,6 +27,7 @@ pub fn render(report: &Report) -> String {
     machine(report, &mut page);
     throughput(report, &mut page);
     latency(report, &mut page);
+    breakdown(report, &mut page);
     floor(report, &mut page);
     connections(report, &mut page);
     ledgers(report, &mut page);
@@ -174,6 +175,14 @@ fn confidence(report: &Report, page: &mut Page) {
     page.line("confidence", &intervals::explained(response, confidence));
     if !confidence.until_ci.is_empty() {
         page.line("", &intervals::until(&confidence.until_ci, report.partial));
+    }
+}
+
+/// By kind and target, where there are several.
+fn breakdown(report: &Report, page: &mut Page) {
+    let lines = breakdown::lines(report).into_iter().chain(breakdown::counted(report));
+    for (index, line) in lines.enumerate() {
+        page.line(if index == 0 { "of these" } else { "" }, &line);
     }
 }
 

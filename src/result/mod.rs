@@ -1,5 +1,6 @@
 //! The files `loadgen.result/1` and `loadgen.bundle/1`: their types, reading, atomic writing, and merging.
 
+mod breakdown;
 pub mod bundle;
 mod check;
 pub mod checksum;
@@ -14,6 +15,7 @@ pub mod server_stats;
 pub mod shard;
 pub mod write;
 
+pub use breakdown::{Group, GroupCounts};
 pub use bundle::*;
 pub use environment::*;
 pub use hash::{differences, differing_fields, fnv1a_hex};

@@ -4,6 +4,7 @@
 //! below; nothing that JSON cannot say (no NaN). Adding a field is compatible, so every field that is not in the very
 //! first version has a default; changing what a field means is a new major version.
 
+use super::breakdown::Group;
 use super::environment::{Environment, Floor};
 use super::server_stats::ServerStats;
 use super::shard::{Merged, Shard};
@@ -36,6 +37,12 @@ pub struct Report {
     /// Errors by kind and phase, requests' and connections', with the first example of each.
     pub errors: Vec<ErrorRow>,
     pub latency: Latency,
+    /// Requests by kind and target, where there are several; empty: all are alike.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breakdown: Vec<Group>,
+    /// What the protocol counted besides, over the whole run, such as `hits` and `misses`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counted: BTreeMap<String, u64>,
     /// How much of these figures is chance, and whether the run was steady; null where nothing was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<Confidence>,
@@ -88,9 +95,10 @@ pub struct Scenario {
     /// FNV-1a (64 bit, hexadecimal) over all fields below except `target` and `resolved`, in order, as JSON.
     pub hash: String,
     pub protocol: String,
-    /// As typed; for an embedded server, the address that it was given.
+    /// As typed, without a password; several with blanks between them; for an embedded server, the address that it was
+    /// given.
     pub target: String,
-    /// Every address that the name resolved to; the first that answered was used.
+    /// Every address that the name resolved to; `addresses` says which of them were used.
     pub resolved: Vec<String>,
     pub engine: String,
     /// The embedded server's engine; null for a server of somebody else.
@@ -146,6 +154,12 @@ pub struct Scenario {
     /// The run was to end when these intervals are narrow enough (`p99=2%`), at the latest after `duration_ns`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub until_ci: Vec<String>,
+    /// Shares of several targets, in the order of `target`; empty: there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<u64>,
+    /// Which of a target's addresses were used: `all` (in turn), `ipv4`, `ipv6`; null: the first that answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<String>,
 }
 
 /// The parts of a run, in order; lengths in nanoseconds.

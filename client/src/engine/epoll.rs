@@ -4,6 +4,7 @@ use super::waits::{self, Waits};
 use super::{Counters, Engine, Entry, Handler, Io};
 use crate::worker::{self, Tally, Task};
 use loadgen_core::histogram::Recorder;
+use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::poller::epoll::EpollEdge;
 use loadgen_core::sys::poller::{Event, Interest, Poller};
 use loadgen_core::sys::socket;
@@ -52,8 +53,8 @@ struct EpollIo {
     sockets: Vec<Option<OwnedFd>>,
     /// By slot: how many sockets it has had, so that an event of an earlier one is known. The top bit: connecting.
     generations: Vec<u32>,
-    /// Where connections go; all to the same place.
-    remote: Option<SocketAddr>,
+    /// Where connections go, by TCP.
+    remotes: Vec<SocketAddr>,
     again: Vec<u64>,
     calls: Calls,
 }
@@ -77,7 +78,7 @@ impl Epoll {
             wire,
             sockets: (0..capacity).map(|_| None).collect(),
             generations: vec![0; capacity],
-            remote: None,
+            remotes: Vec::new(),
             again: Vec::new(),
             calls: Calls::default(),
         };
@@ -188,18 +189,18 @@ impl EpollIo {
     }
 
     fn outcome_of_connect(&self, slot: u32) -> io::Result<()> {
-        match (&self.sockets[slot as usize], &self.remote) {
-            (Some(socket), Some(remote)) => socket::connect_outcome(socket.as_fd(), remote),
-            _ => Ok(()),
-        }
+        let socket = self.sockets[slot as usize].as_ref();
+        socket.map_or(Ok(()), |socket| socket::connect_outcome(socket.as_fd(), &self.remotes))
     }
 }
 
 impl Io for EpollIo {
-    fn connect(&mut self, slot: u32, remote: &SocketAddr, source: Option<&SocketAddr>) -> io::Result<()> {
+    fn connect(&mut self, slot: u32, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()> {
         self.calls.connect += 1;
         let socket = socket::connect(remote, source)?;
-        self.remote = Some(*remote);
+        if let Some(remote) = remote.socket_addr().filter(|remote| !self.remotes.contains(remote)) {
+            self.remotes.push(remote);
+        }
         let token = self.token(slot);
         self.poller.add(socket.as_fd(), token, Interest::BOTH)?;
         self.sockets[slot as usize] = Some(socket);
@@ -209,14 +210,12 @@ impl Io for EpollIo {
 
     fn send(&mut self, slot: u32, wire: Range<usize>) -> io::Result<usize> {
         let Some(socket) = &self.sockets[slot as usize] else { return Ok(0) };
-        loop {
-            self.calls.send += 1;
-            match socket::send(socket.as_fd(), &self.wire[wire.clone()]) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
+        send(socket, &self.wire[wire], &mut self.calls)
+    }
+
+    fn send_own(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize> {
+        let Some(socket) = &self.sockets[slot as usize] else { return Ok(0) };
+        send(socket, bytes, &mut self.calls)
     }
 
     fn end_stream(&mut self, slot: u32) {
@@ -239,5 +238,17 @@ impl Io for EpollIo {
     fn resume(&mut self, slot: u32) {
         let token = self.token(slot);
         self.again.push(token);
+    }
+}
+
+/// Hands bytes to the kernel, and says how many it took; none where it has no room.
+fn send(socket: &OwnedFd, bytes: &[u8], calls: &mut Calls) -> io::Result<usize> {
+    loop {
+        calls.send += 1;
+        match socket::send(socket.as_fd(), bytes) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }

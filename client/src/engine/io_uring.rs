@@ -9,6 +9,7 @@ use super::waits::{self, Waits};
 use super::{Counters, Engine, Entry, Handler, Io};
 use crate::worker::{self, Tally, Task};
 use loadgen_core::histogram::Recorder;
+use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::limits;
 use loadgen_core::sys::ring::token::SLOTS_MAX;
 use loadgen_core::sys::ring::{Buffers, Completion, Event, Lane, Lanes, Op, Options, Token};
@@ -184,7 +185,7 @@ impl UringIo {
 }
 
 impl Io for UringIo {
-    fn connect(&mut self, slot: u32, remote: &SocketAddr, source: Option<&SocketAddr>) -> io::Result<()> {
+    fn connect(&mut self, slot: u32, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()> {
         let (Lane { ring, flows }, local) = self.lane(slot);
         let generation = flows.admit(local, true);
         ring.connect(Token::new(Op::Connect, generation, local), remote, source)
@@ -200,6 +201,20 @@ impl Io for UringIo {
         }
         flows.send_shared(ring, local, lease, wire.start as u32, wire.end as u32);
         Ok(wire.len())
+    }
+
+    /// They are copied: the kernel may look at them long after this returns.
+    fn send_own(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize> {
+        let (Lane { ring, flows }, local) = self.lane(slot);
+        if flows.is_sending(local) || bytes.is_empty() {
+            return Ok(0);
+        }
+        let mut own = ring.spare();
+        own.clear();
+        own.extend_from_slice(bytes);
+        let lease = ring.lend(own)?;
+        flows.send_owned(ring, local, lease, bytes.len() as u32);
+        Ok(bytes.len())
     }
 
     fn end_stream(&mut self, slot: u32) {

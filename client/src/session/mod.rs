@@ -2,12 +2,16 @@
 //! connection comes back. Every engine is driven by this same code.
 //!
 //! Read in this order: here, what a connection is and its states; `opening` (connections come, fail and come back);
-//! `requests` (they are sent, answered, or fail); `pacing` (the open loop); `window` (what counts for the measured
-//! window).
+//! `greeting` (what is said before the first request); `requests` (they are sent, answered, or fail); `outbox` (where
+//! each is written anew); `streams` (where there are none); `pacing` (the open loop); `window` (what
+//! counts for the measured window).
 
+mod greeting;
 mod opening;
+mod outbox;
 mod pacing;
 mod requests;
+mod streams;
 mod window;
 
 use crate::engine::{Handler, Io};
@@ -18,8 +22,10 @@ use loadgen_core::arrivals::{Profile, Schedule};
 use loadgen_core::protocol::{Client, ClientState, Shape};
 use loadgen_core::rng::Rng;
 use loadgen_core::sys::clock;
+use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::time::{Instant, NS_PER_S};
 use opening::Gate;
+use outbox::Outbox;
 use pacing::Pacer;
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -31,9 +37,9 @@ use window::Window;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub shape: Shape,
-    pub remote: SocketAddr,
-    /// Local addresses to connect from, in turn; none: the kernel's choice.
-    pub sources: Vec<SocketAddr>,
+    pub remotes: Vec<Remote>,
+    /// Which of `remotes` a connection goes to, by its number among those of all workers, again and again.
+    pub turns: Vec<u16>,
     /// Connections that carry load: slots `0..active`.
     pub active: usize,
     /// Connections that are proved with one request and then left idle: the slots behind them.
@@ -64,7 +70,33 @@ pub struct Config {
     pub origin: Instant,
 }
 
+/// Where connections go.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    pub endpoint: Endpoint,
+    /// Local addresses to connect from, in turn; none: the kernel's choice.
+    pub sources: Vec<SocketAddr>,
+    /// Which of the targets this is an address of.
+    pub target: usize,
+}
+
 impl Config {
+    /// Where the connection in a slot goes.
+    pub fn remote(&self, slot: u32) -> &Remote {
+        if self.remotes.len() == 1 {
+            return &self.remotes[0];
+        }
+        let (index, workers) = self.worker;
+        let turn = (u64::from(slot) * workers + index) % self.turns.len() as u64;
+        &self.remotes[usize::from(self.turns[turn as usize])]
+    }
+
+    /// Which target it belongs to.
+    #[inline]
+    pub fn target(&self, slot: u32) -> usize {
+        if self.remotes.len() == 1 { 0 } else { self.remote(slot).target }
+    }
+
     /// This worker's share of a number that all share.
     pub fn share(&self, total: u64) -> u64 {
         let (index, workers) = self.worker;
@@ -90,7 +122,8 @@ pub enum StopRule {
 #[derive(Clone, Copy, Debug, Default)]
 struct Conn {
     parser: ClientState,
-    /// Bytes of due requests that the kernel has not taken yet.
+    /// Bytes of due requests that the kernel has not taken yet; where requests are written anew, how many of them have
+    /// not been.
     unsent: u32,
     /// Requests issued since the connection was opened.
     issued: u32,
@@ -114,6 +147,8 @@ enum State {
     #[default]
     Closed,
     Connecting,
+    /// Established; what is said before the first request has yet to be answered.
+    Greeting,
     /// Open. Requests flow, or will when the load begins.
     Open,
     /// We ended our stream and wait for the end of the peer's.
@@ -133,6 +168,8 @@ mod flag {
     pub(super) const DUE: u8 = 16;
     /// Bytes of an incomplete reply are kept for it.
     pub(super) const KEPT: u8 = 32;
+    /// It has bytes of its own that the kernel has not taken.
+    pub(super) const OUTBOX: u8 = 64;
     /// One request of a run with a given number of them is set aside to prove this connection.
     pub(super) const RESERVED: u8 = 128;
 }
@@ -144,16 +181,42 @@ struct Stamp {
     sent: Instant,
 }
 
+/// A request that is no longer on its connection.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    due: Instant,
+    /// 0: never.
+    sent: Instant,
+    /// Its place in [`Tally::groups`], if there are any.
+    group: usize,
+}
+
+/// Whether requests are written anew for each connection: where they differ, also from target to target.
+pub fn composes(clients: &[Box<dyn Client>]) -> bool {
+    clients.len() > 1 || clients[0].composes()
+}
+
 /// All connections of one worker.
 #[derive(Debug)]
 pub struct Session {
     config: Config,
-    client: Box<dyn Client>,
+    /// One for each target.
+    clients: Vec<Box<dyn Client>>,
     shape: Shape,
+    /// What a request adds to [`Conn::unsent`]: its bytes; where each is written anew, 1.
     request_len: usize,
+    /// Requests are written anew for each connection, and do not lie ready for all.
+    composes: bool,
     conns: Vec<Conn>,
     /// A ring of `depth` stamps for each connection.
     stamps: Vec<Stamp>,
+    /// Likewise of which kind each request is, where the report tells kinds apart; and how many there are.
+    kinds: Vec<u16>,
+    kinds_a_target: usize,
+    /// What is being written, what the kernel has not taken yet, and buffers that are free.
+    writing: Outbox,
+    outboxes: HashMap<u32, Outbox>,
+    spare_outboxes: Vec<Outbox>,
     /// Incomplete replies, of the few connections where a reply was cut where it cannot be.
     kept: HashMap<u32, Vec<u8>>,
     spare: Vec<Vec<u8>>,
@@ -192,10 +255,14 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(config: Config, client: Box<dyn Client>) -> Self {
+    /// `clients`: one for each target.
+    pub fn new(config: Config, clients: Vec<Box<dyn Client>>) -> Self {
         let capacity = config.active + config.idle;
         let (shape, depth) = (config.shape, config.depth.max(1));
-        let request_len = client.request().len();
+        let composes = composes(&clients);
+        let request_len = if composes { 1 } else { clients[0].request().len() };
+        let kinds_a_target = clients[0].kinds().len().max(1);
+        let groups = kinds_a_target * clients.len();
         let (budget, owed, flags) = match config.stop_rule {
             StopRule::After(_) => (u64::MAX, 0, 0),
             StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _) => {
@@ -207,8 +274,14 @@ impl Session {
         let mut session = Self {
             shape,
             request_len,
+            composes,
             conns: vec![Conn { flags, ..Conn::default() }; capacity],
             stamps: vec![Stamp::default(); capacity * depth],
+            kinds: if kinds_a_target > 1 { vec![0; capacity * depth] } else { Vec::new() },
+            kinds_a_target,
+            writing: Outbox::default(),
+            outboxes: HashMap::new(),
+            spare_outboxes: Vec::new(),
             kept: HashMap::new(),
             spare: Vec::new(),
             gate: Gate::new(&config),
@@ -232,10 +305,10 @@ impl Session {
             alive: 0,
             request_failures: 0,
             connect_failures: 0,
-            tally: Tally::new(),
+            tally: Tally::of_groups(if groups > 1 || !clients[0].kinds().is_empty() { groups } else { 0 }),
             log: RequestLog::new(config.log_rows),
             config,
-            client,
+            clients,
         };
         if !matches!(session.config.stop_rule, StopRule::After(_)) {
             session.window.open_at(session.config.origin, session.config.stop_rule);
@@ -366,6 +439,9 @@ impl Session {
     pub fn into_tally(mut self) -> Tally {
         self.book_unsent();
         self.close_series(clock::now());
+        for (name, count) in self.clients.iter().flat_map(|client| client.counts()) {
+            *self.tally.counted.entry(name).or_default() += count;
+        }
         self.tally.log = self.log;
         self.tally.slots = self.conns.len() as u32;
         self.tally
@@ -386,7 +462,7 @@ impl<I: Io> Handler<I> for Session {
         let now = clock::now();
         self.cross_boundaries(now);
         match outcome {
-            Ok(()) => self.opened(io, slot, now),
+            Ok(()) => self.established(io, slot, now),
             Err(error) => {
                 io.close(slot);
                 self.connect_failed(slot, &error, now);
@@ -398,6 +474,9 @@ impl<I: Io> Handler<I> for Session {
         let now = clock::now();
         self.cross_boundaries(now);
         self.tally.bytes.received += bytes.len() as u64;
+        if self.conns[slot as usize].state == State::Greeting {
+            return self.greeted(io, slot, bytes, now);
+        }
         match self.shape {
             Shape::Exchange => self.replies(io, slot, bytes, now),
             Shape::Upload | Shape::Download => self.stream_received(io, slot, bytes),
@@ -408,7 +487,7 @@ impl<I: Io> Handler<I> for Session {
         let conn = &self.conns[slot as usize];
         if self.shape == Shape::Upload && conn.state == State::Open {
             self.upload(io, slot);
-        } else if self.shape == Shape::Exchange && conn.unsent > 0 {
+        } else if self.shape == Shape::Exchange && self.has_unsent(slot) {
             self.flush(io, slot);
         }
     }
@@ -421,6 +500,11 @@ impl<I: Io> Handler<I> for Session {
     fn ended(&mut self, io: &mut I, slot: u32, cause: Option<io::Error>) {
         let now = clock::now();
         self.cross_boundaries(now);
+        if self.conns[slot as usize].state == State::Greeting {
+            let kind = cause.as_ref().map_or("closed", requests::loss);
+            let why = cause.map_or_else(|| "the server ended the stream".to_owned(), |error| error.to_string());
+            return self.greeting_failed(io, slot, kind, &format!("before the greeting was answered: {why}"), now);
+        }
         match self.shape {
             Shape::Exchange => self.exchange_ended(io, slot, cause.as_ref(), now),
             Shape::Upload | Shape::Download => self.stream_ended(io, slot, cause.as_ref(), now),

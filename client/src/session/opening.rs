@@ -93,7 +93,8 @@ impl Session {
     }
 
     fn open_connection(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        let sources = &self.config.sources;
+        let remote = self.config.remote(slot);
+        let (endpoint, sources) = (&remote.endpoint, &remote.sources);
         // After a failure from the next one: an address may be out of ports while another has some.
         let turn = slot as usize + usize::from(self.conns[slot as usize].failures);
         let source = (!sources.is_empty()).then(|| &sources[turn % sources.len()]);
@@ -109,7 +110,7 @@ impl Session {
         conn.state = State::Connecting;
         self.stamps[slot as usize * depth] = super::Stamp { due, sent: now };
         self.open += 1;
-        match io.connect(slot, &self.config.remote, source) {
+        match io.connect(slot, endpoint, source) {
             Ok(()) => self.arm_timeout(slot, now),
             Err(error) => self.connect_failed(slot, &error, now),
         }
@@ -118,18 +119,24 @@ impl Session {
     /// A connection attempt failed; its socket is gone already.
     pub(super) fn connect_failed(&mut self, slot: u32, error: &io::Error, now: Instant) {
         let kind = connect_failure(error);
-        let remote = self.config.remote;
-        self.note(kind, Phase::Connect, 1, || format!("connect to {remote}: {error}"));
+        let example = format!("connect to {}: {error}", self.config.remote(slot).endpoint);
+        self.note(kind, Phase::Connect, 1, || example);
         *self.tally.connections.failed.entry(kind).or_default() += 1;
         self.connect_failures += 1;
         self.closed(slot);
         self.back_off(slot, now);
     }
 
-    pub(super) fn opened(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
+    /// The connection is there; what the protocol says first comes before requests.
+    pub(super) fn established(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         let started = self.stamps[slot as usize * self.config.depth].sent;
         self.tally.connect.record(now.since(started));
         self.tally.connections.opened += 1;
+        self.greet(io, slot, now);
+    }
+
+    /// The connection can carry requests.
+    pub(super) fn opened(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         let conn = &mut self.conns[slot as usize];
         conn.state = State::Open;
         self.alive += 1;
@@ -181,6 +188,7 @@ impl Session {
     pub(super) fn closed(&mut self, slot: u32) {
         self.passed_gate(slot);
         self.forget_kept(slot);
+        self.forget_outbox(slot);
         let conn = &mut self.conns[slot as usize];
         self.alive -= u64::from(conn.state == State::Open);
         conn.state = State::Closed;
@@ -233,6 +241,12 @@ impl Session {
                 self.closed(slot);
                 self.drop_due(slot);
             }
+            (State::Greeting, _) => {
+                io.close(slot);
+                self.tally.connections.closed += 1;
+                self.closed(slot);
+                self.drop_due(slot);
+            }
             (State::Open, Shape::Exchange) => self.close_when_answered(io, slot),
             (State::Open, Shape::Upload | Shape::Download) => {
                 io.end_stream(slot);
@@ -271,7 +285,9 @@ fn connect_failure(error: &io::Error) -> &'static str {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     match (error.kind(), error.raw_os_error()) {
-        (ErrorKind::ConnectionRefused, _) => "refused",
+        // Of a unix socket: there is no such file, or its listener's queue is full (unix(7)).
+        (ErrorKind::ConnectionRefused | ErrorKind::NotFound, _) => "refused",
+        (ErrorKind::WouldBlock, _) => "queue_full",
         (ErrorKind::TimedOut, _) => "timeout",
         (ErrorKind::ConnectionReset, _) => "reset",
         (ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::PermissionDenied, _) => "unreachable",

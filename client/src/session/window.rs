@@ -205,17 +205,21 @@ impl Session {
     }
 
     fn settle_requests(&mut self, at: Instant) {
-        let depth = self.config.depth;
-        for (slot, conn) in self.conns.iter().enumerate() {
+        for slot in 0..self.conns.len() as u32 {
+            let conn = &self.conns[slot as usize];
             let due_only = conn.flags & flag::DUE != 0 && conn.outstanding == 0;
             let requests = if due_only { 1 } else { usize::from(conn.outstanding) };
             for position in 0..requests {
-                let stamp = self.stamps[slot * depth + (usize::from(conn.oldest) + position) % depth];
+                let stamp = *self.stamp(slot, position);
                 if !self.window.covers(stamp.due) {
                 } else if due_only || stamp.sent.0 == 0 {
                     self.tally.window.unsent += 1;
                 } else {
                     self.tally.window.in_flight += 1;
+                    let group = self.group(slot, position);
+                    if let Some(group) = self.tally.groups.get_mut(group) {
+                        group.waiting(at.since(stamp.due));
+                    }
                     self.tally.responded(self.window.age_ns(stamp.due), at.since(stamp.due));
                     self.tally.censored += 1;
                 }

@@ -7,6 +7,7 @@ mod windows;
 
 pub use check::MergeError;
 
+use super::breakdown;
 use super::{
     Connections, Cpu, EngineStats, Environment, ErrorRow, Floor, Generator, Histogram, Latency, Ledger, Merged, Phases,
     Report, RingStats, Scenario,
@@ -42,6 +43,8 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         connections: connections(&shards),
         errors: errors(&shards, &windows.offsets()),
         latency: latency(&shards),
+        breakdown: breakdown::merge(&shards),
+        counted: sum_by_key(shards.iter().map(|shard| &shard.counted)),
         confidence: None,
         series: windows.series(&shards),
         cpu: cpu(&shards),

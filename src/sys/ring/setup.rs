@@ -80,7 +80,7 @@ impl Ring {
             early: VecDeque::new(),
             done: Vec::new(),
             in_flight: 0,
-            remote: None,
+            remotes: Vec::new(),
             verify: false,
             ports: machine::local_port_range(),
             options: Options {

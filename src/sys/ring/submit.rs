@@ -3,8 +3,9 @@
 use super::flow::{Completion, Driver};
 use super::queues::Ring;
 use super::token::{Op, Token};
+use crate::sys::endpoint::Endpoint;
 use crate::sys::errno;
-use crate::sys::socket::{self, RawAddress};
+use crate::sys::socket;
 use io_uring::types::{CancelBuilder, DestinationSlot, Fd, Fixed};
 use io_uring::{opcode, squeue};
 use std::io;
@@ -55,7 +56,7 @@ impl Ring {
     /// Makes a connection in the slot of the token: one chain of requests with one completion.
     ///
     /// From `source`, it is bound without a port first (IP_BIND_ADDRESS_NO_PORT), as [`socket::connect`] does.
-    pub fn connect(&mut self, token: Token, remote: &SocketAddr, source: Option<&SocketAddr>) -> io::Result<()> {
+    pub fn connect(&mut self, token: Token, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()> {
         let slot = token.slot();
         let target = Fixed(slot);
         let place = DestinationSlot::try_from_slot_target(slot).map_err(|_| io::Error::other("no such slot"))?;
@@ -64,31 +65,37 @@ impl Ring {
             let value = (&raw const ON).cast();
             opcode::SetSockOpt::new(target, level as u32, name as u32, value, size_of_val(&ON) as u32).build()
         };
-        self.verify |= self.may_meet_itself(remote, source);
-        self.remote = Some(*remote);
-        let family = if remote.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         let mut chain = Vec::with_capacity(5);
-        chain.push(opcode::Socket::new(family, libc::SOCK_STREAM, 0).file_index(Some(place)).build());
-        chain.push(option(libc::IPPROTO_TCP, libc::TCP_NODELAY));
-        if let Some(source) = source {
-            chain.push(option(libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT));
-            let (address, len) = self.address(source);
-            chain.push(opcode::Bind::new(target, address, len).build());
+        chain.push(opcode::Socket::new(remote.family(), libc::SOCK_STREAM, 0).file_index(Some(place)).build());
+        if let Endpoint::Tcp(address) = remote {
+            self.verify |= self.may_meet_itself(address, source);
+            if !self.remotes.contains(address) {
+                self.remotes.push(*address);
+            }
+            chain.push(option(libc::IPPROTO_TCP, libc::TCP_NODELAY));
+            if let Some(source) = source {
+                chain.push(option(libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT));
+                let (address, len) = self.address(&Endpoint::Tcp(*source))?;
+                chain.push(opcode::Bind::new(target, address, len).build());
+            }
         }
         for entry in &mut chain {
             // A failure posts the one completion, and what is behind it in the chain is skipped without a word.
             *entry = entry.clone().flags(linked).user_data(token.0);
         }
-        let (address, len) = self.address(remote);
+        let (address, len) = self.address(remote)?;
         chain.push(opcode::Connect::new(target, address, len).build().user_data(token.0));
         self.push(&chain, true);
         Ok(())
     }
 
     /// The kernel's form of an address, which this ring keeps.
-    fn address(&mut self, address: &SocketAddr) -> (*const libc::sockaddr, libc::socklen_t) {
-        let raw = self.addresses.entry(*address).or_insert_with(|| Box::new(RawAddress::new(address)));
-        (raw.as_ptr(), raw.len())
+    fn address(&mut self, address: &Endpoint) -> io::Result<(*const libc::sockaddr, libc::socklen_t)> {
+        if !self.addresses.contains_key(address) {
+            self.addresses.insert(address.clone(), Box::new(address.raw()?));
+        }
+        let raw = &self.addresses[address];
+        Ok((raw.as_ptr(), raw.len()))
     }
 
     /// Whether the kernel could choose the remote's own address and port as the local one (see

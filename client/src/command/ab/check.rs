@@ -4,6 +4,7 @@ use super::flags;
 use crate::assemble;
 use crate::cli::{AbArgs, Cli, Command, RunArgs};
 use crate::command::compare::different_loads;
+use crate::destination;
 use crate::failure::Failure;
 use crate::plan::Plan;
 use loadgen_core::compare::comparable::{TREATMENTS, scenario_differences};
@@ -52,7 +53,7 @@ fn scenario(args: &AbArgs, arm: &Arm) -> Result<Scenario, Failure> {
                 return Err(wrong(&format!("{flag} is not for one arm only")));
             }
             let plan = Plan::new(&run).map_err(|failure| wrong(failure.cause()))?;
-            Ok(assemble::scenario(&plan, SocketAddr::from(([127, 0, 0, 1], 1)), None))
+            Ok(assemble::scenario(&plan, &destination::only(SocketAddr::from(([127, 0, 0, 1], 1))), None))
         }
         Ok(_) => Err(wrong("these are no flags of `run`")),
         Err(error) => {

@@ -158,7 +158,11 @@ fn not_written(path: &Path, error: &std::io::Error) -> Failure {
 
 /// Base, candidate, and the base once more where that was asked for.
 fn arms(args: &AbArgs) -> Result<Vec<Arm>, Failure> {
-    let common = args.run.target.as_ref().or(args.run.positional_target.as_ref());
+    let common = match &args.run.target[..] {
+        [] => args.run.positional_target.as_ref(),
+        [one] => Some(one),
+        _ => return Err(Failure::usage("ab compares two servers, and takes one --target")),
+    };
     let arm = |name: &str, command: &Option<String>, target: &Option<String>, flags: &Option<String>| {
         let words = flags.as_deref().map_or(Some(Vec::new()), shlex::split);
         let lower = name.to_ascii_lowercase();

@@ -2,13 +2,13 @@
 //! slot to the next.
 
 use super::server::{Server, free_port};
+use crate::aim;
 use crate::failure::{Exit, Failure};
-use crate::plan;
 use crate::target::Target;
 use loadgen_core::result::{Arm, Report, read};
+use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::process;
 use std::io::Read;
-use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -141,7 +141,7 @@ struct Place {
     command: Option<String>,
     target: Option<String>,
     /// Where the server is to listen.
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Endpoint>,
 }
 
 impl Place {
@@ -154,7 +154,7 @@ impl Place {
         let parsed = Target::parse(&target).map_err(Failure::usage)?;
         Ok(Self {
             command: Some(command.replace("{port}", &port)),
-            addresses: plan::resolve(&parsed, parsed.protocol(None).map_err(Failure::usage)?)?,
+            addresses: aim::resolve(&parsed, parsed.protocol(None).map_err(Failure::usage)?)?,
             target: Some(target),
         })
     }

@@ -1,0 +1,165 @@
+//! Where connections go: the addresses of all targets, and whose turn it is.
+
+use crate::failure::{Exit, Failure};
+use crate::plan::Plan;
+use crate::session::Remote;
+use loadgen_core::sys::endpoint::Endpoint;
+use loadgen_core::sys::socket;
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Turns after which they begin anew.
+const TURNS_MAX: u32 = 10_000;
+
+/// One address of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    pub endpoint: Endpoint,
+    /// Which target it belongs to.
+    pub target: usize,
+    /// Its share of the connections, beside those of the others.
+    pub weight: u32,
+}
+
+/// Which of a name's addresses are used (`--addresses`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addresses {
+    /// The first that answers.
+    #[default]
+    First,
+    /// All, in turn.
+    All,
+    /// The first of this family that answers.
+    V4,
+    V6,
+}
+
+impl Addresses {
+    /// # Errors
+    /// One line with the words that there are.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "first" => Ok(Self::First),
+            "all" => Ok(Self::All),
+            "ipv4" => Ok(Self::V4),
+            "ipv6" => Ok(Self::V6),
+            _ => Err("there are first, all, ipv4 and ipv6".into()),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::All => "all",
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
+    }
+
+    fn takes(self, endpoint: &Endpoint) -> bool {
+        match (self, endpoint) {
+            (Self::V4, Endpoint::Tcp(address)) => address.is_ipv4(),
+            (Self::V6, Endpoint::Tcp(address)) => address.is_ipv6(),
+            _ => true,
+        }
+    }
+}
+
+/// One address alone, such as that of the embedded server.
+pub fn only(endpoint: impl Into<Endpoint>) -> Vec<Destination> {
+    vec![Destination { endpoint: endpoint.into(), target: 0, weight: 1 }]
+}
+
+/// The addresses to use. Where one is to be chosen of several, each is tried in order, with one connection, outside the
+/// measurement; a single address is left to the run itself.
+///
+/// # Errors
+/// If a target has no address that answers, or none of the family that was asked for.
+pub fn choose(plan: &Plan) -> Result<Vec<Destination>, Failure> {
+    let mut chosen = Vec::new();
+    for (target, aim) in plan.targets.iter().enumerate() {
+        let known: Vec<&Endpoint> = aim.resolved.iter().filter(|one| plan.addresses.takes(one)).collect();
+        let used = match (known[..].as_ref(), plan.addresses) {
+            ([], _) => {
+                let (name, family) = (&aim.target.typed, plan.addresses.name());
+                let message = format!("target {name} has no address for --addresses {family}");
+                return Err(Failure::new(Exit::Unreachable, message).help("see what its name resolves to"));
+            }
+            (all, Addresses::All) => all.to_vec(),
+            ([one], _) => vec![*one],
+            (several, _) => vec![first_that_answers(several, plan.timeout_ns)?],
+        };
+        // The weight is the target's, whatever the number of its addresses.
+        let others = plan.targets.iter().map(|other| other.resolved.len().max(1) as u32);
+        let scale = if plan.addresses == Addresses::All { others.product::<u32>() } else { 1 };
+        let weight = aim.weight.saturating_mul(scale) / used.len() as u32;
+        chosen.extend(used.into_iter().map(|endpoint| Destination { endpoint: endpoint.clone(), target, weight }));
+    }
+    Ok(chosen)
+}
+
+fn first_that_answers<'a>(endpoints: &[&'a Endpoint], timeout_ns: u64) -> Result<&'a Endpoint, Failure> {
+    let timeout = Duration::from_nanos(timeout_ns);
+    let mut last = String::new();
+    for endpoint in endpoints {
+        let outcome = match endpoint {
+            Endpoint::Tcp(address) => TcpStream::connect_timeout(address, timeout).map(drop),
+            Endpoint::Unix(_) => socket::connect(endpoint, None).map(drop),
+        };
+        match outcome {
+            Ok(()) => return Ok(endpoint),
+            Err(error) => last = format!("{endpoint}: {error}"),
+        }
+    }
+    Err(Failure::new(Exit::Unreachable, format!("the target could not be reached: {last}")))
+}
+
+/// The same for a session, with the local addresses that connections to each come from.
+pub fn remotes(plan: &Plan, destinations: &[Destination], rotate: usize) -> (Vec<Remote>, Vec<u16>) {
+    let remote = |to: &Destination| {
+        let mut sources: Vec<SocketAddr> = plan.sources_for(&to.endpoint);
+        let turn = rotate % sources.len().max(1);
+        sources.rotate_left(turn);
+        Remote { endpoint: to.endpoint.clone(), sources, target: to.target }
+    };
+    (destinations.iter().map(remote).collect(), turns(destinations))
+}
+
+/// Whose turn it is, one after the other, so that shares are kept as well as they can be at any length (smooth weighted
+/// round robin, as nginx has it since 1.3.1).
+fn turns(destinations: &[Destination]) -> Vec<u16> {
+    let divisor = destinations.iter().map(|one| one.weight).fold(0, gcd).max(1);
+    let weights: Vec<i64> = destinations.iter().map(|one| i64::from(one.weight / divisor)).collect();
+    let total: i64 = weights.iter().sum();
+    let mut current = vec![0; weights.len()];
+    let mut turn = || {
+        current.iter_mut().zip(&weights).for_each(|(current, weight)| *current += weight);
+        let best = (0..current.len()).rev().max_by_key(|at| current[*at]).unwrap_or(0);
+        current[best] -= total;
+        best as u16
+    };
+    (0..total.clamp(1, TURNS_MAX.into())).map(|_| turn()).collect()
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weighted(weights: &[u32]) -> Vec<u16> {
+        let endpoint = Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)));
+        let one = |(target, weight): (usize, &u32)| Destination { endpoint: endpoint.clone(), target, weight: *weight };
+        turns(&weights.iter().enumerate().map(one).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn turns_are_spread_by_weight() {
+        assert_eq!(weighted(&[1]), [0]);
+        assert_eq!(weighted(&[7, 7]), [0, 1]);
+        assert_eq!(weighted(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!(weighted(&[300, 100]), [0, 0, 1, 0]);
+    }
+}
