@@ -3,6 +3,7 @@
 use crate::command::search::args::SearchArgs;
 use crate::destination::Addresses;
 use crate::fail_if;
+use crate::traffic::TrafficArgs;
 use crate::workload::WorkloadArgs;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -243,6 +244,8 @@ pub struct RunArgs {
     pub protocol: Option<String>,
     #[command(flatten)]
     pub workload: WorkloadArgs,
+    #[command(flatten)]
+    pub traffic: TrafficArgs,
     /// HTTP method
     #[arg(short = 'X', long, value_name = "M", default_value = "GET", hide_short_help = true)]
     pub method: String,

@@ -16,3 +16,5 @@ mod open;
 mod outages;
 #[path = "targets.rs"]
 mod targets;
+#[path = "traffic.rs"]
+mod traffic;

@@ -27,7 +27,8 @@ pub static ENTRY: Entry =
 
 /// Runs a worker's task on this engine.
 pub fn run(task: Task) -> io::Result<Tally> {
-    let engine = Epoll::new(task.capacity(), task.wire())?;
+    let mut engine = Epoll::new(task.capacity(), task.wire())?;
+    engine.io.reset = task.config.traffic.reset;
     worker::run(engine, task)
 }
 
@@ -56,6 +57,8 @@ struct EpollIo {
     /// Where connections go, by TCP.
     remotes: Vec<SocketAddr>,
     again: Vec<u64>,
+    /// Connections are closed by a reset.
+    reset: bool,
     calls: Calls,
 }
 
@@ -80,6 +83,7 @@ impl Epoll {
             generations: vec![0; capacity],
             remotes: Vec::new(),
             again: Vec::new(),
+            reset: false,
             calls: Calls::default(),
         };
         let buffer = vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice();
@@ -198,6 +202,9 @@ impl Io for EpollIo {
     fn connect(&mut self, slot: u32, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()> {
         self.calls.connect += 1;
         let socket = socket::connect(remote, source)?;
+        if self.reset {
+            socket::reset_on_close(socket.as_fd())?;
+        }
         if let Some(remote) = remote.socket_addr().filter(|remote| !self.remotes.contains(remote)) {
             self.remotes.push(remote);
         }

@@ -31,7 +31,10 @@ pub static ENTRY: Entry = Entry {
 
 /// Runs a worker's task on this engine.
 pub fn run(task: Task) -> io::Result<Tally> {
-    let engine = Uring::new(task.capacity(), &task.wire(), &task.ring)?;
+    let mut engine = Uring::new(task.capacity(), &task.wire(), &task.ring)?;
+    if task.config.traffic.reset {
+        engine.io.lanes.reset_on_close();
+    }
     worker::run(engine, task)
 }
 

@@ -17,6 +17,8 @@ pub(super) const BUFFER_GROUP: u16 = 0;
 
 /// The value of a boolean socket option; the kernel reads it when the request runs.
 static ON: libc::c_int = 1;
+/// Likewise of SO_LINGER: closing sends a reset.
+static RESET: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
 
 /// An entry for an operation on the socket in a slot: of the ring's own table, or an ordinary descriptor.
 macro_rules! on_socket {
@@ -65,7 +67,7 @@ impl Ring {
             let value = (&raw const ON).cast();
             opcode::SetSockOpt::new(target, level as u32, name as u32, value, size_of_val(&ON) as u32).build()
         };
-        let mut chain = Vec::with_capacity(5);
+        let mut chain = Vec::with_capacity(6);
         chain.push(opcode::Socket::new(remote.family(), libc::SOCK_STREAM, 0).file_index(Some(place)).build());
         if let Endpoint::Tcp(address) = remote {
             self.verify |= self.may_meet_itself(address, source);
@@ -73,6 +75,11 @@ impl Ring {
                 self.remotes.push(*address);
             }
             chain.push(option(libc::IPPROTO_TCP, libc::TCP_NODELAY));
+            if self.reset_on_close {
+                let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
+                let (value, len) = ((&raw const RESET).cast(), size_of_val(&RESET) as u32);
+                chain.push(opcode::SetSockOpt::new(target, level, name, value, len).build());
+            }
             if let Some(source) = source {
                 chain.push(option(libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT));
                 let (address, len) = self.address(&Endpoint::Tcp(*source))?;

@@ -16,7 +16,7 @@ const PROBE_LEAST_NS: u64 = 100 * NS_PER_MS;
 const PROBES_MOST: u64 = 1_000;
 const RATE_MOST: u64 = 1_000_000_000;
 /// Flags that each probe has a value of its own for, and those that are the embedded server's.
-const NOT_SHARED: &[&str] = &["--duration", "--arrival", "--seed", "--cpus", "--no-pin", "--protocol", "--server-"];
+const NOT_SHARED: &[&str] = &["--duration", "--arrival", "--seed", "--cpus", "--no-pin", "--server-"];
 
 /// What was asked, with every default filled in.
 #[derive(Debug)]
@@ -55,7 +55,9 @@ pub fn asked(args: &SearchArgs) -> Result<Asked, Failure> {
     let arrival = plan.pacing.as_ref().map_or(Process::Poisson, |pacing| pacing.arrival);
     let shared = |flag: &&String| !NOT_SHARED.iter().any(|other| flag.starts_with(other));
     let mut flags: Vec<String> = args.run_flags.iter().filter(shared).cloned().collect();
-    flags.push(format!("--protocol={}", plan.protocol.name));
+    if plan.is_embedded() && args.run.protocol.is_none() {
+        flags.push(format!("--protocol={}", plan.protocol.name));
+    }
     if !plan.client_cpus.is_empty() {
         let cpus: Vec<String> = plan.client_cpus.iter().map(usize::to_string).collect();
         flags.push(format!("--cpus={}", cpus.join(",")));
@@ -69,9 +71,7 @@ pub fn asked(args: &SearchArgs) -> Result<Asked, Failure> {
 fn plan(args: &SearchArgs, arrival: &str) -> Result<Plan, Failure> {
     let own = [format!("--rate={}", args.from.unwrap_or(1)), format!("--arrival={arrival}")];
     let typed = args.run_flags.iter().filter(|flag| !flag.starts_with("--arrival")).cloned();
-    let target = args.run.target.as_ref().or(args.run.positional_target.as_ref());
-    let target = target.map(|target| format!("--target={target}"));
-    let line = ["loadgen".to_owned(), "run".to_owned()].into_iter().chain(typed).chain(own).chain(target);
+    let line = ["loadgen".to_owned(), "run".to_owned()].into_iter().chain(typed).chain(own).chain(targets(&args.run));
     match Cli::parse_args(line.map(Into::into).collect()).map(|cli| cli.command) {
         Ok(Command::Run(run)) => Plan::new(&run),
         Ok(_) => Err(Failure::usage("these are no flags of `run`")),
@@ -83,6 +83,11 @@ fn plan(args: &SearchArgs, arrival: &str) -> Result<Plan, Failure> {
     }
 }
 
+/// Where the load goes, as flags of a probe; none: to an embedded server.
+pub fn targets(run: &RunArgs) -> impl Iterator<Item = String> {
+    run.target.iter().chain(&run.positional_target).map(|target| format!("--target={target}"))
+}
+
 /// Flags that contradict a search, or mean nothing in it.
 fn flags_of_other_commands(run: &RunArgs) -> Result<(), Failure> {
     let given = [
@@ -91,6 +96,11 @@ fn flags_of_other_commands(run: &RunArgs) -> Result<(), Failure> {
         (run.until_ci.is_some(), "--until-ci", "is for a single run: a search has --precision"),
         (!run.fail_if.is_empty(), "--fail-if", "is for a single run: a search has --slo and --at-least"),
         (run.in_flight.is_some(), "--in-flight", "is for closed loops, and a search is an open one"),
+        (
+            run.traffic.session_requests.is_some(),
+            "--session-requests",
+            "is for a single run: a search turns the rate of requests, not that of sessions",
+        ),
         (run.request_log.is_some(), "--request-log", "is for a single run"),
         (run.shard.is_some(), "--shard", "is for a single run, and a search makes many"),
         (run.start_at.is_some(), "--start-at", "is for a single run, and a search makes many"),

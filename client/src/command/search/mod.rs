@@ -13,6 +13,7 @@ use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure};
 use crate::plan;
 use crate::progress::tell;
+use crate::workload::without_passwords;
 use args::SearchArgs;
 use check::Asked;
 use loadgen_core::arrivals::Process;
@@ -57,14 +58,13 @@ pub fn run(args: &SearchArgs, command: Vec<String>) -> Result<Exit, Failure> {
         of: "probe",
     };
     // One server for all probes: what is looked for is a property of a server that runs.
-    let server = asked.plan.target.is_none().then(|| Embedded::start(&asked.plan)).transpose()?;
-    let target = match (&server, &args.run.target, &args.run.positional_target) {
-        (Some(server), ..) => server.address.to_string(),
-        (None, Some(target), _) | (None, None, Some(target)) => target.clone(),
-        (None, None, None) => return Err(Failure::usage("there is no target")),
+    let server = asked.plan.is_embedded().then(|| Embedded::start(&asked.plan)).transpose()?;
+    let targets = match &server {
+        Some(server) => vec![format!("--target={}", server.address)],
+        None => check::targets(&args.run).collect(),
     };
-    let mut found = begin(args, &asked, command, started_at, &target);
-    let mut session = Session::new(&bench, &asked, &args.slo, target)?;
+    let mut found = begin(args, &asked, without_passwords(command), started_at);
+    let mut session = Session::new(&bench, &asked, &args.slo, targets)?;
     let began = session.began;
     let (search, end) = session.run(args.from, &mut found, &mut |found, search| {
         conclude(args, found, search, None);
@@ -76,14 +76,14 @@ pub fn run(args: &SearchArgs, command: Vec<String>) -> Result<Exit, Failure> {
 }
 
 /// The result before the first probe.
-fn begin(args: &SearchArgs, asked: &Asked, command: Vec<String>, started_at: String, target: &str) -> Found {
+fn begin(args: &SearchArgs, asked: &Asked, command: Vec<String>, started_at: String) -> Found {
     Found {
         schema: SEARCH_SCHEMA.to_owned(),
         tool: Tool::ours(),
         command,
         started_at,
         partial: true,
-        scenario: scenario(asked, target),
+        scenario: scenario(asked),
         slos: args.slo.iter().map(Slo::to_string).collect(),
         arrival: asked.arrival.name().to_owned(),
         seed: args.run.seed,
@@ -105,12 +105,13 @@ fn begin(args: &SearchArgs, asked: &Asked, command: Vec<String>, started_at: Str
 }
 
 /// What is asked of the target, in a line.
-fn scenario(asked: &Asked, target: &str) -> String {
+fn scenario(asked: &Asked) -> String {
     let plan = &asked.plan;
-    let server = match (&plan.target, plan.server_injected.words.as_slice()) {
-        (Some(_), _) => target.to_owned(),
-        (None, []) => format!("embedded server ({})", plan.server_engine),
-        (None, injected) => format!("embedded server ({}, {})", plan.server_engine, injected.join(", ")),
+    let typed: Vec<&str> = plan.targets.iter().map(|aim| aim.target.typed.as_str()).collect();
+    let server = match (plan.is_embedded(), plan.server_injected.words.as_slice()) {
+        (false, _) => typed.join(", "),
+        (true, []) => format!("embedded server ({})", plan.server_engine),
+        (true, injected) => format!("embedded server ({}, {})", plan.server_engine, injected.join(", ")),
     };
     let (connections, probe) = (plan.connections, format_duration(asked.probe_ns));
     let arrival = asked.arrival.name();

@@ -37,18 +37,19 @@ pub struct Session<'a> {
     pub bench: &'a Bench,
     pub asked: &'a Asked,
     pub slos: &'a [Slo],
-    pub target: String,
+    /// Where the load goes, as flags.
+    targets: Vec<String>,
     pub began: Instant,
     signals: Signals,
     line: Line,
 }
 
 impl<'a> Session<'a> {
-    pub fn new(bench: &'a Bench, asked: &'a Asked, slos: &'a [Slo], target: String) -> Result<Self, Failure> {
+    pub fn new(bench: &'a Bench, asked: &'a Asked, slos: &'a [Slo], targets: Vec<String>) -> Result<Self, Failure> {
         let signals = Signals::new([SIGINT, SIGTERM])
             .map_err(|error| Failure::new(Exit::Machine, format!("cannot handle signals: {error}")))?;
         let began = clock::now();
-        Ok(Self { bench, asked, slos, target, began, signals, line: Line::new(asked.plan.quiet, began) })
+        Ok(Self { bench, asked, slos, targets, began, signals, line: Line::new(asked.plan.quiet, began) })
     }
 
     /// Measures until there is an end to it. What was measured is in `found`, which `keep` is shown after each probe.
@@ -131,8 +132,8 @@ impl<'a> Session<'a> {
         // What is about open loops only would be refused by a closed one.
         let closed = !flags.iter().any(|flag| flag.starts_with("--rate="));
         let shared = self.bench.flags.iter().filter(|flag| !closed || !flag.starts_with("--spin"));
-        let bench = Bench { flags: shared.cloned().collect(), ..self.bench.clone() };
-        let arm = Arm { name: name.to_owned(), server_command: None, target: Some(self.target.clone()), flags };
+        let bench = Bench { flags: shared.chain(&self.targets).cloned().collect(), ..self.bench.clone() };
+        let arm = Arm { name: name.to_owned(), server_command: None, target: None, flags };
         let (mut caught, Self { signals, line, .. }) = (None, self);
         let began = clock::now();
         let report = bench.run(&arm, &mut || {
