@@ -1,5 +1,5 @@
-//! Whole runs over UDP: against our server the ledgers agree, and behind a relay that loses, doubles and delays, loadgen
-//! counts what the relay did.
+//! Whole runs over UDP: against our server the ledgers agree, and behind a relay that loses, doubles and delays,
+//! loadgen counts what the relay did.
 
 mod common;
 
@@ -10,7 +10,7 @@ use common::{
 use loadgen_core::protocol::udp::{HEADER, LARGEST};
 use loadgen_core::result::Datagrams;
 use loadgen_core::rng::Rng;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -89,11 +89,15 @@ fn sizes_that_no_datagram_has_are_refused() {
 
 #[test]
 fn what_udp_does_not_have_is_refused() {
-    let cases: [(&[&str], &str); 4] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["--target", "udp://127.0.0.1"], "names no port"),
         (&["--target", "unix:/tmp/x.sock", "--protocol", "udp"], "goes over IP"),
         (&["--protocol", "udp", "--engine", "io_uring", "--ring", "bundles"], "is for streams"),
         (&["--protocol", "udp", "--server-engine", "io_uring", "--server-ring", "zero-copy"], "is for streams"),
+        (&["--protocol", "udp", "--requests-per-conn", "5"], "--requests-per-conn is about connections"),
+        (&["--protocol", "udp", "--close", "rst"], "--close rst is about connections"),
+        (&["--protocol", "udp", "--think", "10ms"], "--think is about connections"),
+        (&["--protocol", "udp", "--rate", "10", "--session-requests", "3"], "--session-requests is about connections"),
     ];
     for (args, why) in cases {
         let refused = loadgen(&[args, &["--requests", "1", "--conns", "1"]].concat());
@@ -140,22 +144,6 @@ fn two_targets_share_the_load() {
 }
 
 #[test]
-fn churn_opens_a_socket_for_every_so_many_requests() {
-    with_each_engine(|engine| {
-        let args = ["--protocol", "udp", "--engine", engine, "--conns", "4", "--pipeline", "2"];
-        let ended = loadgen(&[&args[..], &["--requests-per-conn", "5"], &SHORT].concat());
-        let report = ended.expect(0);
-        agrees_with_embedded(report);
-        assert!(
-            report.connections.opened > 8 && whole(report).ok <= report.connections.opened * 5,
-            "{}",
-            brief(report)
-        );
-        assert_eq!(datagrams(&ended), &in_order(whole(report).ok), "{}", brief(report));
-    });
-}
-
-#[test]
 fn a_port_where_nobody_listens_is_unreachable() {
     with_each_engine(|engine| {
         let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -180,6 +168,7 @@ fn one_who_never_answers_is_unreachable_too() {
         let lost = datagrams(&ended).lost;
         assert_eq!((whole(report).ok, errors(report, "timeout")), (0, lost), "{}", brief(report));
         assert!(lost >= 3 && whole(report).sent == lost + whole(report).in_flight_at_end, "{}", brief(report));
+        assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
     });
 }
 
@@ -321,6 +310,7 @@ struct Relay {
     waiting: Vec<(Instant, SocketAddr, Vec<u8>)>,
     /// By client, the highest number that was sent to it in time.
     highest: HashMap<SocketAddr, u64>,
+    answered: HashSet<(SocketAddr, u64)>,
     rng: Rng,
     began: Instant,
     deeds: Deeds,
@@ -340,6 +330,7 @@ impl Relay {
             fates: HashMap::new(),
             waiting: Vec::new(),
             highest: HashMap::new(),
+            answered: HashSet::new(),
             rng: Rng::new(seed),
             began: Instant::now(),
             deeds: Deeds::default(),
@@ -433,17 +424,11 @@ impl Relay {
         if self.fates[&(client, number)] != Fate::ReplyLate {
             let highest = self.highest.entry(client).or_insert(number);
             // The same number again is a double.
-            self.deeds.reordered += u64::from(number < *highest && self.first_time(client, number));
-            let highest = self.highest.entry(client).or_insert(number);
+            let first = self.answered.insert((client, number));
+            self.deeds.reordered += u64::from(first && number < *highest);
             *highest = (*highest).max(number);
         }
         self.front.send_to(reply, client).unwrap();
-    }
-
-    /// Only what was held comes behind others for the first time; a double comes right behind itself, or behind what
-    /// its own first copy came behind.
-    fn first_time(&mut self, client: SocketAddr, number: u64) -> bool {
-        self.fates[&(client, number)] == Fate::ReplyHeld
     }
 }
 

@@ -310,14 +310,7 @@ impl Session {
 
     /// Books all requests of a connection that is no more: the first failed by `first`, those behind it by `rest`.
     /// Where none had been sent, the loss itself is noted, under the phase in which it happened.
-    pub(super) fn fail_all(
-        &mut self,
-        slot: u32,
-        first: &'static str,
-        rest: &'static str,
-        now: Instant,
-        example: String,
-    ) {
+    pub(super) fn fail_all(&mut self, slot: u32, [first, rest]: [&'static str; 2], now: Instant, example: String) {
         self.break_visit(slot);
         let outstanding = self.conns[slot as usize].outstanding;
         let mut failed = (0, 0);
@@ -384,7 +377,7 @@ impl Session {
         self.closed(slot);
         self.tally.connections.closed_by_server += 1;
         if self.conns[slot as usize].outstanding > 0 {
-            self.fail_all(slot, "closed", "closed", now, "the server closed as announced, behind this".to_owned());
+            self.fail_all(slot, ["closed"; 2], now, "the server closed as announced, behind this".to_owned());
         }
         if self.drain_until.is_none() {
             self.due_on_reopening(slot, now);
@@ -431,14 +424,14 @@ impl Session {
             }
             (Some(error), _) => {
                 let kind = loss(error);
-                self.fail_all(slot, kind, kind, now, format!("receive: {error}"));
+                self.fail_all(slot, [kind; 2], now, format!("receive: {error}"));
             }
             (None, Err(error)) => {
-                self.fail_all(slot, error.kind.name(), "closed", now, error.detail.to_owned());
+                self.fail_all(slot, [error.kind.name(), "closed"], now, error.detail.to_owned());
             }
             (None, Ok(_)) => {
                 let example = "the server ended the stream before the reply".to_owned();
-                self.fail_all(slot, "closed", "closed", now, example);
+                self.fail_all(slot, ["closed"; 2], now, example);
             }
         }
         self.closed(slot);
@@ -467,7 +460,7 @@ impl Session {
         example: String,
     ) {
         io.close(slot);
-        self.fail_all(slot, first, rest, now, example);
+        self.fail_all(slot, [first, rest], now, example);
         self.closed(slot);
         self.tally.connections.lost += 1;
         self.back_off(slot, now);
