@@ -46,7 +46,7 @@ pub fn asked(args: &SearchArgs) -> Result<Asked, Failure> {
             return Err(Failure::usage(format!("{flag} takes 1 to {RATE_MOST}")));
         }
     }
-    let arrival = args.run.arrival.as_deref().unwrap_or(Process::Poisson.name());
+    let arrival = args.run.arrival.as_deref().unwrap_or_else(|| Process::Poisson.name());
     let plan = plan(args, arrival)?;
     if plan.protocol.shape != Shape::Exchange {
         let name = plan.protocol.name;
