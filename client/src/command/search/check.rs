@@ -45,7 +45,7 @@ pub fn asked(args: &SearchArgs) -> Result<Asked, Failure> {
             return Err(Failure::usage(format!("{flag} takes 1 to {RATE_MOST}")));
         }
     }
-    let arrival = args.run.arrival.as_deref().unwrap_or(Process::Poisson.name());
+    let arrival = args.run.arrival.as_deref().unwrap_or_else(|| Process::Poisson.name());
     let plan = plan(args, arrival)?;
     if !plan.protocol.shape.has_replies() {
         let name = plan.protocol.name;
