@@ -329,7 +329,7 @@ fn line(flag: &Flag) -> String {
         [value] => value.clone(),
         values => format!("[{}]", values.join(", ")),
     };
-    format!("{} = {value}\n", flag.name)
+    format!("{} = {value}\n", flag.name.replace('-', "_"))
 }
 
 /// The first requests of the first thread, on one connection, as comments.
@@ -350,7 +350,9 @@ fn shown_requests(plan: &Plan) -> Result<String, Failure> {
         for line in bytes[..bytes.len().min(SHOWN_BYTES)].split_inclusive(|byte| *byte == b'\n') {
             let line = line.strip_suffix(b"\n").unwrap_or(line);
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            text.push_str(format!("#   {}", line.escape_ascii()).trim_end());
+            let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+            let line: String = String::from_utf8_lossy(line).chars().map(shown).collect();
+            text.push_str(format!("#   {line}").trim_end());
             text.push('\n');
         }
         if bytes.len() > SHOWN_BYTES {
