@@ -306,7 +306,16 @@ fn breakdown(plan: &Plan, tally: &Tally) -> Vec<Group> {
     // It was planned with these.
     let clients = plan.clients(0).unwrap_or_default();
     let kinds = clients.first().map_or(&[][..], |client| client.kinds());
-    let names: Vec<Option<&String>> = if kinds.is_empty() { vec![None] } else { kinds.iter().map(Some).collect() };
+    // Requests of a scenario file that are commands have names, too.
+    let requests = plan.client_options.scenario.iter().flat_map(|scenario| &scenario.requests);
+    let named: Vec<Option<&String>> = requests.map(|request| Some(&request.name)).collect();
+    let names: Vec<Option<&String>> = if !kinds.is_empty() && named.len() == kinds.len() {
+        named
+    } else if kinds.is_empty() {
+        vec![None]
+    } else {
+        kinds.iter().map(Some).collect()
+    };
     let several = plan.targets.len() > 1;
     let targets = clients.iter().enumerate().map(|(at, _)| several.then(|| plan.targets[at].target.typed.clone()));
     let places = targets.flat_map(|target| names.iter().map(move |kind| (target.clone(), *kind)));

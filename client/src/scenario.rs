@@ -223,6 +223,12 @@ pub fn fill(args: &RunArgs, options: &mut ClientOptions, protocol: &Protocol) ->
     Ok(())
 }
 
+/// Whether there is a scenario file that asks for requests of HTTP.
+pub fn is_of_http(args: &RunArgs) -> bool {
+    let scenario = args.scenario.file.as_ref();
+    scenario.is_some_and(|scenario| scenario.has_requests() && commands(scenario).is_empty())
+}
+
 /// Its commands with their weights; none: it has requests of HTTP.
 fn commands(scenario: &Scenario) -> Vec<(String, u32)> {
     let command = |request: &loadgen_core::scenario::Request| match &request.what {
