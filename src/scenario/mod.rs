@@ -275,7 +275,7 @@ impl Reading<'_> {
         let content = (self.read)(file.get_ref()).map_err(|why| (at, why))?;
         let list = List::parse(&content).map_err(|(line, why)| match line {
             0 => (at, format!("{} {why}", file.get_ref())),
-            line => (at, format!("line {line} of {} {why}", file.get_ref())),
+            line => (at, format!("line {line} of {}: {why}", file.get_ref())),
         })?;
         let digest = crate::result::fnv1a_hex(&content);
         self.scenario.recorded = Some(Recorded { file: file.get_ref().clone(), random, list, digest });
