@@ -20,3 +20,8 @@ mod scenario;
 mod targets;
 #[path = "traffic.rs"]
 mod traffic;
+
+#[path = "hostile.rs"]
+mod hostile;
+#[path = "redis.rs"]
+mod redis;
