@@ -68,11 +68,10 @@ impl Cli {
         let mut cli = Self::from_arg_matches(&matches)?;
         if let (Command::Run(run), Some(matches)) = (&mut cli.command, matches.subcommand_matches("run")) {
             run.scenario.flags = scenario::flags(matches);
-            run.scenario.file.clone_from(&file);
+            run.scenario.file = file;
         }
         if let (Command::Ab(ab), Some(matches)) = (&mut cli.command, matches.subcommand_matches("ab")) {
             ab.run_flags = flags_of_run(matches);
-            ab.run.scenario.file = file;
             ab.seed_typed = matches.value_source("seed") == Some(ValueSource::CommandLine);
         }
         if let (Command::Search(search), Some(matches)) = (&mut cli.command, matches.subcommand_matches("search")) {

@@ -70,7 +70,7 @@ pub fn with_defaults(
 ) -> Result<(Vec<OsString>, Option<Arc<Scenario>>), clap::Error> {
     // What is wrong beside the file is found when all is parsed again.
     let matches = command.ignore_errors(true).try_get_matches_from(&args)?;
-    let Some((_, typed)) = matches.subcommand().filter(|(name, _)| ["run", "ab"].contains(name)) else {
+    let Some((_, typed)) = matches.subcommand().filter(|(name, _)| ["run", "ab", "search"].contains(name)) else {
         return Ok((args, None));
     };
     let Some(path) = typed.get_one::<PathBuf>("scenario") else { return Ok((args, None)) };

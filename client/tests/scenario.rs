@@ -477,6 +477,7 @@ fn protocols_that_cannot_make_the_requests_refuse_them() {
         (&["--scenario"], "--scenario"),
         (&["--scenario", &file, "--scenario", &file], "--scenario"),
         (&["ab", "--scenario", &file, "--dump-scenario"], "--dump-scenario"),
+        (&["search", "--slo", "p99<5ms", "--scenario", &file, "--dump-scenario"], "--dump-scenario"),
         (&["--scenario", &example(), "--pipeline", "2"], "--pipeline"),
         (&["--scenario", &example(), "--rate", "100"], "--rate"),
     ] {
@@ -586,8 +587,8 @@ fn a_path_that_is_no_scenario_file_is_refused() {
         ("huge", "longer than 4 MiB"),
     ] {
         let file = in_folder(&folder, name);
-        for command in ["run", "ab"] {
-            let ended = loadgen_plain(&[command, "--scenario", &file]);
+        for command in [&["run"][..], &["ab"], &["search", "--slo", "p99<5ms"]] {
+            let ended = loadgen_plain(&[command, &["--scenario", &file]].concat());
             let said = ended.expect_refusal(2);
             assert!(said.contains(words) && said.contains(&file) && said.lines().count() == 1, "{name}: {said}");
         }
@@ -709,4 +710,19 @@ fn ab_takes_a_scenario_file() {
         let name = scenario.file.as_ref().map(|file| file.name.as_str());
         assert_eq!((name, scenario.connections, scenario.warmup_ns), (Some("mix"), 2, 0));
     }
+}
+
+#[test]
+fn search_takes_a_scenario_file() {
+    let folder = with_file("s.toml", &MIX.replace("threads = 3", "no_floor = true\nwarmup = \"0ms\""));
+    let file = in_folder(&folder, "s.toml");
+    let server = Server::start(&["--protocol", "http"]);
+    let target = format!("http://{}", server.target());
+    let path = in_folder(&folder, "search.json");
+    let args = ["search", "--slo", "p99<1s", "--scenario", &file, "--target", &target, "--from", "100"];
+    let bounds = ["--probes", "2", "--duration", "100ms", "--output", &path, "--quiet"];
+    let ended = loadgen_plain(&[&args[..], &bounds].concat());
+    assert!(ended.code != 2 && Path::new(&path).exists(), "{} {}", ended.code, ended.stderr);
+    assert!(std::fs::read_to_string(&path).unwrap().contains("\"name\": \"mix\""));
+    assert!(server.stop().requests > 0);
 }
