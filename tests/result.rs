@@ -238,6 +238,7 @@ fn scenario() -> Scenario {
         session_requests: None,
         session_connection: None,
         close: None,
+        file: None,
     }
 }
 

@@ -6,6 +6,7 @@ use crate::destination::Addresses;
 use crate::embedded::Injected;
 use crate::engine::{self, Engines};
 use crate::failure::Failure;
+use crate::scenario;
 use crate::session::StopRule;
 use crate::target::Target;
 use crate::traffic::Traffic;
@@ -536,6 +537,7 @@ fn client_options(
         worker: (0, 1),
         ..ClientOptions::default()
     };
+    scenario::fill(args, &mut options, protocol)?;
     args.workload.fill(&mut options, protocol, target)?;
     Ok(options)
 }

@@ -6,8 +6,10 @@ use crate::plan::about_requests;
 use clap::Args;
 use loadgen_core::protocol::{Protocol, Shape};
 use loadgen_core::rng::Rng;
+use loadgen_core::scenario::Scenario;
 use loadgen_core::service_time::Distribution;
 use loadgen_core::units;
+use std::sync::Arc;
 
 /// Requests of one session, at most.
 const LENGTH_MAX: u64 = 1_000_000_000;
@@ -101,6 +103,8 @@ pub struct Sessions {
 #[derive(Clone, Debug, Default)]
 pub struct Traffic {
     pub think: Option<Distribution>,
+    /// Where steps of its scripts have think times of their own.
+    pub scripts: Option<Arc<Scenario>>,
     pub sessions: Option<Sessions>,
     /// Connections are closed by a reset.
     pub reset: bool,
@@ -129,18 +133,28 @@ impl Traffic {
         let think = typed.think.as_ref().map(|text| Distribution::parse(text, read)).transpose();
         let think = think.map_err(|why| Failure::usage(format!("--think: {why}")))?;
         let sessions = typed.session_requests.clone().map(|lengths| Sessions { lengths, fresh });
-        let traffic = Self { think, sessions, reset };
+        let scripts = args.scenario.file.clone().filter(|scenario| scenario.thinks());
+        let traffic = Self { think, scripts, sessions, reset };
         traffic.check(args, protocol)?;
         Ok(traffic)
+    }
+
+    /// Whether there is a think time before any request.
+    pub fn thinks(&self) -> bool {
+        self.think.is_some() || self.scripts.is_some()
     }
 
     /// Refuses what contradicts itself.
     fn check(&self, args: &RunArgs, protocol: &Protocol) -> Result<(), Failure> {
         let refuse = |message: &str, help: &str| Err(Failure::usage(message).help(help));
-        if self.think.is_none() && self.sessions.is_none() {
+        if !self.thinks() && self.sessions.is_none() {
             return Ok(());
         }
-        let flag = if self.think.is_some() { "--think" } else { "--session-requests" };
+        let flag = match (&self.think, &self.scripts) {
+            (Some(_), _) => "--think",
+            (None, Some(_)) => "a think time in a script",
+            (None, None) => "--session-requests",
+        };
         about_requests(flag, protocol)?;
         if args.pipeline != 1 {
             let message =
@@ -154,7 +168,7 @@ impl Traffic {
         if self.sessions.is_none() {
             return match args.rate {
                 Some(_) => refuse(
-                    "--think does not go with --rate: in an open loop the schedule says when a request is due",
+                    &format!("{flag} does not go with --rate: in an open loop the schedule says when a request is due"),
                     "give --session-requests, for sessions that arrive at --rate; or leave --rate out",
                 ),
                 None => Ok(()),

@@ -315,7 +315,7 @@ impl Session {
             in_flight: 0,
             next_turn: 0,
             pacers: config.schedules.iter().map(|schedule| Pacer::new(schedule.clone(), config.active)).collect(),
-            thinking: config.traffic.think.clone().map(|think| Thinking::new(think, config.seed, config.active)),
+            thinking: config.traffic.thinks().then(|| Thinking::new(&config.traffic, config.seed, config.active)),
             visits: config.traffic.sessions.as_ref().map(|of| Visits::new(of, config.seed, config.active)),
             places: if composes { vec![0; capacity] } else { Vec::new() },
             issuing: None,
