@@ -2,6 +2,7 @@
 
 use crate::connection::Cause;
 use crate::injector::Releasing;
+use crate::secured::TlsCounters;
 use loadgen_core::result::{RingStats, ServerStats};
 use loadgen_core::sys::clock;
 use loadgen_core::sys::poller::PollerCalls;
@@ -31,6 +32,7 @@ pub(crate) struct Counters {
     pub(crate) ring: Option<RingStats>,
     /// Of replies that were held until their release.
     pub(crate) releasing: Option<Box<Releasing>>,
+    pub(crate) tls: Option<Box<TlsCounters>>,
 }
 
 /// System calls by kind, counted where they are made; the poller counts its own.
@@ -85,6 +87,15 @@ impl Counters {
         total.stale_events += self.stale_events;
         if let Some(ring) = &self.ring {
             total.ring.get_or_insert_default().merge(ring);
+        }
+        if let Some(tls) = &self.tls {
+            let sum = total.tls.get_or_insert_default();
+            sum.handshakes_full += tls.full;
+            sum.handshakes_resumed += tls.resumed;
+            sum.truncated += tls.truncated;
+            add(&mut sum.failures, tls.failures.iter().map(|(name, count)| (*name, *count)));
+            add(&mut sum.versions, tls.versions.iter().map(|(name, count)| (*name, *count)));
+            add(&mut sum.ciphers, tls.ciphers.iter().map(|(name, count)| (*name, *count)));
         }
         total.waits += self.events_per_wait.iter().sum::<u64>();
         total.events += self.events;
