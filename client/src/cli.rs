@@ -2,6 +2,7 @@
 
 use crate::destination::Addresses;
 use crate::fail_if;
+use crate::tls::TlsArgs;
 use crate::traffic::TrafficArgs;
 use crate::workload::WorkloadArgs;
 use clap::parser::ValueSource;
@@ -231,6 +232,8 @@ pub struct RunArgs {
     pub workload: WorkloadArgs,
     #[command(flatten)]
     pub traffic: TrafficArgs,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// HTTP method
     #[arg(short = 'X', long, value_name = "M", default_value = "GET", hide_short_help = true)]
     pub method: String,

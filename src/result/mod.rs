@@ -13,6 +13,7 @@ pub mod read;
 pub mod schema;
 pub mod server_stats;
 pub mod shard;
+mod tls;
 mod traffic;
 pub mod write;
 
@@ -24,4 +25,5 @@ pub use pretty::{pretty, schema_of};
 pub use schema::*;
 pub use server_stats::*;
 pub use shard::*;
+pub use tls::{ScenarioTls, Tls};
 pub use traffic::{Sessions, Stream, TimeWait};

@@ -11,7 +11,7 @@ use super::{
     Connections, Cpu, EngineStats, Environment, ErrorRow, Floor, Generator, Histogram, Latency, Ledger, Merged, Phases,
     Report, RingStats, Scenario,
 };
-use super::{breakdown, traffic};
+use super::{Tls, breakdown, traffic};
 use crate::histogram::Recorder;
 use std::collections::{BTreeMap, BTreeSet};
 use windows::{Windows, add_all};
@@ -46,6 +46,7 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         breakdown: breakdown::merge(&shards),
         streams: traffic::merge_streams(&shards),
         sessions: traffic::merge_sessions(&shards),
+        tls: Tls::merge(shards.iter().filter_map(|shard| shard.tls.clone())),
         counted: sum_by_key(shards.iter().map(|shard| &shard.counted)),
         confidence: None,
         series: windows.series(&shards),
@@ -205,6 +206,7 @@ fn latency(shards: &[&Report]) -> Latency {
         response: all(|l| &l.response),
         service: all(|l| &l.service),
         connect: all(|l| &l.connect),
+        handshake: all(|l| &l.handshake),
         backlog_wait: all(|l| &l.backlog_wait),
         generator_lag: all(|l| &l.generator_lag),
         censored: sum(shards, |shard| shard.latency.censored),
