@@ -15,6 +15,7 @@
 //! - [`metric`]: the figures by which a run is judged, and the `METRICS` table
 //! - [`limit`]: limits on them (`--fail-if`)
 //! - [`compare`]: whether two versions differ, from the figures of their runs
+//! - [`search`]: the highest rate at which limits hold: the procedure and its statistics
 //! - [`report`]: a report in other formats, and the `FORMATS` table
 //!
 //! Effects:
@@ -35,6 +36,7 @@ pub mod report;
 pub mod result;
 pub mod rng;
 pub mod scenario;
+pub mod search;
 pub mod service_time;
 pub mod sys;
 pub mod time;

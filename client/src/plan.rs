@@ -379,7 +379,13 @@ fn spin(args: &RunArgs, pacing: Option<&Pacing>, threads: u64) -> Result<u64, Fa
 }
 
 fn pacing(args: &RunArgs) -> Result<Option<Pacing>, Failure> {
-    let Some(rate) = args.rate.clone() else { return Ok(None) };
+    let Some(rate) = args.rate.clone() else {
+        let about_open_loops = [(args.arrival.is_some(), "--arrival"), (args.spin.is_some(), "--spin")];
+        return match about_open_loops.iter().find(|(given, _)| *given) {
+            Some((_, flag)) => Err(Failure::usage(format!("{flag} is for an open loop, which takes a --rate"))),
+            None => Ok(None),
+        };
+    };
     let arrival = match args.arrival.as_deref() {
         None => Process::Constant,
         Some(name) => {

@@ -18,3 +18,8 @@ mod outages;
 mod targets;
 #[path = "traffic.rs"]
 mod traffic;
+
+#[path = "hostile.rs"]
+mod hostile;
+#[path = "redis.rs"]
+mod redis;

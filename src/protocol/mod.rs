@@ -11,6 +11,7 @@ pub mod echo;
 pub mod http;
 pub mod keyspace;
 pub mod memcached;
+pub mod redis;
 pub mod store;
 
 use crate::scenario::Scenario;
@@ -21,7 +22,7 @@ use store::Store;
 
 /// The table: a newcomer is a file and a line here.
 pub static PROTOCOLS: &[Protocol] =
-    &[echo::PROTOCOL, http::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL, memcached::PROTOCOL];
+    &[echo::PROTOCOL, http::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL, memcached::PROTOCOL, redis::PROTOCOL];
 
 /// One line of the table.
 #[derive(Debug)]

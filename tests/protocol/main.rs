@@ -8,6 +8,7 @@ use callers::{ClientCaller, Ended, ServerCaller};
 mod callers;
 mod http;
 mod memcached;
+mod redis;
 
 const SIZE: usize = 37;
 /// Bytes taken of an endless stream.
@@ -17,6 +18,7 @@ const DOWNLOAD: usize = 300;
 fn variants(protocol: &Protocol) -> Vec<ClientOptions> {
     match protocol.name {
         "memcached" => memcached::variants(),
+        "redis" => redis::variants(),
         _ => http_variants(),
     }
 }
@@ -285,6 +287,15 @@ fn garbage(rng: &mut Rng, valid: &[u8]) -> Vec<u8> {
         "\0",
         ";",
         "Connection: close\r\n",
+        "*2\r\n",
+        "$5\r\n",
+        "%1\r\n",
+        "GET\r\n",
+        "+OK\r\n",
+        "-ERR\r\n",
+        ":7\r\n",
+        "|1\r\n",
+        ">1\r\n",
         "get a b\r\n",
         "set a 0 0 5\r\n",
         "ms a 2 q\r\nhi\r\n",
