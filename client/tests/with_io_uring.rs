@@ -16,6 +16,8 @@ mod open;
 mod outages;
 #[path = "targets.rs"]
 mod targets;
+#[path = "tls.rs"]
+mod tls;
 #[path = "traffic.rs"]
 mod traffic;
 
