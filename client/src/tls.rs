@@ -65,8 +65,10 @@ impl Tls {
         let typed = &args.tls;
         let secure = targets.iter().filter(|target| target.tls).count();
         if secure > 0 && secure < targets.len() && !typed.tls {
-            return Err(Failure::usage("some targets are encrypted and others are not; the figures would be of neither")
-                .help("give --tls, or run twice at once with --start-at"));
+            return Err(Failure::usage(
+                "some targets are encrypted and others are not; the figures would be of neither",
+            )
+            .help("give --tls, or run twice at once with --start-at"));
         }
         if !targets.is_empty() && typed.server_tls {
             return Err(Failure::usage("--server-tls is for the embedded server, and this run has a target")
