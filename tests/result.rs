@@ -66,6 +66,7 @@ fn sample() -> Report {
             response: histogram(20_090, 68_000),
             service: histogram(20_000, 66_000),
             connect: histogram(102, 41_000),
+            handshake: None,
             backlog_wait: None,
             generator_lag: None,
             censored: 88,
@@ -73,6 +74,7 @@ fn sample() -> Report {
         breakdown: Vec::new(),
         streams: Vec::new(),
         sessions: None,
+        tls: None,
         counted: BTreeMap::new(),
         confidence: Some(confidence()),
         series: series(),
@@ -236,6 +238,7 @@ fn scenario() -> Scenario {
         session_requests: None,
         session_connection: None,
         close: None,
+        tls: None,
     }
 }
 
