@@ -4,8 +4,8 @@
 //! Read in this order: here, what a connection is and its states; `opening` (connections come, fail and come back);
 //! `greeting` (what is said before the first request); `requests` (they are sent, answered, or fail); `outbox` (where
 //! each is written anew); `secure` (what goes over the wire is encrypted); `thinking` (users take their time); `visits`
-//! (users come and go); `streams` (where there are no requests); `pacing` (the open loop); `window` (what counts for the
-//! measured window).
+//! (users come and go); `streams` (where there are no requests); `pacing` (the open loop); `window` (what counts for
+//! the measured window).
 
 mod greeting;
 mod opening;
