@@ -18,6 +18,8 @@ mod outages;
 mod scenario;
 #[path = "targets.rs"]
 mod targets;
+#[path = "tls.rs"]
+mod tls;
 #[path = "traffic.rs"]
 mod traffic;
 
