@@ -73,10 +73,6 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     }
     let injector = injector(options)?;
     let tls = tls::settings(options)?;
-    if tls.is_some() && options.protocol.shape == Shape::Datagram {
-        let message = format!("TLS is for streams, and {} has datagrams (that would be DTLS)", options.protocol.name);
-        return Err(Failure::new(USAGE, message));
-    }
     limits::raise_descriptors().map_err(|e| Failure::machine("cannot raise the descriptor limit", &e))?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| Failure::machine("cannot watch for signals", &e))?;
     // Before anybody is served: reading all this takes a moment.

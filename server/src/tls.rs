@@ -3,6 +3,7 @@
 use crate::cli::Options;
 use crate::serve::{Failure, UNWRITTEN, USAGE};
 use clap::Args;
+use loadgen_core::protocol::Shape;
 use loadgen_core::tls::certificate::{self, Identity};
 use loadgen_core::tls::server::{self, Settings};
 use loadgen_core::tls::{Versions, parse_alpn};
@@ -70,6 +71,10 @@ pub(crate) fn settings(options: &Options) -> Result<Option<Settings>, Failure> {
             None => Ok(None),
             Some(flag) => Err(Failure::new(USAGE, format!("{flag} is about TLS, which is off; add --tls"))),
         };
+    }
+    if options.protocol.shape == Shape::Datagram {
+        let message = format!("TLS is for streams, and {} has datagrams (that would be DTLS)", options.protocol.name);
+        return Err(Failure::new(USAGE, message));
     }
     let identity = identity(options)?;
     if let Some(path) = &tls.tls_cert_out {
