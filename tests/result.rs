@@ -32,6 +32,7 @@ fn histogram(count: u64, from_ns: u64) -> Option<Histogram> {
 
 /// A report in which every field says something.
 fn sample() -> Report {
+    let datagrams = Datagrams { received: 90, lost: 5, duplicated: 3, reordered: 2, late: 1, old: 1, foreign: 6 };
     let machine = machine();
     Report {
         schema: SCHEMA.to_owned(),
@@ -75,6 +76,7 @@ fn sample() -> Report {
         streams: Vec::new(),
         sessions: None,
         tls: None,
+        datagrams: Some(datagrams),
         counted: BTreeMap::new(),
         confidence: Some(confidence()),
         series: series(),
@@ -239,6 +241,7 @@ fn scenario() -> Scenario {
         session_connection: None,
         close: None,
         tls: None,
+        file: None,
     }
 }
 

@@ -5,7 +5,7 @@ use crate::cli::RunArgs;
 use crate::failure::{Exit, Failure};
 use crate::target::Target;
 use clap::Args;
-use loadgen_core::protocol::Protocol;
+use loadgen_core::protocol::{Protocol, Shape};
 use loadgen_core::result::ScenarioTls;
 use loadgen_core::tls::certificate::{self, Identity};
 use loadgen_core::tls::client::{Options, Settings, Trust};
@@ -80,6 +80,9 @@ impl Tls {
         }
         if !(typed.tls || typed.server_tls || secure > 0) {
             return typed.refuse_idle().map(|()| Self::default());
+        }
+        if protocol.shape == Shape::Datagram {
+            return Err(Failure::usage(format!("TLS is for streams, and {} is one of datagrams", protocol.name)));
         }
         let default_alpn = if protocol.name == "http" { vec![b"http/1.1".to_vec()] } else { Vec::new() };
         let alpn = typed.alpn.as_deref().map(parse_alpn).transpose();

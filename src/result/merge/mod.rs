@@ -11,7 +11,7 @@ use super::{
     Connections, Cpu, EngineStats, Environment, ErrorRow, Floor, Generator, Histogram, Latency, Ledger, Merged, Phases,
     Report, RingStats, Scenario,
 };
-use super::{Tls, breakdown, traffic};
+use super::{Tls, breakdown, datagrams, traffic};
 use crate::histogram::Recorder;
 use std::collections::{BTreeMap, BTreeSet};
 use windows::{Windows, add_all};
@@ -47,6 +47,7 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         streams: traffic::merge_streams(&shards),
         sessions: traffic::merge_sessions(&shards),
         tls: Tls::merge(shards.iter().filter_map(|shard| shard.tls.clone())),
+        datagrams: datagrams::merge(&shards),
         counted: sum_by_key(shards.iter().map(|shard| &shard.counted)),
         confidence: None,
         series: windows.series(&shards),
