@@ -85,7 +85,7 @@ type Samples = [Vec<u64>; 5];
 
 fn latency(samples: &Samples, censored: u64) -> Latency {
     let [response, service, connect, backlog_wait, generator_lag] = samples.each_ref().map(|values| recorded(values));
-    Latency { response, service, connect, backlog_wait, generator_lag, censored }
+    Latency { response, service, connect, backlog_wait, generator_lag, censored, ..Latency::default() }
 }
 
 /// A report of one process, as the merged one should be.
