@@ -116,7 +116,7 @@ fn load(path: &Path) -> Result<Scenario, String> {
 
 /// Where a file lies that is named in the scenario file at `path`.
 fn beside(path: &Path, name: &str) -> PathBuf {
-    path.parent().unwrap_or(Path::new("")).join(name)
+    path.parent().unwrap_or_else(|| Path::new("")).join(name)
 }
 
 fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
@@ -329,7 +329,7 @@ fn line(flag: &Flag) -> String {
         Ok(number) if number.to_string() == *value => value.clone(),
         _ => quoted(value),
     };
-    let values: Vec<String> = flag.values.iter().flatten().map(|value| one(value)).collect();
+    let values: Vec<String> = flag.values.iter().flatten().map(one).collect();
     let value = match &values[..] {
         [] => (!flag.values.is_empty()).to_string(),
         [value] => value.clone(),
