@@ -26,7 +26,8 @@ fn the_example_runs() {
 
 #[test]
 fn what_is_typed_goes_before_the_file() {
-    let file = "[defaults]\nconns = 9\nthreads = 2\nrequests_per_conn = 5\nlabel = [\"a=b\", \"c=d\"]\nno_floor = true\n\
+    let file = "[defaults]\nconns = 9\nthreads = 2\nrequests_per_conn = 5\nlabel = [\"a=b\", \"c=d\"]\n\
+        no_floor = true\n\
         think = \"trace:times\"\nduration = \"150ms\"\nwarmup = \"10ms\"\n\
         [[target]]\nurl = \"http://127.0.0.1:1\"\nweight = 2\n[[target]]\nurl = \"http://127.0.0.1:2\"\n\
         [[request]]\npath = \"/\"\n";
@@ -202,7 +203,8 @@ fn a_dump_is_a_scenario_file_that_asks_for_the_same() {
         "s.toml",
         "name = \"all \\\"of\\\" it\"\n[defaults]\nthink = \"trace:times\"\nmix = []\nlabel = [\"a=1\", \"b=x y\"]\n\
          no_pin = true\nheader = \"A: \\\"b\\\"\"\n[keys]\ncount = \"2k\"\n\
-         [[request]]\nname = \"lined\"\nweight = 2\npath = \"/{line:folder/words}/{random_line:folder/words}/{counter:x}\"\n\
+         [[request]]\nname = \"lined\"\nweight = 2\n\
+         path = \"/{line:folder/words}/{random_line:folder/words}/{counter:x}\"\n\
          body = \"{{not {value} \\u0001 \"\n\
          [[request]]\nname = \"filed\"\nmethod = \"PUT\"\npath = \"/\"\nbody_file = \"folder/words\"\n\
          [[script]]\nname = \"s\"\nsteps = [\"lined\", { request = \"filed\", think = \"bimodal:0.1,1ms,2ms\" }]\n",
