@@ -1,6 +1,7 @@
 //! The targets of a run: what was typed, taken apart and looked up.
 
 use crate::cli::RunArgs;
+use crate::destination;
 use crate::failure::{Exit, Failure};
 use crate::plan::unknown;
 use crate::scenario;
@@ -34,7 +35,7 @@ pub fn aims(args: &RunArgs, targets: Vec<Target>, protocol: &Protocol) -> Result
     if let Some(weight) = args.weights.iter().find(|weight| !(1..=1000).contains(*weight)) {
         return Err(Failure::usage(format!("--weights {weight} is out of range; a weight is 1 to 1000")));
     }
-    if targets.len() > 1 && protocol.shape != Shape::Exchange {
+    if targets.len() > 1 && !protocol.shape.has_replies() {
         return Err(Failure::usage(format!(
             "{} takes one target: its streams have no end to take turns at",
             protocol.name
@@ -74,6 +75,10 @@ pub fn choose_protocol(args: &RunArgs, targets: &[Target]) -> Result<&'static Pr
 /// Every address of a target's name.
 pub fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<Endpoint>, Failure> {
     if let Some(path) = &target.socket {
+        if protocol.shape == Shape::Datagram {
+            let message = format!("target '{}' is a unix socket, and {} goes over IP", target.typed, protocol.name);
+            return Err(Failure::usage(message));
+        }
         return Ok(vec![Endpoint::unix(path).map_err(Failure::usage)?]);
     }
     let port = target.port.or(protocol.default_port).ok_or_else(|| {
@@ -84,7 +89,7 @@ pub fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<Endpoint>, Fa
             .help("check the name, or give an address")
     })?;
     let mut unique = Vec::new();
-    for address in addresses.map(Endpoint::Tcp) {
+    for address in addresses.map(|address| destination::endpoint(address, protocol)) {
         if !unique.contains(&address) {
             unique.push(address);
         }

@@ -57,6 +57,7 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
         breakdown: breakdown(plan, tally),
         streams: streams(plan, tally),
         sessions: sessions(plan, tally),
+        datagrams: (plan.protocol.shape == Shape::Datagram).then(|| tally.datagrams.clone()),
         counted: owned(&tally.counted),
         confidence: confidence(plan, run),
         series: Series {
@@ -416,7 +417,7 @@ fn generator(tally: &Tally) -> Generator {
 fn engine(plan: &Plan, tally: &Tally) -> EngineStats {
     let counters = &tally.engine;
     let calls: u64 = counters.syscalls.values().sum();
-    let replies = if plan.protocol.shape == Shape::Exchange { tally.whole.ok } else { 0 };
+    let replies = if plan.protocol.shape.has_replies() { tally.whole.ok } else { 0 };
     EngineStats {
         name: plan.engine.name.to_owned(),
         instead_of: plan.instead_of.clone(),

@@ -115,8 +115,15 @@ impl Traffic {
         let typed = &args.traffic;
         let reset = choice("--close", &typed.close, ["fin", "rst"])?;
         let fresh = choice("--session-conn", &typed.session_conn, ["keep", "new"])?;
-        if reset && protocol.shape != Shape::Exchange {
-            about_requests("--close rst", protocol)?;
+        let given = [
+            ("--close rst", reset),
+            ("--requests-per-conn", args.requests_per_conn.is_some()),
+            ("--think", typed.think.is_some()),
+            ("--session-requests", typed.session_requests.is_some()),
+            ("--session-conn new", fresh),
+        ];
+        for (flag, _) in given.into_iter().filter(|(_, given)| *given) {
+            about_connections(flag, protocol)?;
         }
         if fresh && typed.session_requests.is_none() {
             return Err(Failure::usage("--session-conn new is about sessions, and there are none")
@@ -187,6 +194,15 @@ impl Traffic {
         }
         Ok(())
     }
+}
+
+/// Refuses flags about users' connections, their coming and going, for protocols that have none.
+fn about_connections(flag: &str, protocol: &Protocol) -> Result<(), Failure> {
+    if protocol.shape != Shape::Datagram {
+        return about_requests(flag, protocol);
+    }
+    let name = protocol.name;
+    Err(Failure::usage(format!("{flag} is about connections that come and go, and {name} has none; leave it out")))
 }
 
 /// Whether the second of two words was given.

@@ -5,6 +5,7 @@
 //! first version has a default; changing what a field means is a new major version.
 
 use super::breakdown::Group;
+use super::datagrams::Datagrams;
 use super::environment::{Environment, Floor};
 use super::scenario_file::ScenarioFile;
 use super::server_stats::ServerStats;
@@ -51,6 +52,9 @@ pub struct Report {
     /// What the protocol counted besides, over the whole run, such as `hits` and `misses`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counted: BTreeMap<String, u64>,
+    /// Only where requests and replies are datagrams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagrams: Option<Datagrams>,
     /// How much of these figures is chance, and whether the run was steady; null where nothing was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<Confidence>,

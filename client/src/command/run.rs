@@ -46,7 +46,7 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
         }
     };
     let to = match &server {
-        Some(server) => destination::only(server.address),
+        Some(server) => destination::only(destination::endpoint(server.address, plan.protocol)),
         None => destination::choose(&plan)?,
     };
     preflight::check(&plan, &to)?;
