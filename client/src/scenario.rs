@@ -31,7 +31,8 @@ const ABOUT_FILES: &[&str] = &["scenario", "dump-scenario", "no-scenario-default
 const INSTEAD: &[(&str, &[&str])] = &[
     ("target", &["weights"]),
     ("positional_target", &["target", "weights"]),
-    ("requests", &["warmup", "until-ci"]),
+    ("requests", &["duration", "warmup", "until-ci"]),
+    ("duration", &["requests"]),
     ("until_ci", &["requests"]),
     ("mix", &["command"]),
     ("commands", &["mix"]),

@@ -16,6 +16,8 @@ mod open;
 mod outages;
 #[path = "scenario.rs"]
 mod scenario;
+#[path = "scenario_files.rs"]
+mod scenario_files;
 #[path = "targets.rs"]
 mod targets;
 #[path = "tls.rs"]

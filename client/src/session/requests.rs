@@ -395,10 +395,7 @@ impl Session {
         if !self.pacers.is_empty() {
             return self.visit_moves_on(slot, now);
         }
-        // The script ends with its connection, and the next request begins another.
-        if let Some(place) = self.places.get_mut(slot as usize) {
-            *place = 0;
-        }
+        self.leave_script(slot);
         match self.due_after(slot, now) {
             due if due > now => self.think(slot, due),
             due => _ = self.owe(slot, due),

@@ -96,6 +96,13 @@ impl Session {
         self.thinking.as_mut().map_or(now, |thinking| now.after(thinking.draw_ns(place)))
     }
 
+    /// A script ends with its connection: the next request begins another.
+    pub(super) fn leave_script(&mut self, slot: u32) {
+        if let Some(place) = self.places.get_mut(slot as usize) {
+            *place = 0;
+        }
+    }
+
     pub(super) fn thinks(&self, slot: u32) -> bool {
         self.thinking.as_ref().is_some_and(|thinking| thinking.is_busy(slot))
     }

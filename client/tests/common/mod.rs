@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub(crate) mod peer;
+pub(crate) mod scenario;
 
 /// Longer than any run here may take; whoever needs more hangs.
 pub(crate) const HARD_LIMIT: Duration = Duration::from_secs(30);
