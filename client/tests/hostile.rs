@@ -62,7 +62,7 @@ fn cases() -> Vec<Case> {
         case(&REDIS, || b"*99999999999\r\n".to_vec(), "too_large"),
         case(&REDIS, || b"$2\r\nhiXX".to_vec(), "malformed"),
         case(&REDIS, || b":12x\r\n".to_vec(), "malformed"),
-        case(&REDIS, || endless("$", b'1'), "malformed"),
+        case(&REDIS, || endless("$", b'1'), "too_large"),
         case(&REDIS, || endless("-ERR ", b'x'), "too_large"),
         case(&MEMCACHED, || b"VALUE k 0 99999999999\r\n".to_vec(), "too_large"),
         case(&MEMCACHED, || b"VALUE k 0 2\r\nhiXX".to_vec(), "malformed"),

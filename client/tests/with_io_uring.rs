@@ -14,7 +14,14 @@ mod nginx;
 mod open;
 #[path = "outages.rs"]
 mod outages;
+#[path = "scenario.rs"]
+mod scenario;
 #[path = "targets.rs"]
 mod targets;
 #[path = "traffic.rs"]
 mod traffic;
+
+#[path = "hostile.rs"]
+mod hostile;
+#[path = "redis.rs"]
+mod redis;

@@ -35,7 +35,7 @@ pub(crate) struct ClientCaller {
 
 impl ClientCaller {
     pub(crate) fn new(mut client: Box<dyn Client>) -> Self {
-        let kinds = (0..16).map(|_| client.compose(&mut Vec::new())).collect();
+        let kinds = (0..512).map(|_| client.compose(&mut Vec::new())).collect();
         Self { client, state: ClientState::default(), kinds, kept: vec![], replies: vec![], error: None }
     }
 
