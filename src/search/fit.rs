@@ -12,6 +12,9 @@ use crate::confidence::spread::student_t;
 
 /// Probes that a fit takes: with fewer, the interval would be a guess.
 pub const PROBES_LEAST: usize = 6;
+/// Independent requests beyond the limit, in all these probes, that it takes: bursts of slow requests are rare and large,
+/// and whoever has seen few of them thinks that there are fewer than there are.
+const BURSTS_LEAST: f64 = 10.0;
 /// Steps of the iteration; it has converged after five or six, or never will.
 const STEPS: usize = 40;
 /// Relative change of the share's odds over the width of the window beyond which it is a step, not a slope.
@@ -51,7 +54,8 @@ pub fn crossing(points: &[(f64, Share)], centre: f64) -> Option<Crossing> {
     let determinant = i11 * i22 - i12 * i12;
     let [v11, v12, v22] = [i22, -i12, i11].map(|element| element / determinant * inflation);
     let rate = centre * (1.0 + (wanted - a) / b);
-    let enough = points.len() >= PROBES_LEAST;
+    let bursts = points.iter().map(|(_, share)| share.beyond).sum::<f64>() / inflation;
+    let enough = points.len() >= PROBES_LEAST && bursts >= BURSTS_LEAST;
     let t = student_t(freedom);
     let ends = fieller([a - wanted, b], [v11, v12, v22], t).filter(|_| enough);
     let interval = ends.map(|(low, high)| (centre * (1.0 + low), centre * (1.0 + high)));
