@@ -15,6 +15,9 @@ const TURN_LOOKS: usize = 64;
 /// Bytes of a reply that an error message quotes.
 const EXAMPLE_BYTES: usize = 64;
 
+/// Of a connection's oldest request, and of those behind it.
+type Kinds = [&'static str; 2];
+
 impl Session {
     /// Issues what this connection may carry now: one request to prove a new connection, all that `depth` allows once
     /// the load has begun.
@@ -310,7 +313,7 @@ impl Session {
 
     /// Books all requests of a connection that is no more: the first failed by `first`, those behind it by `rest`.
     /// Where none had been sent, the loss itself is noted, under the phase in which it happened.
-    pub(super) fn fail_all(&mut self, slot: u32, [first, rest]: [&'static str; 2], now: Instant, example: String) {
+    pub(super) fn fail_all(&mut self, slot: u32, [first, rest]: Kinds, now: Instant, example: String) {
         self.break_visit(slot);
         let outstanding = self.conns[slot as usize].outstanding;
         let mut failed = (0, 0);
@@ -444,26 +447,18 @@ impl Session {
 
     pub(super) fn broken_reply(&mut self, io: &mut impl Io, slot: u32, error: ReplyError, input: &[u8], now: Instant) {
         let example = format!("{}: {}", error.detail, quote(input));
-        self.drop_connection(io, slot, error.kind.name(), "aborted", now, example);
+        self.drop_connection(io, slot, [error.kind.name(), "aborted"], now, example);
     }
 
     /// Bytes that answer nothing. They must never be credited to a request that comes later.
     fn unexpected(&mut self, io: &mut impl Io, slot: u32, input: &[u8], now: Instant) {
         let example = format!("bytes that answer no request: {}", quote(input));
-        self.drop_connection(io, slot, "unexpected", "aborted", now, example);
+        self.drop_connection(io, slot, ["unexpected", "aborted"], now, example);
     }
 
-    pub(super) fn drop_connection(
-        &mut self,
-        io: &mut impl Io,
-        slot: u32,
-        first: &'static str,
-        rest: &'static str,
-        now: Instant,
-        example: String,
-    ) {
+    pub(super) fn drop_connection(&mut self, io: &mut impl Io, slot: u32, kinds: Kinds, now: Instant, example: String) {
         io.close(slot);
-        self.fail_all(slot, [first, rest], now, example);
+        self.fail_all(slot, kinds, now, example);
         self.closed(slot);
         self.tally.connections.lost += 1;
         self.back_off(slot, now);
@@ -500,7 +495,7 @@ impl Session {
                 self.greeting_failed(io, slot, "timeout", &format!("the {what} was not answered in time"), now);
             } else {
                 let waited = loadgen_core::units::format_duration(now.since(oldest.due));
-                self.drop_connection(io, slot, "timeout", "aborted", now, format!("no reply within {waited}"));
+                self.drop_connection(io, slot, ["timeout", "aborted"], now, format!("no reply within {waited}"));
             }
         }
     }

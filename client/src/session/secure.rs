@@ -128,7 +128,7 @@ impl Session {
         let kind = error.kind.name();
         match self.conns[slot as usize].state {
             State::Securing | State::Greeting => self.greeting_failed(io, slot, kind, &error.detail, now),
-            _ => self.drop_connection(io, slot, kind, "aborted", now, error.detail.clone()),
+            _ => self.drop_connection(io, slot, [kind, "aborted"], now, error.detail.clone()),
         }
     }
 
