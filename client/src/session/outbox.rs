@@ -1,5 +1,5 @@
 //! Bytes of one connection alone: requests that differ from each other are written when they can leave, and what the
-//! kernel does not take is kept until it does.
+//! kernel does not take is kept until it does. Likewise what was received and is incomplete.
 
 use super::{Session, flag};
 use crate::engine::Io;
@@ -88,7 +88,6 @@ impl Session {
             let from = tls.seal(slot, &mut outbox.bytes, |out| match self.shape {
                 Shape::Exchange => (end - due..end).for_each(|position| self.write(slot, target, position, out)),
                 Shape::Upload => (0..due).for_each(|_| out.extend_from_slice(self.clients[target].request())),
-                // Datagrams are refused before: rustls has no DTLS.
                 Shape::Download | Shape::Datagram => {}
             });
             // They leave in one piece, all when its first byte does.
@@ -150,6 +149,37 @@ impl Session {
             self.writing = outbox;
         } else {
             self.spare_outboxes.push(outbox);
+        }
+    }
+
+    /// Remembers bytes of a reply that is incomplete.
+    pub(super) fn keep(&mut self, slot: u32, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut kept = self.spare.pop().unwrap_or_default();
+        kept.extend_from_slice(bytes);
+        self.kept.insert(slot, kept);
+        self.conns[slot as usize].flags |= flag::KEPT;
+    }
+
+    pub(super) fn take_kept(&mut self, slot: u32) -> Vec<u8> {
+        self.conns[slot as usize].flags &= !flag::KEPT;
+        self.kept.remove(&slot).unwrap_or_default()
+    }
+
+    pub(super) fn forget_kept(&mut self, slot: u32) {
+        if self.conns[slot as usize].flags & flag::KEPT != 0 {
+            let kept = self.take_kept(slot);
+            self.recycle(kept);
+        }
+    }
+
+    /// Keeps a buffer's memory for the next incomplete reply.
+    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0 {
+            buffer.clear();
+            self.spare.push(buffer);
         }
     }
 }
