@@ -12,8 +12,8 @@ use crate::confidence::spread::student_t;
 
 /// Probes that a fit takes: with fewer, the interval would be a guess.
 pub const PROBES_LEAST: usize = 6;
-/// Independent requests beyond the limit, in all these probes, that it takes: bursts of slow requests are rare and large,
-/// and whoever has seen few of them thinks that there are fewer than there are.
+/// Independent requests beyond the limit, in all these probes, that it takes: bursts of slow requests are rare and
+/// large, and whoever has seen few of them thinks that there are fewer than there are.
 const BURSTS_LEAST: f64 = 10.0;
 /// Steps of the iteration; it has converged after five or six, or never will.
 const STEPS: usize = 40;
