@@ -67,6 +67,7 @@ fn sample() -> Report {
             response: histogram(20_090, 68_000),
             service: histogram(20_000, 66_000),
             connect: histogram(102, 41_000),
+            handshake: None,
             backlog_wait: None,
             generator_lag: None,
             censored: 88,
@@ -75,6 +76,7 @@ fn sample() -> Report {
         streams: Vec::new(),
         sessions: None,
         datagrams: Some(datagrams),
+        tls: None,
         counted: BTreeMap::new(),
         confidence: Some(confidence()),
         series: series(),
@@ -239,6 +241,7 @@ fn scenario() -> Scenario {
         session_connection: None,
         close: None,
         file: None,
+        tls: None,
     }
 }
 

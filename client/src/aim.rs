@@ -81,7 +81,7 @@ pub fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<Endpoint>, Fa
         }
         return Ok(vec![Endpoint::unix(path).map_err(Failure::usage)?]);
     }
-    let port = target.port.or(protocol.default_port).ok_or_else(|| {
+    let port = target.port.or(target.usual_port).or(protocol.default_port).ok_or_else(|| {
         Failure::usage(format!("target '{}' names no port, and {} has no usual one", target.typed, protocol.name))
     })?;
     let addresses = (target.host.as_str(), port).to_socket_addrs().map_err(|error| {

@@ -17,7 +17,7 @@ use loadgen_core::service_time::Distribution;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::ring;
 use loadgen_core::time::{Instant, NS_PER_S};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where requests differ, the digest is of so many: enough to tell mixes and key spaces apart.
 const HASHED_REQUESTS: usize = 256;
@@ -58,6 +58,7 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
         streams: streams(plan, tally),
         sessions: sessions(plan, tally),
         datagrams: (plan.protocol.shape == Shape::Datagram).then(|| tally.datagrams.clone()),
+        tls: tls(plan, tally),
         counted: owned(&tally.counted),
         confidence: confidence(plan, run),
         series: Series {
@@ -147,6 +148,7 @@ pub fn scenario(plan: &Plan, to: &[Destination], server: Option<&ServerStats>) -
         addresses: (plan.addresses != Addresses::First).then(|| plan.addresses.name().to_owned()),
         file: plan.client_options.scenario.as_deref().map(scenario_file),
         server_engine_options: plan.server_ring.as_ref().map_or_else(Vec::new, ring::Options::describe),
+        tls: plan.tls.scenario(),
     };
     scenario.hash = scenario.digest();
     scenario
@@ -296,6 +298,7 @@ fn latency(tally: &Tally) -> Latency {
         response: tally.response.report(),
         service: tally.service.report(),
         connect: Recorder::report(&tally.connect),
+        handshake: tally.tls.handshake.report(),
         backlog_wait: tally.backlog_wait.report(),
         generator_lag: tally.generator_lag.report(),
         censored: tally.censored,
@@ -365,6 +368,21 @@ fn sessions(plan: &Plan, tally: &Tally) -> Option<Sessions> {
         lengths: lengths.map(|(exponent, count)| ((1_u64 << exponent).to_string(), *count)).collect(),
         duration: visits.duration.report(),
         censored: visits.censored,
+    })
+}
+
+fn tls(plan: &Plan, tally: &Tally) -> Option<Tls> {
+    let asked = plan.tls.scenario()?;
+    let of = &tally.tls;
+    let list = |names: &BTreeSet<&'static str>| names.iter().copied().collect::<Vec<_>>().join(", ");
+    Some(Tls {
+        version: list(&of.versions),
+        cipher: list(&of.ciphers),
+        alpn: (!of.alpn.is_empty()).then(|| of.alpn.iter().cloned().collect::<Vec<_>>().join(", ")),
+        insecure: asked.insecure,
+        resumption: asked.resumption,
+        handshakes_full: of.full,
+        handshakes_resumed: of.resumed,
     })
 }
 

@@ -4,6 +4,7 @@ use crate::command::search::args::SearchArgs;
 use crate::destination::Addresses;
 use crate::fail_if;
 use crate::scenario::{self, ScenarioArgs};
+use crate::tls::TlsArgs;
 use crate::traffic::TrafficArgs;
 use crate::workload::WorkloadArgs;
 use clap::parser::ValueSource;
@@ -257,6 +258,8 @@ pub struct RunArgs {
     pub traffic: TrafficArgs,
     #[command(flatten)]
     pub scenario: ScenarioArgs,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// HTTP method
     #[arg(short = 'X', long, value_name = "M", default_value = "GET", hide_short_help = true)]
     pub method: String,

@@ -29,6 +29,7 @@ mod tally;
 mod target;
 mod time_wait;
 mod timers;
+mod tls;
 mod traffic;
 mod until;
 mod verdict;

@@ -20,6 +20,8 @@ mod scenario;
 mod scenario_files;
 #[path = "targets.rs"]
 mod targets;
+#[path = "tls.rs"]
+mod tls;
 #[path = "traffic.rs"]
 mod traffic;
 

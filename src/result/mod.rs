@@ -15,6 +15,7 @@ mod scenario_file;
 pub mod schema;
 pub mod server_stats;
 pub mod shard;
+mod tls;
 mod traffic;
 pub mod write;
 
@@ -28,4 +29,5 @@ pub use scenario_file::{ScenarioFile, Weighted};
 pub use schema::*;
 pub use server_stats::*;
 pub use shard::*;
+pub use tls::{ScenarioTls, Tls};
 pub use traffic::{Sessions, Stream, TimeWait};

@@ -1,4 +1,4 @@
-//! What a scenario file asks for, as a report tells it.
+//! Which scenario file a run had.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -137,7 +137,7 @@ impl Session {
         let started = self.stamps[slot as usize * self.config.depth].sent;
         self.tally.connect.record(now.since(started));
         self.tally.connections.opened += 1;
-        self.greet(io, slot, now);
+        if self.tls.is_some() { self.secure(io, slot, now) } else { self.greet(io, slot, now) }
     }
 
     /// The connection can carry requests.
@@ -211,6 +211,7 @@ impl Session {
         self.passed_gate(slot);
         self.forget_kept(slot);
         self.forget_outbox(slot);
+        self.forget_tls(slot);
         let conn = &mut self.conns[slot as usize];
         self.alive -= u64::from(conn.state == State::Open);
         conn.state = State::Closed;
@@ -264,7 +265,7 @@ impl Session {
                 self.closed(slot);
                 self.drop_due(slot);
             }
-            (State::Greeting, _) => {
+            (State::Securing | State::Greeting, _) => {
                 io.close(slot);
                 self.tally.connections.closed += 1;
                 self.closed(slot);
@@ -275,6 +276,7 @@ impl Session {
                 self.close_when_answered(io, slot);
             }
             (State::Open, Shape::Upload | Shape::Download) => {
+                self.say_goodbye(io, slot);
                 io.end_stream(slot);
                 self.conns[slot as usize].state = State::Ending;
                 self.alive -= 1;
@@ -285,6 +287,7 @@ impl Session {
 
     pub(super) fn close_when_answered(&mut self, io: &mut impl Io, slot: u32) {
         if self.conns[slot as usize].outstanding == 0 && !self.lingers() {
+            self.say_goodbye(io, slot);
             io.close(slot);
             self.tally.connections.closed += 1;
             self.closed(slot);

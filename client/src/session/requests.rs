@@ -345,6 +345,7 @@ impl Session {
         if self.config.requests_per_connection.is_some_and(|limit| conn.issued >= limit) {
             // An idle connection made its one request and stays, whatever the limit.
             if conn.outstanding == 0 && !self.is_idle(slot) && (self.going || conn.issued > 1) {
+                self.say_goodbye(io, slot);
                 io.close(slot);
                 self.tally.connections.closed += 1;
                 self.closed(slot);
@@ -412,9 +413,10 @@ impl Session {
         let finish = self.clients[target].finish(parser, &kept);
         self.recycle(kept);
         let outstanding = self.conns[slot as usize].outstanding;
+        let cut_off = self.is_cut_off(slot);
         let proven = self.conns[slot as usize].flags & flag::UNPROVEN == 0;
         match (cause, finish) {
-            (None, Ok(Some(reply))) if outstanding > 0 => {
+            (None, Ok(Some(reply))) if outstanding > 0 && !cut_off => {
                 self.complete(slot, reply, now);
                 return self.closed_as_announced(io, slot, now);
             }
@@ -451,7 +453,7 @@ impl Session {
         self.drop_connection(io, slot, "unexpected", "aborted", now, example);
     }
 
-    fn drop_connection(
+    pub(super) fn drop_connection(
         &mut self,
         io: &mut impl Io,
         slot: u32,
@@ -482,7 +484,7 @@ impl Session {
             let conn = self.conns[slot as usize];
             let oldest = *self.stamp(slot, 0);
             let since = match conn.state {
-                State::Connecting | State::Greeting => oldest.sent,
+                State::Connecting | State::Securing | State::Greeting => oldest.sent,
                 State::Open if conn.outstanding > 0 => oldest.sent.max(oldest.due),
                 _ => continue,
             };
@@ -493,8 +495,9 @@ impl Session {
             } else if conn.state == State::Connecting {
                 io.close(slot);
                 self.connect_failed(slot, &io::ErrorKind::TimedOut.into(), now);
-            } else if conn.state == State::Greeting {
-                self.greeting_failed(io, slot, "timeout", "the greeting was not answered in time", now);
+            } else if matches!(conn.state, State::Securing | State::Greeting) {
+                let what = if conn.state == State::Securing { "TLS handshake" } else { "greeting" };
+                self.greeting_failed(io, slot, "timeout", &format!("the {what} was not answered in time"), now);
             } else {
                 let waited = loadgen_core::units::format_duration(now.since(oldest.due));
                 self.drop_connection(io, slot, "timeout", "aborted", now, format!("no reply within {waited}"));
@@ -513,7 +516,7 @@ impl Session {
                     self.note("timeout", Phase::Idle, 1, || "the server did not end its stream after us".to_owned());
                 }
                 State::Connecting => self.tally.connections.unfinished += 1,
-                State::Open | State::Greeting => self.tally.connections.closed += 1,
+                State::Open | State::Securing | State::Greeting => self.tally.connections.closed += 1,
             }
             io.close(slot);
             for _ in 0..self.conns[slot as usize].outstanding {
