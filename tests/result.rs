@@ -97,11 +97,8 @@ fn sample() -> Report {
 }
 
 fn limit() -> LimitOutcome {
-    LimitOutcome {
-        expression: "p99>5ms".to_owned(),
-        judgement: LimitState::Holds,
-        detail: "143 us (140-146 us)".to_owned(),
-    }
+    let detail = "143 us (140-146 us)".to_owned();
+    LimitOutcome { expression: "p99>5ms".to_owned(), judgement: LimitState::Holds, detail }
 }
 
 fn shard() -> Shard {

@@ -2,6 +2,7 @@
 
 mod breakdown;
 pub mod bundle;
+mod certainty;
 mod check;
 pub mod checksum;
 mod content;
@@ -21,6 +22,7 @@ pub mod write;
 
 pub use breakdown::{Group, GroupCounts};
 pub use bundle::*;
+pub use certainty::*;
 pub use datagrams::Datagrams;
 pub use environment::*;
 pub use hash::{differences, differing_fields, fnv1a_hex};
