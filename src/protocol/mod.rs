@@ -10,6 +10,7 @@ pub mod discard;
 pub mod echo;
 pub mod http;
 pub mod keyspace;
+pub mod redis;
 pub mod store;
 
 use keyspace::Keyspace;
@@ -18,7 +19,8 @@ use std::sync::Arc;
 use store::Store;
 
 /// The table: a newcomer is a file and a line here.
-pub static PROTOCOLS: &[Protocol] = &[echo::PROTOCOL, http::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL];
+pub static PROTOCOLS: &[Protocol] =
+    &[echo::PROTOCOL, http::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL, redis::PROTOCOL];
 
 /// One line of the table.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! What a key-value server remembers: bytes by key, for all threads, within a bound.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of keys and values that are kept; beyond it the oldest go.
 const BYTES_MAX: usize = 1 << 30;
@@ -21,6 +22,17 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Store {
     inner: Mutex<Inner>,
+    tallies: Mutex<Vec<Tally>>,
+}
+
+/// What one thread counted, such as the commands it carried out. All may read it; only that thread adds.
+#[derive(Clone, Debug)]
+pub struct Tally(Arc<[AtomicU64]>);
+
+impl Tally {
+    pub fn add(&self, index: usize) {
+        self.0[index].fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Default for Store {
@@ -45,7 +57,31 @@ impl Store {
     /// One that keeps so many bytes of keys and values.
     pub fn within(bytes_max: usize) -> Self {
         let (entries, order) = (HashMap::new(), VecDeque::new());
-        Self { inner: Mutex::new(Inner { entries, order, bytes: 0, bytes_max, versions: 0 }) }
+        let inner = Mutex::new(Inner { entries, order, bytes: 0, bytes_max, versions: 0 });
+        Self { inner, tallies: Mutex::default() }
+    }
+
+    /// One more thread is going to count, from 0 on.
+    pub fn tally(&self, counts: usize) -> Tally {
+        let tally = Tally(std::iter::repeat_with(|| AtomicU64::new(0)).take(counts).collect());
+        self.tallies().push(tally.clone());
+        tally
+    }
+
+    /// The sums of what the threads counted.
+    pub fn tallied(&self, counts: usize) -> Vec<u64> {
+        let tallies = self.tallies();
+        let count = |tally: &Tally, index: usize| tally.0.get(index).map_or(0, |count| count.load(Ordering::Relaxed));
+        (0..counts).map(|index| tallies.iter().map(|tally| count(tally, index)).sum()).collect()
+    }
+
+    /// All counts are 0 again.
+    pub fn reset_tallies(&self) {
+        self.tallies().iter().flat_map(|tally| tally.0.iter()).for_each(|count| count.store(0, Ordering::Relaxed));
+    }
+
+    fn tallies(&self) -> MutexGuard<'_, Vec<Tally>> {
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Alone with the entries.

@@ -26,14 +26,22 @@ pub(crate) enum Ended {
 pub(crate) struct ClientCaller {
     client: Box<dyn Client>,
     state: ClientState,
+    /// Of the request whose reply is awaited; requests are made as `requests` makes them.
+    kind: u16,
     pub(crate) kept: Vec<u8>,
     pub(crate) replies: Vec<Reply>,
     pub(crate) error: Option<ReplyErrorKind>,
 }
 
 impl ClientCaller {
-    pub(crate) fn new(client: Box<dyn Client>) -> Self {
-        Self { client, state: ClientState::default(), kept: vec![], replies: vec![], error: None }
+    pub(crate) fn new(mut client: Box<dyn Client>) -> Self {
+        let kind = client.compose(&mut Vec::new());
+        Self { client, state: ClientState::default(), kind, kept: vec![], replies: vec![], error: None }
+    }
+
+    /// What the client half counted.
+    pub(crate) fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.client.counts()
     }
 
     /// Presents `piece` behind what was kept. After an error, bytes are dropped: the connection is closed.
@@ -44,8 +52,12 @@ impl ClientCaller {
         self.kept.extend_from_slice(piece);
         let mut at = 0;
         loop {
+            self.state.kind = self.kind;
             match self.client.consume(&mut self.state, &self.kept[at..]) {
                 Ok(consumed) => {
+                    if consumed.reply.is_some() {
+                        self.kind = self.client.compose(&mut Vec::new());
+                    }
                     at += consumed.bytes;
                     assert!(at <= self.kept.len(), "consumed more than was given");
                     self.replies.extend(consumed.reply);

@@ -7,6 +7,7 @@ use callers::{ClientCaller, Ended, ServerCaller};
 
 mod callers;
 mod http;
+mod redis;
 
 const SIZE: usize = 37;
 /// Bytes taken of an endless stream.
@@ -67,7 +68,13 @@ fn answer(protocol: &Protocol, stream: &[u8], room: usize) -> Vec<u8> {
 }
 
 fn cases() -> impl Iterator<Item = (&'static Protocol, ClientOptions)> {
-    PROTOCOLS.iter().flat_map(|protocol| variants().into_iter().map(move |options| (protocol, options)))
+    PROTOCOLS.iter().flat_map(|protocol| {
+        let variants = match protocol.name {
+            "redis" => redis::variants(),
+            _ => variants(),
+        };
+        variants.into_iter().map(move |options| (protocol, options))
+    })
 }
 
 #[test]
@@ -253,7 +260,7 @@ fn garbage_is_survived_and_bounded() {
     }
 }
 
-/// Random bytes; or random words of HTTP; or a valid stream with a few bytes changed.
+/// Random bytes; or random words of HTTP and Redis; or a valid stream with a few bytes changed.
 fn garbage(rng: &mut Rng, valid: &[u8]) -> Vec<u8> {
     const WORDS: &[&str] = &[
         "\r\n",
@@ -276,6 +283,15 @@ fn garbage(rng: &mut Rng, valid: &[u8]) -> Vec<u8> {
         "\0",
         ";",
         "Connection: close\r\n",
+        "*2\r\n",
+        "$5\r\n",
+        "%1\r\n",
+        "GET\r\n",
+        "+OK\r\n",
+        "-ERR\r\n",
+        ":7\r\n",
+        "|1\r\n",
+        ">1\r\n",
     ];
     let length = rng.below(300) as usize;
     match rng.below(3) {
