@@ -32,6 +32,7 @@ fn histogram(count: u64, from_ns: u64) -> Option<Histogram> {
 
 /// A report in which every field says something.
 fn sample() -> Report {
+    let datagrams = Datagrams { received: 90, lost: 5, duplicated: 3, reordered: 2, late: 1, old: 1, foreign: 6 };
     let machine = machine();
     Report {
         schema: SCHEMA.to_owned(),
@@ -60,19 +61,7 @@ fn sample() -> Report {
             whole_run_received_bytes: 140_800,
         },
         ledger: ledger(),
-        connections: Connections {
-            requested: 100,
-            established: 100,
-            served: 100,
-            alive_at_end: 99,
-            attempts: 104,
-            opened: 102,
-            failed: map([("refused", 2)]),
-            unfinished: 0,
-            closed: 99,
-            closed_by_server: 1,
-            lost: 2,
-        },
+        connections: connections(),
         errors: errors(),
         latency: Latency {
             response: histogram(20_090, 68_000),
@@ -82,6 +71,11 @@ fn sample() -> Report {
             generator_lag: None,
             censored: 88,
         },
+        breakdown: Vec::new(),
+        streams: Vec::new(),
+        sessions: None,
+        datagrams: Some(datagrams),
+        counted: BTreeMap::new(),
         confidence: Some(confidence()),
         series: series(),
         cpu: cpu(),
@@ -188,6 +182,25 @@ fn floor() -> Floor {
     }
 }
 
+fn connections() -> Connections {
+    Connections {
+        requested: 100,
+        established: 100,
+        served: 100,
+        alive_at_end: 99,
+        attempts: 104,
+        opened: 102,
+        failed: map([("refused", 2)]),
+        unfinished: 0,
+        closed: 99,
+        closed_by_server: 1,
+        lost: 2,
+        closed_by_reset: 0,
+        opened_per_s: None,
+        time_wait: None,
+    }
+}
+
 fn scenario() -> Scenario {
     Scenario {
         hash: String::new(),
@@ -219,6 +232,13 @@ fn scenario() -> Scenario {
         server_injected: Vec::new(),
         server_engine_options: vec!["bundles".to_owned()],
         until_ci: vec!["p99=2%".to_owned()],
+        weights: Vec::new(),
+        addresses: None,
+        think: None,
+        session_requests: None,
+        session_connection: None,
+        close: None,
+        file: None,
     }
 }
 

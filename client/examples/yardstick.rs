@@ -37,7 +37,7 @@ fn main() -> Result<(), Error> {
     let began = Instant::now();
     while began.elapsed() < length {
         while sockets.len() < connections && sockets.len() - proven < UNPROVEN_MAX {
-            let socket = socket::connect(&target, Some(&sources[sockets.len() % sources.len()]))?;
+            let socket = socket::connect(&target.into(), Some(&sources[sockets.len() % sources.len()]))?;
             poller.add(socket.as_fd(), sockets.len() as u64, Interest::BOTH)?;
             sockets.push(socket);
         }

@@ -1,26 +1,33 @@
 //! Puts a report together from what was planned and what was counted.
 
+use crate::aim::Aim;
+use crate::destination::{Addresses, Destination};
 use crate::plan::Plan;
 use crate::run::Run;
-use crate::tally::{Counts, SERIES_COLUMNS, SERIES_INTERVAL_NS, Second, Tally};
+use crate::tally::{self, Counts, SERIES_COLUMNS, SERIES_INTERVAL_NS, Second, Tally};
+use crate::time_wait::{self, Rules};
 use crate::verdict;
 use loadgen_core::confidence::Sample;
 use loadgen_core::histogram::Recorder;
 use loadgen_core::machine;
 use loadgen_core::machine::warnings::{Use, warnings};
-use loadgen_core::protocol::Shape;
+use loadgen_core::protocol::{ClientOptions, Shape};
 use loadgen_core::result::*;
+use loadgen_core::service_time::Distribution;
+use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::ring;
 use loadgen_core::time::{Instant, NS_PER_S};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+
+/// Where requests differ, the digest is of so many: enough to tell mixes and key spaces apart.
+const HASHED_REQUESTS: usize = 256;
 
 /// What is known beside the run itself.
 #[derive(Debug)]
 pub struct Circumstances {
     pub command: Vec<String>,
     pub started_at: String,
-    pub remote: SocketAddr,
+    pub to: Vec<Destination>,
     pub machine: Machine,
     pub server: Option<ServerStats>,
     pub kernel: BTreeMap<String, i64>,
@@ -29,14 +36,14 @@ pub struct Circumstances {
 
 pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
     let tally = &run.tally;
-    let environment = environment(plan, around.remote, around.machine, around.server.as_mut());
+    let environment = environment(plan, &around.to, around.machine, around.server.as_mut());
     let mut report = Report {
         schema: SCHEMA.to_owned(),
         tool: Tool::ours(),
         command: around.command,
         started_at: around.started_at,
         partial: run.interrupted.is_some() || run.gave_up.is_some(),
-        scenario: scenario(plan, around.remote, around.server.as_ref()),
+        scenario: scenario(plan, &around.to, around.server.as_ref()),
         environment,
         phases: phases(plan, run),
         throughput: Throughput {
@@ -44,9 +51,14 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
             ..throughput(tally)
         },
         ledger: Ledger { whole_run: Some(Box::new(ledger(&tally.whole))), ..ledger(&tally.window) },
-        connections: connections(plan, tally),
+        connections: connections(plan, &around.to, tally),
         errors: errors(tally),
         latency: latency(tally),
+        breakdown: breakdown(plan, tally),
+        streams: streams(plan, tally),
+        sessions: sessions(plan, tally),
+        datagrams: (plan.protocol.shape == Shape::Datagram).then(|| tally.datagrams.clone()),
+        counted: owned(&tally.counted),
         confidence: confidence(plan, run),
         series: Series {
             interval_ns: SERIES_INTERVAL_NS,
@@ -75,11 +87,11 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
 }
 
 /// The machines. That of an embedded server is ours, as the server sees it.
-fn environment(plan: &Plan, remote: SocketAddr, machine: Machine, server: Option<&mut ServerStats>) -> Environment {
-    let embedded = plan.target.is_none();
+fn environment(plan: &Plan, to: &[Destination], machine: Machine, server: Option<&mut ServerStats>) -> Environment {
+    let embedded = plan.is_embedded();
     let ours = Use {
         threads: plan.threads + if embedded { plan.server_threads } else { 0 },
-        server_here: embedded || remote.ip().is_loopback(),
+        server_here: embedded || to.iter().any(|one| one.endpoint.is_local()),
         debug_build: cfg!(debug_assertions),
     };
     let warnings = warnings(&machine, ours);
@@ -89,16 +101,18 @@ fn environment(plan: &Plan, remote: SocketAddr, machine: Machine, server: Option
 }
 
 /// What is run. `server`: the counters of the embedded one, once it has ended.
-pub fn scenario(plan: &Plan, remote: SocketAddr, server: Option<&ServerStats>) -> Scenario {
-    let target = plan.target.as_ref().map_or_else(|| remote.to_string(), |target| target.typed.clone());
+pub fn scenario(plan: &Plan, to: &[Destination], server: Option<&ServerStats>) -> Scenario {
+    let typed: Vec<&str> = plan.targets.iter().map(|aim| aim.target.typed.as_str()).collect();
+    let used = || to.iter().map(|one| one.endpoint.to_string()).collect::<Vec<_>>().join(" ");
+    let target = if plan.is_embedded() { used() } else { typed.join(" ") };
     let mut scenario = Scenario {
         hash: String::new(),
         protocol: plan.protocol.name.to_owned(),
         target,
-        resolved: plan.resolved.iter().map(SocketAddr::to_string).collect(),
+        resolved: plan.targets.iter().flat_map(|aim| &aim.resolved).map(Endpoint::to_string).collect(),
         engine: plan.engine.name.to_owned(),
         // `auto` was an order; what it came to is what ran.
-        server_engine: plan.target.is_none().then(|| server.map_or(&plan.server_engine, |s| &s.engine).clone()),
+        server_engine: plan.is_embedded().then(|| server.map_or(&plan.server_engine, |s| &s.engine).clone()),
         connections: plan.connections,
         idle_connections: plan.idle,
         threads: plan.threads,
@@ -121,17 +135,59 @@ pub fn scenario(plan: &Plan, remote: SocketAddr, server: Option<&ServerStats>) -
         engine_options: if plan.engine.needs_ring { plan.ring.describe() } else { Vec::new() },
         server_injected: plan.server_injected.words.clone(),
         until_ci: plan.until_ci.iter().map(ToString::to_string).collect(),
+        weights: if plan.targets.len() > 1 {
+            plan.targets.iter().map(|aim| aim.weight.into()).collect()
+        } else {
+            vec![]
+        },
+        think: think(plan),
+        session_requests: plan.traffic.sessions.as_ref().map(|sessions| sessions.lengths.describe()),
+        session_connection: plan.traffic.sessions.as_ref().filter(|s| s.fresh).map(|_| "new".to_owned()),
+        close: plan.traffic.reset.then(|| "rst".to_owned()),
+        addresses: (plan.addresses != Addresses::First).then(|| plan.addresses.name().to_owned()),
+        file: plan.client_options.scenario.as_deref().map(scenario_file),
         server_engine_options: plan.server_ring.as_ref().map_or_else(Vec::new, ring::Options::describe),
     };
     scenario.hash = scenario.digest();
     scenario
 }
 
+fn think(plan: &Plan) -> Option<String> {
+    let usual = plan.traffic.think.as_ref().map(Distribution::describe);
+    usual.or_else(|| plan.traffic.scripts.as_ref().map(|_| "script".to_owned()))
+}
+
+/// What a scenario file asks for.
+fn scenario_file(file: &loadgen_core::scenario::Scenario) -> ScenarioFile {
+    let weighted = |name: &str, weight: u64| Weighted { name: name.to_owned(), weight, steps: Vec::new() };
+    let by_itself = |index: usize| {
+        let mut alone = file.scripts.iter().filter(|script| script.name.is_none());
+        alone.find(|script| usize::from(script.steps[0].request) == index).map_or(0, |script| script.weight.into())
+    };
+    let mut requests: Vec<Weighted> =
+        file.requests.iter().enumerate().map(|(at, request)| weighted(&request.name, by_itself(at))).collect();
+    if let Some(recorded) = &file.recorded {
+        let methods = recorded.list.methods().iter().zip(0..);
+        requests.extend(methods.map(|(method, kind)| weighted(method, recorded.list.count(kind) as u64)));
+    }
+    let script = |script: &loadgen_core::scenario::Script| {
+        let name = |step: &loadgen_core::scenario::Step| file.requests[usize::from(step.request)].name.clone();
+        let steps = script.steps.iter().map(name).collect();
+        Some(Weighted { name: script.name.clone()?, weight: script.weight.into(), steps })
+    };
+    let scripts = file.scripts.iter().filter_map(script).collect();
+    ScenarioFile { name: file.name.clone(), hash: file.digest(), requests, scripts }
+}
+
 /// A digest of the request as it would be sent to a host called `localhost`.
 fn request_hash(plan: &Plan) -> String {
-    let options =
-        loadgen_core::protocol::ClientOptions { authority: "localhost".to_owned(), ..plan.client_options.clone() };
-    (plan.protocol.client)(&options).map_or(String::new(), |client| fnv1a_hex(client.request()))
+    let options = ClientOptions { authority: "localhost".to_owned(), ..plan.client_options.clone() };
+    let Ok(mut client) = (plan.protocol.client)(&ClientOptions { seed: 1, ..options }) else { return String::new() };
+    let mut bytes = client.request().to_vec();
+    if client.composes() {
+        (0..HASHED_REQUESTS).for_each(|_| _ = client.compose(&mut bytes));
+    }
+    fnv1a_hex(&bytes)
 }
 
 fn phases(plan: &Plan, run: &Run) -> Phases {
@@ -198,8 +254,9 @@ fn owned(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
     counts.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect()
 }
 
-fn connections(plan: &Plan, tally: &Tally) -> Connections {
+fn connections(plan: &Plan, to: &[Destination], tally: &Tally) -> Connections {
     let counts = &tally.connections;
+    let opened_per_s = Some(rate(tally.window_opened, window_ns(tally))).filter(|_| tally.window_opened > 0);
     Connections {
         requested: plan.total_connections(),
         established: counts.established,
@@ -212,6 +269,9 @@ fn connections(plan: &Plan, tally: &Tally) -> Connections {
         closed: counts.closed,
         closed_by_server: counts.closed_by_server,
         lost: counts.lost,
+        closed_by_reset: if plan.traffic.reset { counts.closed } else { 0 },
+        opened_per_s,
+        time_wait: opened_per_s.and_then(|rate| time_wait::after(plan, to, rate, Rules::read())),
     }
 }
 
@@ -240,6 +300,72 @@ fn latency(tally: &Tally) -> Latency {
         generator_lag: tally.generator_lag.report(),
         censored: tally.censored,
     }
+}
+
+/// By target, and for each by kind.
+fn breakdown(plan: &Plan, tally: &Tally) -> Vec<Group> {
+    // It was planned with these.
+    let clients = plan.clients(0).unwrap_or_default();
+    let kinds = clients.first().map_or(&[][..], |client| client.kinds());
+    // Requests of a scenario file that are commands have names, too.
+    let requests = plan.client_options.scenario.iter().flat_map(|scenario| &scenario.requests);
+    let named: Vec<Option<&String>> = requests.map(|request| Some(&request.name)).collect();
+    let names: Vec<Option<&String>> = if !kinds.is_empty() && named.len() == kinds.len() {
+        named
+    } else if kinds.is_empty() {
+        vec![None]
+    } else {
+        kinds.iter().map(Some).collect()
+    };
+    let several = plan.targets.len() > 1;
+    let targets = clients.iter().enumerate().map(|(at, _)| several.then(|| plan.targets[at].target.typed.clone()));
+    let places = targets.flat_map(|target| names.iter().map(move |kind| (target.clone(), *kind)));
+    let row = |((target, kind), group): ((Option<String>, Option<&String>), &tally::Group)| Group {
+        target,
+        kind: kind.cloned(),
+        sent: group.window.sent,
+        ok: group.window.ok,
+        errors: owned(&group.window.errors),
+        in_flight_at_end: group.window.in_flight,
+        response: group.response.report(),
+        whole_run: GroupCounts {
+            sent: group.whole.sent,
+            ok: group.whole.ok,
+            errors: owned(&group.whole.errors),
+            in_flight_at_end: group.whole.in_flight,
+        },
+    };
+    places.zip(&tally.groups).map(row).collect()
+}
+
+/// What was due for each target.
+fn streams(plan: &Plan, tally: &Tally) -> Vec<Stream> {
+    let stream = |(aim, of): (&Aim, &tally::StreamTally)| Stream {
+        target: aim.target.typed.clone(),
+        scheduled: of.scheduled[0],
+        unsent: of.unsent[0],
+        backlog_wait: of.backlog_wait.report(),
+        generator_lag: of.generator_lag.report(),
+        whole_run_scheduled: of.scheduled[1],
+        whole_run_unsent: of.unsent[1],
+    };
+    plan.targets.iter().zip(&tally.streams).map(stream).collect()
+}
+
+fn sessions(plan: &Plan, tally: &Tally) -> Option<Sessions> {
+    plan.traffic.sessions.as_ref()?;
+    let visits = &tally.visits;
+    let lengths = visits.lengths.iter().enumerate().filter(|(_, count)| **count > 0);
+    Some(Sessions {
+        arrived: visits.started + visits.unstarted,
+        completed: visits.lengths.iter().sum(),
+        broken: visits.broken,
+        in_progress_at_end: visits.in_progress,
+        unstarted: visits.unstarted,
+        lengths: lengths.map(|(exponent, count)| ((1_u64 << exponent).to_string(), *count)).collect(),
+        duration: visits.duration.report(),
+        censored: visits.censored,
+    })
 }
 
 fn confidence(plan: &Plan, run: &Run) -> Option<Confidence> {
@@ -291,7 +417,7 @@ fn generator(tally: &Tally) -> Generator {
 fn engine(plan: &Plan, tally: &Tally) -> EngineStats {
     let counters = &tally.engine;
     let calls: u64 = counters.syscalls.values().sum();
-    let replies = if plan.protocol.shape == Shape::Exchange { tally.whole.ok } else { 0 };
+    let replies = if plan.protocol.shape.has_replies() { tally.whole.ok } else { 0 };
     EngineStats {
         name: plan.engine.name.to_owned(),
         instead_of: plan.instead_of.clone(),

@@ -33,7 +33,7 @@ impl Injected {
         let RunArgs { server_service_time, server_delay, server_stall, seed, .. } = args;
         let given = [("service-time", server_service_time), ("delay", server_delay), ("stall", server_stall)];
         let Some((first, _)) = given.iter().find(|(_, text)| text.is_some()) else { return Ok(Self::default()) };
-        if args.target.is_some() || args.positional_target.is_some() {
+        if !args.target.is_empty() || args.positional_target.is_some() {
             let message = format!("--server-{first} is for the embedded server, and this run has a target");
             return Err(Failure::usage(message).help(format!("a loadgen-server of its own takes --{first}")));
         }

@@ -2,6 +2,7 @@
 //! run that is near these says something about the generator and the kernel's loopback, and nothing about the target.
 
 use crate::cli::{Cli, Command};
+use crate::destination::{self, Destination};
 use crate::engine::Entry;
 use crate::engine::waits::Waits;
 use crate::plan::Plan;
@@ -66,7 +67,7 @@ impl Places {
     pub fn of(plan: &Plan) -> Self {
         let allowed = affinity::allowed().unwrap_or_default();
         // With a server of our own, nothing is pinned only where that cannot be, or is not wanted.
-        let free = plan.target.is_none() && plan.client_cpus.is_empty();
+        let free = plan.is_embedded() && plan.client_cpus.is_empty();
         if allowed.len() < 2 || free {
             return Self::default();
         }
@@ -119,7 +120,7 @@ fn round_trips(
     let mut tally = Tally::new();
     for factor in LONGER {
         let effort = Effort { latency_ns: effort.latency_ns * factor, ..effort };
-        tally = drive(&plan(engine, ring, remote, effort)?, remote, places)?.tally;
+        tally = drive(&plan(engine, ring, remote, effort)?, &destination::only(remote), places)?.tally;
         if tally.response.count() >= ENOUGH {
             break;
         }
@@ -150,13 +151,13 @@ pub fn planned(words: &[String]) -> Result<Plan, String> {
 }
 
 /// Runs the first worker of a plan to its end, as `run` does, but with nobody watching: the load begins at once.
-pub fn drive(plan: &Plan, remote: SocketAddr, places: Places) -> Result<Driven, String> {
+pub fn drive(plan: &Plan, to: &[Destination], places: Places) -> Result<Driven, String> {
     let origin = clock::now();
     let control = Arc::new(Control::default());
     control.go(origin);
     let task = Task {
-        config: run::config(plan, remote, 0, origin),
-        client: plan.client().map_err(|failure| failure.cause().to_owned())?,
+        config: run::config(plan, to, 0, origin),
+        clients: plan.clients(0).map_err(|failure| failure.cause().to_owned())?,
         cpu: places.client,
         spin_ns: plan.spin_ns,
         ring: plan.ring.clone(),

@@ -4,10 +4,12 @@
 // Nothing is reachable from outside a program; `pub` says what a module offers to the others.
 #![allow(unreachable_pub)]
 
+mod aim;
 mod assemble;
 mod capacity;
 mod cli;
 mod command;
+mod destination;
 mod embedded;
 mod engine;
 mod fail_if;
@@ -19,15 +21,19 @@ mod preflight;
 mod progress;
 mod request_log;
 mod run;
+mod scenario;
 mod session;
 mod shard;
 mod start_at;
 mod tally;
 mod target;
+mod time_wait;
 mod timers;
+mod traffic;
 mod until;
 mod verdict;
 mod worker;
+mod workload;
 
 use cli::{Cli, Command};
 use failure::Exit;
@@ -48,6 +54,7 @@ fn main() -> ExitCode {
         Command::Run(args) => command::run::run(&args, typed),
         Command::Compare(args) => command::compare::run(&args),
         Command::Ab(args) => command::ab::run(&args, typed),
+        Command::Search(args) => command::search::run(&args, typed),
         Command::Report(args) => command::report::run(&args),
         Command::Merge(args) => command::merge::run(&args),
         Command::Doctor(args) => command::doctor::run(&args),

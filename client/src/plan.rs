@@ -1,22 +1,27 @@
 //! What a command line means: every default filled in, every name looked up, everything that cannot work refused.
 
+use crate::aim::{self, Aim};
 use crate::cli::RunArgs;
+use crate::destination::Addresses;
 use crate::embedded::Injected;
 use crate::engine::{self, Engines};
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
+use crate::scenario;
 use crate::session::StopRule;
 use crate::target::Target;
+use crate::traffic::Traffic;
 use loadgen_core::arrivals::{Process, Profile, Schedule};
 use loadgen_core::confidence::Goal;
-use loadgen_core::protocol::{self, Client, ClientOptions, Protocol, Shape};
+use loadgen_core::protocol::{Client, ClientOptions, Protocol, Shape};
 use loadgen_core::report::{self, FORMATS};
 use loadgen_core::result::Shard;
+use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::{affinity, ring};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use loadgen_core::units::format_duration;
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 const DEFAULT_DURATION_NS: u64 = 10 * NS_PER_S;
@@ -32,6 +37,8 @@ const WIRE_MAX: u64 = 1 << 30;
 pub const LOOPBACK_SOURCES: u64 = 60_000;
 /// What a sleeping thread takes to wake up on a virtual machine, at most times.
 const SPIN_DEFAULT_NS: u64 = 100_000;
+/// Kinds of requests, of all targets together: each has a histogram of its own.
+const KINDS_MAX: usize = 256;
 /// Longer waits are slept, not spun.
 const SPIN_MAX_NS: u64 = 10 * NS_PER_MS;
 /// Requests of an open loop.
@@ -46,10 +53,12 @@ pub const CONNECTIONS_A_SOURCE: u64 = 8_000;
 pub struct Plan {
     pub protocol: &'static Protocol,
     pub client_options: ClientOptions,
-    /// `None`: an embedded server.
-    pub target: Option<Target>,
-    /// What the target's name resolved to.
-    pub resolved: Vec<SocketAddr>,
+    /// `--path` was given: it goes before those of the targets.
+    pub path_typed: bool,
+    /// Where the load goes; none: to an embedded server.
+    pub targets: Vec<Aim>,
+    /// Which of a name's addresses are used.
+    pub addresses: Addresses,
     pub sources: Vec<SocketAddr>,
     pub engine: &'static engine::Entry,
     /// The engine that was asked for and why it does not run.
@@ -69,6 +78,8 @@ pub struct Plan {
     /// `None`: a closed loop.
     pub pacing: Option<Pacing>,
     pub spin_ns: u64,
+    /// How users think, come and go.
+    pub traffic: Traffic,
     pub request_log: Option<PathBuf>,
     pub idle: u64,
     pub threads: u64,
@@ -106,11 +117,8 @@ pub struct Pacing {
 
 impl Plan {
     pub fn new(args: &RunArgs) -> Result<Self, Failure> {
-        let target = match args.target.as_ref().or(args.positional_target.as_ref()) {
-            Some(typed) => Some(Target::parse(typed).map_err(Failure::usage)?),
-            None => None,
-        };
-        let protocol = choose_protocol(args, target.as_ref())?;
+        let targets = aim::targets(args)?;
+        let protocol = aim::choose_protocol(args, &targets)?;
         let pacing = pacing(args)?;
         let (stop_rule, warmup_ns) = stop_rule(args, pacing.as_ref())?;
         check_schedule(pacing.as_ref(), stop_rule, warmup_ns)?;
@@ -124,15 +132,18 @@ impl Plan {
         let idle = whole("--idle", args.idle, 0, 10_000_000)?;
         check_requests(stop_rule, connections + idle)?;
         let size = payload(args, protocol, pipeline)?;
-        let client_options = client_options(args, target.as_ref(), size)?;
-        let (server_cpus, client_cpus) = place(args, target.is_none(), threads)?;
-        let Engines { engine, instead_of, ring, server_engine, server_ring } = Engines::choose(args, target.is_none())?;
+        let client_options = client_options(args, protocol, targets.first(), size)?;
+        let embedded = targets.is_empty();
+        let (server_cpus, client_cpus) = place(args, embedded, threads)?;
+        let Engines { engine, instead_of, ring, server_engine, server_ring } = Engines::choose(args, embedded)?;
+        check_rings(protocol, &ring, server_ring.as_ref())?;
         let plan = Self {
             protocol,
             client_options,
-            resolved: target.as_ref().map_or(Ok(Vec::new()), |target| resolve(target, protocol))?,
+            path_typed: args.path.is_some(),
+            targets: aim::aims(args, targets, protocol)?,
+            addresses: args.addresses,
             sources: args.source.iter().map(|ip| SocketAddr::new(*ip, 0)).collect(),
-            target,
             engine,
             instead_of,
             ring,
@@ -146,6 +157,7 @@ impl Plan {
             connections_over_time: args.conns.steady().is_none().then(|| args.conns.clone()),
             spin_ns: spin(args, pacing.as_ref(), threads)?,
             pacing,
+            traffic: Traffic::new(args, protocol)?,
             request_log: request_log(args, protocol)?,
             idle,
             threads,
@@ -175,13 +187,45 @@ impl Plan {
 
     /// What one connection may have on its way is kept in one piece.
     fn check_wire(&self) -> Result<(), Failure> {
-        let wire = self.client()?.request().len() as u64 * self.pipeline;
+        let clients = self.clients(0)?;
+        let kinds: usize = clients.iter().map(|client| client.kinds().len().max(1)).sum();
+        if kinds > KINDS_MAX {
+            return Err(Failure::usage(format!(
+                "{kinds} kinds of requests are more than {KINDS_MAX}, which have figures each"
+            )));
+        }
+        let wire = clients.iter().map(|client| client.request().len() as u64).max().unwrap_or(0) * self.pipeline;
         if wire <= WIRE_MAX { Ok(()) } else { Err(too_much_in_flight(self.pipeline, wire)) }
     }
 
-    /// A client half of the protocol, for one thread.
-    pub fn client(&self) -> Result<Box<dyn Client>, Failure> {
-        (self.protocol.client)(&self.client_options).map_err(Failure::usage)
+    /// A client half of the protocol for each target (one for an embedded server), for one thread of this process.
+    pub fn clients(&self, thread: u64) -> Result<Vec<Box<dyn Client>>, Failure> {
+        let (index, workers) = self.part().worker(thread, self.threads);
+        let own = ClientOptions {
+            seed: self.seed.wrapping_add(index),
+            worker: (index, workers),
+            ..self.client_options.clone()
+        };
+        let of = |options: &ClientOptions| (self.protocol.client)(options).map_err(Failure::usage);
+        if self.targets.len() < 2 {
+            return Ok(vec![of(&own)?]);
+        }
+        let paths = self.targets.iter().map(|aim| ClientOptions {
+            authority: aim.target.authority(),
+            path: if self.path_typed || aim.target.path.is_empty() {
+                own.path.clone()
+            } else {
+                aim.target.path.clone()
+            },
+            login: aim.target.login.clone().or_else(|| own.login.clone()),
+            ..own.clone()
+        });
+        paths.map(|options| of(&options)).collect()
+    }
+
+    /// There is no target: a server of our own gets the load.
+    pub fn is_embedded(&self) -> bool {
+        self.targets.is_empty()
     }
 
     /// Whether the embedded server has an engine whose connections are no descriptors.
@@ -217,12 +261,13 @@ impl Plan {
 
     /// Local addresses to connect from: those that were asked for; for a loopback target as many of 127.0.0.x as it
     /// takes, and for each shard others; else none, and the kernel chooses.
-    pub fn sources_for(&self, remote: &SocketAddr) -> Vec<SocketAddr> {
+    pub fn sources_for(&self, remote: &Endpoint) -> Vec<SocketAddr> {
+        let Some(remote) = remote.socket_addr() else { return Vec::new() };
         if !self.sources.is_empty() {
             return self.sources.clone();
         }
         let spread = matches!(remote.ip(), IpAddr::V4(ip) if ip.is_loopback());
-        let churns = self.requests_per_connection.is_some();
+        let churns = self.churns() && !self.traffic.reset;
         // Closed connections keep their port for a while (TIME_WAIT): churn needs more of them.
         let part = self.part();
         // That of the first shard, which is the largest, so that all have the same number.
@@ -237,6 +282,11 @@ impl Plan {
         let first = part.index * count;
         let numbers = (first..first + count).map(|n| own + n % LOOPBACK_SOURCES);
         numbers.map(|n| SocketAddr::new(source(n).into(), 0)).collect()
+    }
+
+    /// Connections come and go for as long as the load lasts.
+    pub fn churns(&self) -> bool {
+        self.requests_per_connection.is_some() || self.traffic.sessions.as_ref().is_some_and(|sessions| sessions.fresh)
     }
 
     /// The window asked for; `None` where requests are counted.
@@ -257,25 +307,11 @@ impl Plan {
 
 /// Bytes of a request, or of a block.
 fn payload(args: &RunArgs, protocol: &Protocol, pipeline: u64) -> Result<u64, Failure> {
-    let default = if protocol.shape == Shape::Exchange { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE };
+    let default = if protocol.shape.has_replies() { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE };
     let size = args.size.unwrap_or(default);
     match size.saturating_mul(pipeline) {
         wire if wire > WIRE_MAX => Err(too_much_in_flight(pipeline, wire)),
         _ => Ok(size),
-    }
-}
-
-fn choose_protocol(args: &RunArgs, target: Option<&Target>) -> Result<&'static Protocol, Failure> {
-    let chosen = match &args.protocol {
-        None => None,
-        Some(name) => Some(
-            protocol::by_name(name)
-                .ok_or_else(|| unknown("protocol", name, protocol::PROTOCOLS.iter().map(|p| p.name)))?,
-        ),
-    };
-    match target {
-        Some(target) => target.protocol(chosen).map_err(Failure::usage),
-        None => Ok(chosen.unwrap_or(&protocol::PROTOCOLS[0])),
     }
 }
 
@@ -317,7 +353,7 @@ fn whole_ns(flag: &str, ns: u64, most: u64) -> Result<u64, Failure> {
 
 /// Refuses a flag that says something about requests where there are none.
 pub fn about_requests(flag: &str, protocol: &Protocol) -> Result<(), Failure> {
-    if protocol.shape == Shape::Exchange {
+    if protocol.shape.has_replies() {
         return Ok(());
     }
     let name = protocol.name;
@@ -341,7 +377,13 @@ fn spin(args: &RunArgs, pacing: Option<&Pacing>, threads: u64) -> Result<u64, Fa
 }
 
 fn pacing(args: &RunArgs) -> Result<Option<Pacing>, Failure> {
-    let Some(rate) = args.rate.clone() else { return Ok(None) };
+    let Some(rate) = args.rate.clone() else {
+        let about_open_loops = [(args.arrival.is_some(), "--arrival"), (args.spin.is_some(), "--spin")];
+        return match about_open_loops.iter().find(|(given, _)| *given) {
+            Some((_, flag)) => Err(Failure::usage(format!("{flag} is for an open loop, which takes a --rate"))),
+            None => Ok(None),
+        };
+    };
     let arrival = match args.arrival.as_deref() {
         None => Process::Constant,
         Some(name) => {
@@ -409,7 +451,7 @@ fn check_requests(rule: StopRule, connections: u64) -> Result<(), Failure> {
 }
 
 fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
-    let stream = protocol.shape != Shape::Exchange;
+    let stream = !protocol.shape.has_replies();
     let given = [
         ("--requests", args.requests.is_some()),
         ("--requests-per-conn", args.requests_per_conn.is_some()),
@@ -423,6 +465,18 @@ fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
             protocol.name
         ))),
         None => Ok(()),
+    }
+}
+
+/// Refuses what is about streams where there are none.
+fn check_rings(protocol: &Protocol, ring: &ring::Options, server_ring: Option<&ring::Options>) -> Result<(), Failure> {
+    let server_word = server_ring.and_then(ring::Options::about_streams).map(|word| ("--server-ring", word));
+    match ring.about_streams().map(|word| ("--ring", word)).or(server_word) {
+        Some((flag, word)) if protocol.shape == Shape::Datagram => {
+            let name = protocol.name;
+            Err(Failure::usage(format!("{flag} {word} is for streams, and {name} has none; leave it out")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -449,7 +503,12 @@ fn churn(args: &RunArgs) -> Result<Option<u32>, Failure> {
     Ok(limit.map(|n| n as u32))
 }
 
-fn client_options(args: &RunArgs, target: Option<&Target>, size: u64) -> Result<ClientOptions, Failure> {
+fn client_options(
+    args: &RunArgs,
+    protocol: &Protocol,
+    target: Option<&Target>,
+    size: u64,
+) -> Result<ClientOptions, Failure> {
     let path = args.path.clone().or_else(|| target.map(|t| t.path.clone()).filter(|path| !path.is_empty()));
     let size = whole("--size", size, 1, WIRE_MAX)? as usize;
     let body = match args.body.as_deref() {
@@ -466,7 +525,7 @@ fn client_options(args: &RunArgs, target: Option<&Target>, size: u64) -> Result<
             .ok_or_else(|| Failure::usage(format!("header '{line}' is not of the form 'Name: value'")))?;
         headers.push((name.trim().to_owned(), value.trim().to_owned()));
     }
-    Ok(ClientOptions {
+    let mut options = ClientOptions {
         size,
         // An embedded server's port is not known yet, and the same request should have the same hash each time.
         authority: target.map_or_else(|| "localhost".to_owned(), Target::authority),
@@ -475,8 +534,12 @@ fn client_options(args: &RunArgs, target: Option<&Target>, size: u64) -> Result<
         headers,
         body,
         seed: args.seed,
+        worker: (0, 1),
         ..ClientOptions::default()
-    })
+    };
+    scenario::fill(args, &mut options, protocol)?;
+    args.workload.fill(&mut options, protocol, target)?;
+    Ok(options)
 }
 
 fn read_body(file: &str) -> Result<Vec<u8>, Failure> {
@@ -500,24 +563,6 @@ fn labels(typed: &[String]) -> Result<BTreeMap<String, String>, Failure> {
         }
     }
     Ok(labels)
-}
-
-/// Every address of a target's name.
-pub fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<SocketAddr>, Failure> {
-    let port = target.port.or(protocol.default_port).ok_or_else(|| {
-        Failure::usage(format!("target '{}' names no port, and {} has no usual one", target.typed, protocol.name))
-    })?;
-    let addresses = (target.host.as_str(), port).to_socket_addrs().map_err(|error| {
-        Failure::new(Exit::Unreachable, format!("cannot resolve '{}': {error}", target.host))
-            .help("check the name, or give an address")
-    })?;
-    let mut unique = Vec::new();
-    for address in addresses {
-        if !unique.contains(&address) {
-            unique.push(address);
-        }
-    }
-    Ok(unique)
 }
 
 /// Which CPUs the server and the client get: apart from each other, where there is a server of ours and there are

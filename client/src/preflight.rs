@@ -1,11 +1,13 @@
 //! What cannot work is refused before the first connection, with the numbers and the remedy.
 
+use crate::destination::{self, Destination};
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use loadgen_core::machine;
+use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::{limits, ring};
 use loadgen_core::units::format_size;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 
 /// Descriptors beside the connections': standard streams, epoll, files of a moment.
 pub const DESCRIPTORS_BESIDE: u64 = 64;
@@ -23,12 +25,23 @@ pub const USER_BYTES_A_CONNECTION: u64 = 256;
 /// `select` can watch descriptors below FD_SETSIZE only.
 const SELECT_CONNECTIONS_MAX: u64 = 1_000;
 
-/// Raises the descriptor limit and checks that this machine can carry the plan towards `remote`.
-pub fn check(plan: &Plan, remote: &SocketAddr) -> Result<(), Failure> {
+/// Raises the descriptor limit and checks that this machine can carry the plan towards these destinations.
+pub fn check(plan: &Plan, to: &[Destination]) -> Result<(), Failure> {
     descriptors(plan)?;
-    sources(plan, remote)?;
-    ports(plan, remote)?;
-    memory(plan, remote)
+    destination::check_shares(plan, to)?;
+    if plan.ring.zero_copy.is_some() && to.iter().any(|one| one.endpoint.ip().is_none()) {
+        let message = "--ring zero-copy is for networks: the kernel refuses it for unix sockets (EOPNOTSUPP)";
+        return Err(Failure::usage(message));
+    }
+    if plan.traffic.reset && to.iter().any(|one| one.endpoint.ip().is_none()) {
+        return Err(Failure::usage("--close rst is for TCP: a unix socket knows no reset"));
+    }
+    let weights = to.iter().map(|one| u64::from(one.weight)).sum::<u64>().max(1);
+    for one in to {
+        sources(plan, &one.endpoint)?;
+        ports(plan, &one.endpoint, (plan.total_connections() * u64::from(one.weight)).div_ceil(weights))?;
+    }
+    memory(plan, to.iter().any(|one| one.endpoint.ip().is_none_or(is_this_machine)))
 }
 
 fn descriptors(plan: &Plan) -> Result<(), Failure> {
@@ -36,7 +49,7 @@ fn descriptors(plan: &Plan) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::Machine, format!("cannot raise the descriptor limit: {error}")))?;
     let connections = plan.total_connections();
     let need = connections + DESCRIPTORS_BESIDE;
-    let who = match (plan.engine.needs_ring, plan.target.is_none() && !plan.server_needs_ring()) {
+    let who = match (plan.engine.needs_ring, plan.is_embedded() && !plan.server_needs_ring()) {
         (false, _) => Some("this process"),
         (true, true) => Some("the embedded server"),
         (true, false) => None,
@@ -62,7 +75,7 @@ fn descriptors(plan: &Plan) -> Result<(), Failure> {
         let help = "raise the limit: the number of connections grows with its square (`ulimit -Hn` as root)";
         return Err(Failure::new(Exit::Machine, message).help(help));
     }
-    if plan.target.is_none() && plan.server_engine == "select" && connections > SELECT_CONNECTIONS_MAX {
+    if plan.is_embedded() && plan.server_engine == "select" && connections > SELECT_CONNECTIONS_MAX {
         let message = format!("{connections} connections are beyond select(2), which watches descriptors below 1024");
         let help = format!("use --server-engine poll or epoll, or --conns {SELECT_CONNECTIONS_MAX} or fewer");
         return Err(Failure::new(Exit::Machine, message).help(help));
@@ -72,7 +85,7 @@ fn descriptors(plan: &Plan) -> Result<(), Failure> {
 
 /// The way that needs no descriptors, where this machine has it.
 fn without(plan: &Plan) -> &'static str {
-    match (ring::check(&plan.ring).is_ok(), plan.target.is_none()) {
+    match (ring::check(&plan.ring).is_ok(), plan.is_embedded()) {
         (false, _) => "",
         (true, false) => "use --engine io_uring, whose connections are no descriptors; or ",
         (true, true) => "use --engine io_uring --server-engine io_uring, whose connections are no descriptors; or ",
@@ -80,9 +93,17 @@ fn without(plan: &Plan) -> &'static str {
 }
 
 /// An address to connect from must be one of ours, and of the target's family.
-fn sources(plan: &Plan, remote: &SocketAddr) -> Result<(), Failure> {
+fn sources(plan: &Plan, remote: &Endpoint) -> Result<(), Failure> {
+    let Some(ip) = remote.ip() else {
+        return match plan.sources.first() {
+            Some(source) => {
+                Err(Failure::usage(format!("--source {} is an address, and {remote} has none", source.ip())))
+            }
+            None => Ok(()),
+        };
+    };
     for source in &plan.sources {
-        if source.is_ipv4() != remote.is_ipv4() {
+        if source.is_ipv4() != ip.is_ipv4() {
             let message = format!("--source {} and the target {remote} are of different families", source.ip());
             return Err(Failure::usage(message).help("give addresses of the target's family"));
         }
@@ -94,11 +115,14 @@ fn sources(plan: &Plan, remote: &SocketAddr) -> Result<(), Failure> {
     Ok(())
 }
 
-fn ports(plan: &Plan, remote: &SocketAddr) -> Result<(), Failure> {
+/// Of a unix socket there are none to run out of.
+fn ports(plan: &Plan, remote: &Endpoint, connections: u64) -> Result<(), Failure> {
+    if remote.ip().is_none() {
+        return Ok(());
+    }
     let (low, high) = machine::local_port_range();
     let ports = u64::from(high.saturating_sub(low)) + 1;
     let sources = plan.sources_for(remote).len().max(1) as u64;
-    let connections = plan.total_connections();
     if connections <= ports * sources {
         return Ok(());
     }
@@ -113,9 +137,10 @@ fn ports(plan: &Plan, remote: &SocketAddr) -> Result<(), Failure> {
     Err(Failure::new(Exit::Machine, message).help(help))
 }
 
-fn memory(plan: &Plan, remote: &SocketAddr) -> Result<(), Failure> {
+/// `here`: both ends of the connections are on this machine.
+fn memory(plan: &Plan, here: bool) -> Result<(), Failure> {
     let Some(available) = machine::available_memory_bytes() else { return Ok(()) };
-    let ends = if is_this_machine(remote.ip()) { 2 } else { 1 };
+    let ends = if here { 2 } else { 1 };
     let stamps = 16 * (plan.pipeline - 1);
     let connections = plan.total_connections() * (ends * KERNEL_BYTES_AN_END + USER_BYTES_A_CONNECTION + stamps);
     // Each thread keeps its requests twice: one, and as many back to back as may be in flight.

@@ -1,6 +1,7 @@
 //! A run from its first connection to its last reply: starts the workers, tells them when to go and when to stop,
 //! and adds up what they counted.
 
+use crate::destination::{self, Destination};
 use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
@@ -11,13 +12,12 @@ use crate::start_at::Clocks;
 use crate::tally::Tally;
 use crate::until::{Handover, Until};
 use crate::worker::{Control, Published, Task};
-use loadgen_core::arrivals::Schedule;
+use loadgen_core::protocol::Shape;
 use loadgen_core::sys::clock;
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use loadgen_core::units::format_duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -33,6 +33,9 @@ const REFUSED_GRACE_NS: u64 = NS_PER_S / 2;
 const RAMP_MAX_NS: u64 = 120 * NS_PER_S;
 /// Or this long for each connection, with very many of them.
 const RAMP_A_CONNECTION_NS: u64 = 400_000;
+
+/// Datagrams that may be lost in a row before no connection is expected to be proved any more.
+const PROOFS: u64 = 4;
 
 /// What a run yields.
 #[derive(Debug)]
@@ -57,10 +60,10 @@ pub struct Run {
     pub notes: Vec<String>,
 }
 
-/// Runs the plan against `remote`.
-pub fn run(plan: &Plan, remote: SocketAddr, server: Option<&Embedded>, signal: &Signal) -> Result<Run, Failure> {
+/// Runs the plan against these destinations.
+pub fn run(plan: &Plan, to: &[Destination], server: Option<&Embedded>, signal: &Signal) -> Result<Run, Failure> {
     let origin = clock::now();
-    let supervisor = Supervisor::start(plan, remote, origin)?;
+    let supervisor = Supervisor::start(plan, to, origin)?;
     let ending = supervisor.watch(plan, server, signal);
     let mut tally = Tally::new();
     for worker in supervisor.workers {
@@ -129,7 +132,7 @@ struct Ending {
 }
 
 impl Supervisor {
-    fn start(plan: &Plan, remote: SocketAddr, origin: Instant) -> Result<Self, Failure> {
+    fn start(plan: &Plan, to: &[Destination], origin: Instant) -> Result<Self, Failure> {
         let control = Arc::new(Control::default());
         if plan.requests().is_some() {
             // The whole run is measured: there is nothing to wait for.
@@ -142,8 +145,8 @@ impl Supervisor {
             let handover = (!plan.until_ci.is_empty()).then(|| Arc::new(Handover::new()));
             supervisor.handovers.extend(handover.clone());
             let task = Task {
-                config: config(plan, remote, index, origin),
-                client: plan.client()?,
+                config: config(plan, to, index, origin),
+                clients: plan.clients(index)?,
                 cpu: pick(&plan.client_cpus, index),
                 spin_ns: plan.spin_ns,
                 ring: plan.ring.clone(),
@@ -249,29 +252,24 @@ fn closes(plan: &Plan, opens: Instant, confident: Option<Instant>) -> Instant {
 }
 
 /// One worker's share of the plan: that of thread `thread` of this process.
-pub fn config(plan: &Plan, remote: SocketAddr, thread: u64, origin: Instant) -> Config {
+pub fn config(plan: &Plan, to: &[Destination], thread: u64, origin: Instant) -> Config {
     let (index, workers) = plan.part().worker(thread, plan.threads);
     let share = |total: u64| total / workers + u64::from(index < total % workers);
-    // It counts from the beginning of the load, which nobody knows yet.
-    let schedule = plan.pacing.as_ref().map(|pacing| {
-        let profile = pacing.rate.after(plan.warmup_ns);
-        Schedule::new(pacing.arrival, profile, plan.seed, index, workers, Instant(0))
-    });
     let stop_rule = match plan.stop_rule {
         StopRule::After(ns) => StopRule::After(ns),
         StopRule::Requests(n) => StopRule::Requests(share(n)),
         StopRule::RequestsOrAfter(n, ns) => StopRule::RequestsOrAfter(share(n), ns),
     };
-    let mut sources = plan.sources_for(&remote);
-    let turn = index as usize % sources.len().max(1);
-    sources.rotate_left(turn);
+    let (remotes, turns) = destination::remotes(plan, to, index as usize);
+    let schedules = destination::schedules(plan, &remotes, &turns, (index, workers));
     Config {
         shape: plan.protocol.shape,
-        remote,
-        sources,
+        remotes,
+        turns,
         active: share(plan.connections) as usize,
         idle: share(plan.idle) as usize,
-        schedule,
+        schedules,
+        traffic: plan.traffic.clone(),
         connections_over_time: plan.connections_over_time.as_ref().map(|profile| profile.after(plan.warmup_ns)),
         worker: (index, workers),
         log_rows: if plan.request_log.is_some() { (request_log::ROWS_MAX / plan.threads) as usize } else { 0 },
@@ -335,6 +333,8 @@ struct Watch {
     ramp_max_ns: u64,
     connect_interval_ns: u64,
     counts_requests: bool,
+    /// Requests by which a connection may have to be proved.
+    proofs: u64,
     first_failure: Option<Instant>,
     moved_at: Instant,
     progress: u64,
@@ -363,6 +363,7 @@ impl Watch {
                 .max(plan.total_connections().saturating_mul(RAMP_A_CONNECTION_NS)),
             connect_interval_ns,
             counts_requests: plan.requests().is_some(),
+            proofs: if plan.protocol.shape == Shape::Datagram { PROOFS } else { 1 },
             first_failure: None,
             moved_at: origin,
             progress: 0,
@@ -383,8 +384,11 @@ impl Watch {
             self.progress = established + ready;
             self.moved_at = now;
         }
-        let patience = self.timeout_ns + NS_PER_S / 2 + self.connect_interval_ns;
+        let waits = NS_PER_S / 2 + self.connect_interval_ns;
+        // Of datagrams several may be lost in a row, each with its timeout.
+        let patience = self.timeout_ns.saturating_mul(self.proofs) + waits;
         if established == 0 {
+            let patience = self.timeout_ns + waits;
             let refused = self.first_failure.is_some_and(|at| now.since(at) >= REFUSED_GRACE_NS);
             if refused || now.since(self.origin) >= patience {
                 return Ramp::Hopeless("no connection could be established".to_owned());

@@ -111,7 +111,7 @@ impl Plan {
     pub fn divide(&mut self, shard: Shard) -> Result<(), Failure> {
         let Shard { index, count, .. } = shard;
         let of = format!("shard {index} of {count}");
-        if count > 1 && self.target.is_none() {
+        if count > 1 && self.is_embedded() {
             let message = format!("{of} has no target, and each shard would start a server of its own");
             return Err(Failure::usage(message).help("start one loadgen-server, and give all of them its --target"));
         }
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn shards_connect_from_addresses_of_their_own() {
-        let remote = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+        let remote = std::net::SocketAddr::from(([127, 0, 0, 1], 9)).into();
         for (conns, alone, each) in [("100", 0, 1), ("40k", 5, 2)] {
             let mut seen = Vec::new();
             for index in 0..4 {

@@ -2,10 +2,15 @@
 //!
 //! Threads share nothing: each has a tally of its own, and they are added up when the run is over.
 
+mod traffic;
+
+pub use traffic::{StreamTally, Visits};
+
 use crate::engine::Counters;
 use crate::request_log::RequestLog;
 use loadgen_core::confidence::Batches;
 use loadgen_core::histogram::Recorder;
+use loadgen_core::result::Datagrams;
 use loadgen_core::time::{Instant, NS_PER_S};
 use std::collections::BTreeMap;
 
@@ -34,6 +39,8 @@ pub struct Tally {
     pub window_from: Option<Instant>,
     pub window_to: Option<Instant>,
     pub window_bytes: Bytes,
+    /// Connections that were opened within the window.
+    pub window_opened: u64,
     pub bytes: Bytes,
     pub window_cpu: CpuTime,
     /// The busiest thread's CPU time within the window.
@@ -46,6 +53,16 @@ pub struct Tally {
     pub spin_ns: u64,
     /// How long a thread that could run waited for a CPU, within the window; of the worst one.
     pub run_delay_ns: u64,
+    /// Where requests are datagrams.
+    pub datagrams: Datagrams,
+    /// By target and kind of request, where the report tells these apart.
+    pub groups: Vec<Group>,
+    /// Open loop with several targets: what was due for each.
+    pub streams: Vec<StreamTally>,
+    /// Sessions that arrived by a schedule.
+    pub visits: Visits,
+    /// What the clients' protocol counted, such as `hits`.
+    pub counted: BTreeMap<&'static str, u64>,
     /// Requests one by one, and how many connections they are of.
     pub log: RequestLog,
     pub slots: u32,
@@ -69,6 +86,7 @@ impl Tally {
             window_from: None,
             window_to: None,
             window_bytes: Bytes::default(),
+            window_opened: 0,
             bytes: Bytes::default(),
             window_cpu: CpuTime::default(),
             window_cpu_max_ns: 0,
@@ -77,8 +95,22 @@ impl Tally {
             stalls: Stalls::default(),
             spin_ns: 0,
             run_delay_ns: 0,
+            datagrams: Datagrams::default(),
+            groups: Vec::new(),
+            streams: Vec::new(),
+            visits: Visits::default(),
+            counted: BTreeMap::new(),
             log: RequestLog::default(),
             slots: 0,
+        }
+    }
+
+    /// One that tells so many groups of requests apart, and so many streams of them.
+    pub fn of_groups(groups: usize, streams: usize) -> Self {
+        Self {
+            groups: std::iter::repeat_with(Group::new).take(groups).collect(),
+            streams: std::iter::repeat_with(StreamTally::default).take(streams).collect(),
+            ..Self::new()
         }
     }
 
@@ -117,6 +149,7 @@ impl Tally {
         self.stalls.merge(&other.stalls);
         self.spin_ns += other.spin_ns;
         self.run_delay_ns = self.run_delay_ns.max(other.run_delay_ns);
+        self.datagrams.merge(&other.datagrams);
         self.censored += other.censored;
         self.window_replies += other.window_replies;
         self.window_from = earlier(self.window_from, other.window_from);
@@ -128,6 +161,16 @@ impl Tally {
         self.window_cpu.total_ns += other.window_cpu.total_ns;
         self.window_cpu_max_ns = self.window_cpu_max_ns.max(other.window_cpu_max_ns);
         merge_seconds(&mut self.seconds, &other.seconds);
+        if self.groups.len() < other.groups.len() {
+            self.groups.resize_with(other.groups.len(), Group::new);
+        }
+        self.groups.iter_mut().zip(&other.groups).for_each(|(sum, group)| sum.merge(group));
+        traffic::merge_streams(&mut self.streams, &other.streams);
+        self.visits.merge(&other.visits);
+        self.window_opened += other.window_opened;
+        for (name, count) in &other.counted {
+            *self.counted.entry(name).or_default() += count;
+        }
         for (name, calls) in &other.engine.syscalls {
             *self.engine.syscalls.entry(name).or_default() += calls;
         }
@@ -173,6 +216,60 @@ impl Counts {
         for (kind, count) in &other.errors {
             *self.errors.entry(kind).or_default() += count;
         }
+    }
+}
+
+/// Requests of one kind to one target. Of which kind a request is, is known once it has been sent: before, none counts
+/// it.
+#[derive(Debug)]
+pub struct Group {
+    pub whole: Counts,
+    pub window: Counts,
+    pub response: Recorder,
+}
+
+impl Group {
+    fn new() -> Self {
+        Self { whole: Counts::default(), window: Counts::default(), response: Recorder::new() }
+    }
+
+    /// `covered`: it was due within the window.
+    pub fn answered(&mut self, covered: bool, response_ns: u64) {
+        self.whole.ok += 1;
+        if covered {
+            self.window.ok += 1;
+            self.response.record(response_ns);
+        }
+    }
+
+    pub fn failed(&mut self, covered: bool, kind: &'static str, waited_ns: u64) {
+        *self.whole.errors.entry(kind).or_default() += 1;
+        if covered {
+            *self.window.errors.entry(kind).or_default() += 1;
+            if kind == "timeout" {
+                self.response.record(waited_ns);
+            }
+        }
+    }
+
+    /// The run is over, and it has no answer.
+    pub fn in_flight(&mut self, covered: bool, waited_ns: u64) {
+        self.whole.in_flight += 1;
+        if covered {
+            self.waiting(waited_ns);
+        }
+    }
+
+    /// The window closes, and it has no answer yet.
+    pub fn waiting(&mut self, waited_ns: u64) {
+        self.window.in_flight += 1;
+        self.response.record(waited_ns);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.whole.merge(&other.whole);
+        self.window.merge(&other.window);
+        self.response.merge(&other.response);
     }
 }
 

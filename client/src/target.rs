@@ -1,6 +1,9 @@
 //! What a target names: `host:port`, or a URL whose scheme chooses the protocol. Parsing only; nothing is looked up.
 
+use crate::workload::without_password;
 use loadgen_core::protocol::{self, Protocol};
+use loadgen_core::sys::endpoint::Endpoint;
+use std::path::{Path, PathBuf};
 
 /// A target as typed, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,19 +16,30 @@ pub struct Target {
     pub port: Option<u16>,
     /// With its query; empty where there is none.
     pub path: String,
+    /// `unix:PATH`: the socket, in place of host and port.
+    pub socket: Option<PathBuf>,
+    /// User and password before the host; the user may be empty.
+    pub login: Option<(String, String)>,
 }
 
 impl Target {
     /// Takes `typed` apart, or says in one line what is wrong with it.
     pub fn parse(typed: &str) -> Result<Self, String> {
+        if let Some(path) = typed.strip_prefix("unix:") {
+            return Self::of_socket(
+                typed,
+                path.strip_prefix("//").filter(|path| path.starts_with('/')).unwrap_or(path),
+            );
+        }
         let (scheme, rest) = match typed.split_once("://") {
             Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
             None => (None, typed),
         };
         let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-        if authority.contains('@') {
-            return Err(format!("target '{typed}' names a user, which no protocol here has"));
-        }
+        let (login, authority) = match authority.rsplit_once('@') {
+            Some((login, authority)) => (Some(parse_login(login)?), authority),
+            None => (None, authority),
+        };
         if scheme.is_none() && !path.is_empty() {
             return Err(format!("target '{typed}' has a path but no scheme; did you mean http://{typed}?"));
         }
@@ -41,7 +55,22 @@ impl Target {
         if host.is_empty() {
             return Err(format!("target '{typed}' names no host"));
         }
-        Ok(Self { typed: typed.to_owned(), scheme, host: host.to_owned(), port, path: path.to_owned() })
+        let (host, path) = (host.to_owned(), path.to_owned());
+        Ok(Self { typed: without_password(typed), scheme, host, port, path, socket: None, login })
+    }
+
+    fn of_socket(typed: &str, path: &str) -> Result<Self, String> {
+        let path = Path::new(path);
+        Endpoint::unix(path).map_err(|why| format!("target '{typed}': {why}"))?;
+        Ok(Self {
+            typed: typed.to_owned(),
+            scheme: None,
+            host: "localhost".to_owned(),
+            port: None,
+            path: String::new(),
+            socket: Some(path.to_owned()),
+            login: None,
+        })
     }
 
     /// The protocol: `chosen` (`--protocol`) before the scheme before echo.
@@ -64,6 +93,24 @@ impl Target {
             None => host,
         }
     }
+}
+
+/// `user:password`, with what a URL may not contain written as %XX (RFC 3986, 2.1).
+fn parse_login(text: &str) -> Result<(String, String), String> {
+    let (user, password) = text.split_once(':').unwrap_or(("", text));
+    let plain = |part: &str| {
+        let mut bytes = Vec::with_capacity(part.len());
+        let mut rest = part.as_bytes();
+        while let Some((first, behind)) = rest.split_first() {
+            let hex = behind.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+            match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+                Some(byte) => (bytes.push(byte), rest = &behind[2..]),
+                None => (bytes.push(*first), rest = behind),
+            };
+        }
+        String::from_utf8(bytes).map_err(|_| "user and password of the target are no UTF-8".to_owned())
+    };
+    Ok((plain(user)?, plain(password)?))
 }
 
 fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
@@ -105,25 +152,23 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_in_one_line() {
-        let bad = [
-            "",
-            ":80",
-            "a:",
-            "a:0",
-            "a:65536",
-            "a:+1",
-            "::1",
-            "[::1",
-            "a/b",
-            "http://",
-            "http://u@h/",
-            "a:b:c",
-            "[::1]x",
-        ];
+        let bad = ["", ":80", "a:", "a:0", "a:65536", "a:+1", "::1", "[::1", "a/b", "http://", "a:b:c", "[::1]x"];
         for typed in bad {
             let error = Target::parse(typed).unwrap_err();
             assert!(!error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn sockets_and_logins() {
+        let target = Target::parse("unix:/run/a.sock").unwrap();
+        assert_eq!(target.socket.as_deref(), Some(Path::new("/run/a.sock")));
+        assert_eq!(Target::parse("unix:///run/a.sock").unwrap().socket, target.socket);
+        assert!(Target::parse("unix:").is_err() && Target::parse(&format!("unix:{}", "x".repeat(200))).is_err());
+        let target = Target::parse("redis://me:p%40ss@h:1/2").unwrap();
+        assert_eq!(target.login, Some(("me".into(), "p@ss".into())));
+        assert_eq!((target.typed.as_str(), target.host.as_str()), ("redis://me:***@h:1/2", "h"));
+        assert_eq!(Target::parse("redis://:pw@h").unwrap().login, Some((String::new(), "pw".into())));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One worker thread: an engine, a session, and the loop that gives each its turn.
 
 use crate::engine::Engine;
-use crate::session::{Config, Session};
+use crate::session::{self, Config, Session};
 use crate::until::Handover;
 use loadgen_core::protocol::Client;
 use loadgen_core::sys::{affinity, clock, process, ring};
@@ -31,7 +31,8 @@ const CPU_LOOK_NS: u64 = 20 * NS_PER_MS;
 #[derive(Debug)]
 pub struct Task {
     pub config: Config,
-    pub client: Box<dyn Client>,
+    /// One for each target.
+    pub clients: Vec<Box<dyn Client>>,
     pub cpu: Option<usize>,
     /// How long before a request is due it is waited for without sleeping.
     pub spin_ns: u64,
@@ -49,9 +50,13 @@ impl Task {
         self.config.active + self.config.idle
     }
 
-    /// As many requests back to back as may be in flight on one connection, so that several leave at once.
+    /// Where all requests are alike: as many back to back as may be in flight on one connection, so that several leave
+    /// at once.
     pub fn wire(&self) -> Vec<u8> {
-        self.client.request().repeat(self.config.depth.max(1))
+        if session::composes(&self.clients) {
+            return Vec::new();
+        }
+        self.clients[0].request().repeat(self.config.depth.max(1))
     }
 }
 
@@ -111,12 +116,12 @@ pub fn run<E: Engine>(mut engine: E, task: Task) -> io::Result<Tally> {
     if let Some(cpu) = task.cpu {
         affinity::pin(&[cpu])?;
     }
-    let Task { config, client, control, published, handover, spin_ns, .. } = task;
-    if config.schedule.is_some() {
+    let Task { config, clients, control, published, handover, spin_ns, .. } = task;
+    if !config.schedules.is_empty() || config.traffic.thinks() {
         process::precise_timers()?;
     }
     let mut standstill = Standstill::new(clock::now());
-    let mut session = Session::new(config, client);
+    let mut session = Session::new(config, clients);
     let mut going = false;
     loop {
         let now = clock::now();

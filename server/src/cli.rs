@@ -5,21 +5,22 @@ use clap::Parser;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use loadgen_core::protocol::{self, PROTOCOLS, Protocol};
 use loadgen_core::service_time::{Distribution, Injection, Stall};
+use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::ring;
 use loadgen_core::units;
 use std::fs::File;
 use std::io::Read;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::net::ToSocketAddrs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Answers the clients of a load generator, and counts what it did.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen-server", version, max_term_width = 100)]
 pub struct Options {
-    /// Where to listen; port 0 takes a free one. The address is printed on stdout.
+    /// Where to listen: HOST:PORT or unix:PATH; port 0 takes a free one. The address is printed on stdout.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:12345", value_parser = address)]
-    pub listen: SocketAddr,
+    pub listen: Endpoint,
 
     /// How the kernel is asked which sockets are ready.
     #[arg(long, value_name = "ENGINE", default_value = "epoll", value_parser = engines())]
@@ -130,9 +131,12 @@ fn protocols() -> impl TypedValueParser<Value = &'static Protocol> {
         .try_map(|name| protocol::by_name(&name).ok_or("no such protocol"))
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+fn address(text: &str) -> Result<Endpoint, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Endpoint::unix(Path::new(path));
+    }
     let mut found = text.to_socket_addrs().map_err(|e| format!("{e}; give HOST:PORT, IPv6 in brackets"))?;
-    found.next().ok_or_else(|| "the name has no address".into())
+    found.next().map(Endpoint::Tcp).ok_or_else(|| "the name has no address".into())
 }
 
 fn cpus(text: &str) -> Result<CpuList, String> {
@@ -158,7 +162,7 @@ mod tests {
     fn the_command_line_is_sound() {
         Options::command().debug_assert();
         let options = Options::try_parse_from(["loadgen-server"]).unwrap();
-        assert_eq!(options.listen, "127.0.0.1:12345".parse().unwrap());
+        assert_eq!(options.listen.to_string(), "127.0.0.1:12345");
         assert_eq!((options.size, options.threads), (64, 1));
         assert!(matches!(options.engine, Choice::This(engine) if engine.name == "epoll"));
         for engine in ENGINES {

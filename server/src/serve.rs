@@ -8,14 +8,17 @@ use crate::stats::{self, Counters};
 use loadgen_core::machine;
 use loadgen_core::protocol::{ServerOptions, Shape};
 use loadgen_core::result::{Machine, ServerStats};
-use loadgen_core::sys::{affinity, errno, limits, process, socket};
+use loadgen_core::sys::endpoint::Endpoint;
+use loadgen_core::sys::{affinity, datagram, errno, limits, process, socket};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -62,10 +65,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
         .engine
         .settle(&options.ring)
         .map_err(|refusal| Failure::new(MACHINE, format!("{}\n  help: {}", refusal.cause, refusal.remedy)))?;
-    let automatic = matches!(options.engine, Choice::Auto);
-    if !engine.needs_ring && !automatic && !options.ring.describe().is_empty() {
-        return Err(Failure::new(USAGE, format!("--ring is for engine io_uring, and this is {}", engine.name)));
-    }
+    check_options(options, engine)?;
     if let Some(why) = &instead_of {
         tell(format_args!("engine {} instead of {why}", engine.name));
     }
@@ -75,11 +75,13 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     // Before anybody is served: reading all this takes a moment.
     let machine = options.stats.as_ref().map(|_| machine(options));
     let (address, listeners) = listen(options)?;
+    // Also where we fail before anybody was served.
+    let _file = SocketFile(address.file().map(Path::to_owned));
     if let Some(bytes) = options.send_buffer {
         let bound = listeners.iter().try_for_each(|listener| socket::bound_send_buffer(listener.as_fd(), bytes));
         bound.map_err(|e| Failure::machine("cannot bound the send buffer", &e))?;
     }
-    warn_of_exposure(address);
+    warn_of_exposure(&address);
     let log = options.request_log.as_ref().map(|path| {
         // Now, so that a path that cannot be written is known before the load comes.
         File::create(path).map_err(|e| Failure::new(UNWRITTEN, format!("cannot write {}: {e}", path.display())))
@@ -107,7 +109,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     let watch = watch.map_err(|e| Failure::machine("cannot start a thread", &e))?;
     // A thread that fails to start hangs up without a word; joining it says why.
     if started.iter().count() == workers.len() {
-        announce(address);
+        announce(&address);
     } else {
         received.store(LEAVE, Ordering::Relaxed);
     }
@@ -123,38 +125,96 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     }
 }
 
+fn check_options(options: &Options, engine: &Engine) -> Result<(), Failure> {
+    if let (Shape::Datagram, Endpoint::Unix(_)) = (options.protocol.shape, &options.listen) {
+        let message = format!("{} goes over IP; give --listen an address and a port", options.protocol.name);
+        return Err(Failure::new(USAGE, message));
+    }
+    let automatic = matches!(options.engine, Choice::Auto);
+    if !engine.needs_ring && !automatic && !options.ring.describe().is_empty() {
+        return Err(Failure::new(USAGE, format!("--ring is for engine io_uring, and this is {}", engine.name)));
+    }
+    if options.ring.zero_copy.is_some() && matches!(options.listen, Endpoint::Unix(_)) {
+        let message = "--ring zero-copy is for networks: the kernel refuses it for unix sockets (EOPNOTSUPP)";
+        return Err(Failure::new(USAGE, message));
+    }
+    match options.ring.about_streams().filter(|_| options.protocol.shape == Shape::Datagram) {
+        Some(word) => {
+            let message = format!("--ring {word} is for streams, and {} has none; leave it out", options.protocol.name);
+            Err(Failure::new(USAGE, message))
+        }
+        None => Ok(()),
+    }
+}
+
 fn machine(options: &Options) -> Machine {
     let cpus_pinned = options.cpus.iter().flat_map(|list| &list.0).map(|cpu| *cpu as u64).collect();
     Machine { cpus_pinned, ..machine::describe() }
 }
 
-/// One listener a thread, all of one port.
-fn listen(options: &Options) -> Result<(SocketAddr, Vec<OwnedFd>), Failure> {
-    let fail = |error: io::Error| bind_failure(options.listen, &error);
+/// One listener a thread, all of one port. Of a unix socket there is one, which the threads share.
+fn listen(options: &Options) -> Result<(Endpoint, Vec<OwnedFd>), Failure> {
+    let fail = |error: io::Error| bind_failure(&options.listen, &error);
+    if let Some(path) = options.listen.file() {
+        remove_stale(path)?;
+    }
     // Alone at first: who shares the port from the start would silently share it with another server too.
-    let alone = socket::listen(options.listen, false, options.backlog).map_err(fail)?;
+    let datagrams = options.protocol.shape == Shape::Datagram;
+    let open = |address: Endpoint, shared| match address.socket_addr() {
+        Some(address) if datagrams => datagram::bind_datagram(address, shared),
+        _ => socket::listen(address, shared, options.backlog),
+    };
+    let alone = open(options.listen.clone(), false).map_err(fail)?;
+    if let Endpoint::Unix(_) = options.listen {
+        let others = (1..options.threads).map(|_| alone.try_clone()).collect::<io::Result<Vec<_>>>().map_err(fail)?;
+        return Ok((options.listen.clone(), std::iter::once(alone).chain(others).collect()));
+    }
     let address = socket::local_address(alone.as_fd()).map_err(fail)?;
     if options.threads == 1 {
-        return Ok((address, vec![alone]));
+        return Ok((address.into(), vec![alone]));
     }
     drop(alone);
-    let listeners = (0..options.threads).map(|_| socket::listen(address, true, options.backlog).map_err(fail));
-    Ok((address, listeners.collect::<Result<_, _>>()?))
+    let listeners = (0..options.threads).map(|_| open(address.into(), true).map_err(fail));
+    Ok((address.into(), listeners.collect::<Result<_, _>>()?))
 }
 
-fn bind_failure(address: SocketAddr, error: &io::Error) -> Failure {
-    let (code, cause) = match errno::name(error) {
-        "EADDRINUSE" => (USAGE, "address in use; stop the server that has it, or give another port".into()),
-        "EACCES" => (USAGE, "permission denied; ports below 1024 are for root, give a higher one".into()),
-        "EADDRNOTAVAIL" => (USAGE, "this machine does not have that address; give one of its own".into()),
-        "EMFILE" => (MACHINE, "no descriptors left; raise `ulimit -n`".into()),
+/// A server that was killed leaves its socket behind, and nobody can listen there until it is gone.
+fn remove_stale(path: &Path) -> Result<(), Failure> {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    if is_socket && UnixStream::connect(path).is_err_and(refused) {
+        let cannot = |e: io::Error| Failure::new(USAGE, format!("cannot remove the old {}: {e}", path.display()));
+        return std::fs::remove_file(path).map_err(cannot);
+    }
+    Ok(())
+}
+
+/// The file of a unix socket, which goes with its server.
+struct SocketFile(Option<PathBuf>);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = self.0.as_ref().map(std::fs::remove_file);
+    }
+}
+
+fn bind_failure(address: &Endpoint, error: &io::Error) -> Failure {
+    let (code, cause) = match (errno::name(error), address) {
+        ("EADDRINUSE", Endpoint::Unix(_)) => {
+            (USAGE, "something is there; stop its server, or give another path".into())
+        }
+        ("EADDRINUSE", _) => (USAGE, "address in use; stop the server that has it, or give another port".into()),
+        ("EACCES", Endpoint::Unix(_)) => (USAGE, "permission denied; give a path in a folder of your own".into()),
+        ("EACCES", _) => (USAGE, "permission denied; ports below 1024 are for root, give a higher one".into()),
+        ("EADDRNOTAVAIL", _) => (USAGE, "this machine does not have that address; give one of its own".into()),
+        ("EMFILE", _) => (MACHINE, "no descriptors left; raise `ulimit -n`".into()),
         _ => (USAGE, error.to_string()),
     };
     Failure::new(code, format!("cannot listen on {address}: {cause}"))
 }
 
-fn warn_of_exposure(address: SocketAddr) {
-    if !address.ip().is_loopback() {
+fn warn_of_exposure(address: &Endpoint) {
+    if !address.is_local() {
         tell(format_args!("warning: {address} can be reached from other machines, without authentication"));
     }
 }
@@ -165,7 +225,7 @@ fn injector(options: &Options) -> Result<Option<Arc<Injector>>, Failure> {
     if injection.is_empty() && options.request_log.is_none() {
         return Ok(None);
     }
-    if options.protocol.shape != Shape::Exchange {
+    if !options.protocol.shape.has_replies() {
         let what = "--service-time, --delay, --stall and --request-log are about requests";
         let message = format!("{what}, and {} is a one-way stream without any", options.protocol.name);
         return Err(Failure::new(USAGE, message));
@@ -222,7 +282,7 @@ fn start(
 }
 
 /// The one line on stdout that says that clients may come, and where.
-fn announce(address: SocketAddr) {
+fn announce(address: &Endpoint) {
     let mut stdout = io::stdout().lock();
     // Whoever started us may not read it; that is no reason to refuse clients.
     let _ = writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush());

@@ -12,6 +12,7 @@ pub const PROTOCOL: Protocol = Protocol {
     about: "an endless stream of characters from the server (RFC 864), every byte verified; download throughput",
     default_port: None,
     shape: Shape::Download,
+    store: false,
     client,
     server,
 };

@@ -11,6 +11,7 @@ pub const PROTOCOL: Protocol = Protocol {
     about: "an endless stream to a server that throws it away (RFC 863); upload throughput",
     default_port: None,
     shape: Shape::Upload,
+    store: false,
     client,
     server,
 };

@@ -14,6 +14,7 @@ pub const PROTOCOL: Protocol = Protocol {
     about: "the server sends back every byte (RFC 862); each reply is compared byte for byte",
     default_port: None,
     shape: Shape::Exchange,
+    store: false,
     client,
     server,
 };

@@ -10,17 +10,29 @@ pub mod discard;
 pub mod echo;
 pub mod http;
 pub mod keyspace;
+pub mod memcached;
 pub mod redis;
+pub mod sequence;
 pub mod store;
+pub mod udp;
 
+use crate::scenario::Scenario;
 use keyspace::Keyspace;
+use sequence::Tag;
 use std::fmt::Debug;
 use std::sync::Arc;
 use store::Store;
 
 /// The table: a newcomer is a file and a line here.
-pub static PROTOCOLS: &[Protocol] =
-    &[echo::PROTOCOL, http::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL, redis::PROTOCOL];
+pub static PROTOCOLS: &[Protocol] = &[
+    echo::PROTOCOL,
+    http::PROTOCOL,
+    discard::PROTOCOL,
+    chargen::PROTOCOL,
+    udp::PROTOCOL,
+    memcached::PROTOCOL,
+    redis::PROTOCOL,
+];
 
 /// One line of the table.
 #[derive(Debug)]
@@ -34,6 +46,8 @@ pub struct Protocol {
     /// The port of a URL that names none; `None`: a port must be given.
     pub default_port: Option<u16>,
     pub shape: Shape,
+    /// A store of keys and values: it knows logins, mixes, commands, keys and dialects.
+    pub store: bool,
     /// Builds the client half, or says in one line why the options make no sense.
     pub client: fn(&ClientOptions) -> Result<Box<dyn Client>, String>,
     /// Builds the server half, likewise.
@@ -59,6 +73,16 @@ pub enum Shape {
     Upload,
     /// An endless stream from server to client.
     Download,
+    /// Request and reply, each one datagram. What is handed in is one whole datagram and nothing is ever shown again;
+    /// which request a reply answers, its [`Tag`] says.
+    Datagram,
+}
+
+impl Shape {
+    /// Whether requests are answered, so that there is a latency.
+    pub fn has_replies(self) -> bool {
+        matches!(self, Self::Exchange | Self::Datagram)
+    }
 }
 
 /// The room that every server half is content with: an [`Output`] (once emptied) must hold at least this many bytes.
@@ -95,6 +119,8 @@ pub struct ClientOptions {
     pub seed: u64,
     /// Which worker this is, of how many: what is counted up is shared out among them.
     pub worker: (u64, u64),
+    /// What a scenario file says about requests, in place of the fields above where it says something.
+    pub scenario: Option<Arc<Scenario>>,
 }
 
 /// What a server half may need to know.
@@ -123,6 +149,23 @@ pub trait Client: Debug + Send {
         0
     }
 
+    /// Likewise, for a caller that keeps a word for each connection, and calls nothing else then.
+    ///
+    /// `place` is 0 when a connection is opened, and when a session is to begin. In between it is the protocol's own:
+    /// it says how far the connection is in its script. Requests of one connection must be composed in the order in
+    /// which they leave, and one that has been composed has been made. To give a script up, set it to 0.
+    fn compose_next(&mut self, place: &mut u32, out: &mut Vec<u8>) -> u16 {
+        let _ = place;
+        self.compose(out)
+    }
+
+    /// Whether the request that left `place` behind was the last one of its session (of a script), so that the next one
+    /// begins another. Where requests do not belong together, each is a session.
+    fn at_session_end(&self, place: u32) -> bool {
+        let _ = place;
+        true
+    }
+
     /// The kinds of requests that the report tells apart, such as `get` and `set`; none where all are alike.
     fn kinds(&self) -> &[String] {
         &[]
@@ -146,6 +189,15 @@ pub trait Client: Debug + Send {
     /// The server ended its stream with `kept` bytes not consumed. `Ok(Some)`: that end completes a reply.
     /// `Ok(None)`: it came between two replies. `Err`: it cut a reply short.
     fn finish(&mut self, state: &mut ClientState, kept: &[u8]) -> Result<Option<Reply>, ReplyError>;
+
+    /// Writes into a copy of [`Client::request`] which one it is (`Datagram`).
+    fn mark(&self, _datagram: &mut [u8], _tag: Tag) {}
+
+    /// Which request a datagram answers; `None`: it is none of ours (`Datagram`). The rest of it [`Client::consume`]
+    /// looks at.
+    fn tag_of(&self, _datagram: &[u8]) -> Option<Tag> {
+        None
+    }
 
     /// What the client half itself counted, such as `hits`; none where there is nothing to count.
     fn counts(&self) -> Vec<(&'static str, u64)> {
@@ -236,6 +288,9 @@ pub trait Server: Debug + Send {
     /// Where `out` wants one reply ([`Output::is_one_reply`]), it stops (with [`Next::Flush`]) behind each complete
     /// reply too, and puts nothing of a reply before its request is complete, unless the request is longer than
     /// [`MAX_KEPT`]. Then a call has at most one request and one reply, and its bytes belong to no other.
+    ///
+    /// A `Datagram` protocol is shown one whole datagram, with room in `out` for the largest there is, and answers with
+    /// one or none.
     fn serve(&mut self, state: &mut ServerState, input: &[u8], eof: bool, out: &mut Output) -> Served;
 }
 
@@ -334,6 +389,11 @@ impl Output {
 
     pub fn clear(&mut self) {
         self.bytes.clear();
+    }
+
+    /// Takes back all but the first `len` bytes.
+    pub fn shorten(&mut self, len: usize) {
+        self.bytes.truncate(len);
     }
 
     /// Takes the bytes out, and goes on with another buffer, which is emptied.

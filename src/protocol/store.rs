@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of keys and values that are kept; beyond it the oldest go.
 const BYTES_MAX: usize = 1 << 30;
+/// Places in [`Inner::counts`].
+pub const COUNTS: usize = 32;
 
 /// A value, and what was said about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,14 +53,16 @@ pub struct Inner {
     bytes: usize,
     bytes_max: usize,
     versions: u64,
+    /// What a protocol counts, by numbers of its own. A store serves one protocol.
+    pub counts: [u64; COUNTS],
 }
 
 impl Store {
     /// One that keeps so many bytes of keys and values.
     pub fn within(bytes_max: usize) -> Self {
         let (entries, order) = (HashMap::new(), VecDeque::new());
-        let inner = Mutex::new(Inner { entries, order, bytes: 0, bytes_max, versions: 0 });
-        Self { inner, tallies: Mutex::default() }
+        let inner = Inner { entries, order, bytes: 0, bytes_max, versions: 0, counts: [0; COUNTS] };
+        Self { inner: Mutex::new(inner), tallies: Mutex::default() }
     }
 
     /// One more thread is going to count, from 0 on.
@@ -101,6 +105,16 @@ impl Inner {
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many of them are kept at most.
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
     /// Writes, in place where the key is there already.

@@ -2,6 +2,7 @@
 
 mod benchmark;
 pub mod bmf;
+mod breakdown;
 pub mod csv;
 pub mod gha;
 pub mod hgrm;
@@ -12,6 +13,7 @@ pub mod junit;
 pub mod md;
 pub mod openmetrics;
 pub mod text;
+mod traffic;
 
 pub use benchmark::{caveat, names};
 

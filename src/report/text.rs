@@ -1,6 +1,6 @@
 //! The summary that a person reads on a terminal: what was run, whether to believe it, and what came out.
 
-use super::intervals;
+use super::{breakdown, intervals, traffic};
 use crate::confidence::{ENOUGH_BEYOND, goal};
 use crate::histogram::{QUANTILES, count_beyond};
 use crate::protocol::{self, Shape};
@@ -16,6 +16,8 @@ const ERRORS_LISTED: usize = 5;
 const WARNINGS_LISTED: usize = 3;
 /// A response time below so many percent of the generator's own floor is near it.
 const NEAR_FLOOR_PERCENT: u64 = 150;
+/// Kernel counters that move in good order, too.
+const ORDINARY: &[&str] = &["Tcp.ActiveOpens", "Tcp.OutRsts", "TcpExt.TCPAbortOnClose", "TcpExt.TCPAbortOnData"];
 /// Characters of an error's first example: two lines.
 const EXAMPLE: usize = 2 * (WIDTH - LABEL) - 10;
 
@@ -27,6 +29,8 @@ pub fn render(report: &Report) -> String {
     machine(report, &mut page);
     throughput(report, &mut page);
     latency(report, &mut page);
+    breakdown(report, &mut page);
+    datagrams(report, &mut page);
     floor(report, &mut page);
     connections(report, &mut page);
     ledgers(report, &mut page);
@@ -47,12 +51,9 @@ fn what_was_run(report: &Report, page: &mut Page) {
         _ => String::new(),
     };
     page.line("", &format!("{} on {}: {connections}, {threads}{part}", scenario.protocol, scenario.target));
-    let arrival = scenario.arrival.as_deref().unwrap_or("constant");
-    let mode = match (scenario.rate_per_s, &scenario.rate_steps) {
-        (Some(rate), _) => format!("open loop at {} requests/s ({arrival})", format_count(rate)),
-        (None, Some(_)) => format!("open loop in steps ({arrival})"),
-        _ if shape(report) != Shape::Exchange => "one-way stream".to_owned(),
-        _ => format!("{} loop", scenario.mode),
+    let mode = match shape(report) {
+        shape if shape.has_replies() => traffic::mode(scenario),
+        _ => "one-way stream".to_owned(),
     };
     let server = scenario.server_engine.as_ref().map_or(String::new(), |engine| format!(", server {engine}"));
     let injected = scenario.server_injected.iter().map(|what| format!(", {what}")).collect::<String>();
@@ -101,7 +102,7 @@ fn throughput(report: &Report, page: &mut Page) {
     let rates = &report.throughput;
     let (sent, received) = (format_rate(rates.sent_bytes_per_s), format_rate(rates.received_bytes_per_s));
     let text = match shape(report) {
-        Shape::Exchange => {
+        Shape::Exchange | Shape::Datagram => {
             let rate = match rates.offered_per_s {
                 Some(offered) => {
                     let [had, asked] = [rates.requests_per_s, offered].map(format_exact_count);
@@ -177,6 +178,28 @@ fn confidence(report: &Report, page: &mut Page) {
     }
 }
 
+/// What became of datagrams besides; that nothing did is worth knowing, too.
+fn datagrams(report: &Report, page: &mut Page) {
+    let Some(of) = &report.datagrams else { return };
+    let mut line = String::new();
+    let always = [(of.lost, "lost"), (of.duplicated, "duplicated"), (of.reordered, "reordered"), (of.late, "late")];
+    let seldom = [(of.old, "late or duplicated"), (of.foreign, "of somebody else")];
+    for (count, what) in always.into_iter().chain(seldom.into_iter().filter(|(count, _)| *count > 0)) {
+        let comma = if line.is_empty() { "" } else { ", " };
+        line.push_str(&format!("{comma}{} {what}", format_exact_count(count)));
+    }
+    page.line("datagrams", &line);
+}
+
+/// By kind and target, where there are several.
+fn breakdown(report: &Report, page: &mut Page) {
+    let lines = breakdown::lines(report).into_iter().chain(breakdown::counted(report));
+    let lines = lines.chain(traffic::streams(&report.streams));
+    for (index, line) in lines.enumerate() {
+        page.line(if index == 0 { "of these" } else { "" }, &line);
+    }
+}
+
 /// What the generator itself adds, and a word where the figures are hardly more than that.
 fn floor(report: &Report, page: &mut Page) {
     let Some(floor) = &report.floor else { return };
@@ -217,10 +240,12 @@ fn connections(report: &Report, page: &mut Page) {
         "{requested} requested, {established} established, {served} served, {alive} alive at the end{failed}{lost}"
     );
     page.line("connections", &text);
+    traffic::churn(report).iter().for_each(|line| page.line("", line));
+    report.sessions.iter().for_each(|sessions| page.line("sessions", &traffic::sessions(sessions)));
 }
 
 fn ledgers(report: &Report, page: &mut Page) {
-    if shape(report) != Shape::Exchange {
+    if !shape(report).has_replies() {
         return;
     }
     page.line("window", &ledger(&report.ledger));
@@ -261,7 +286,7 @@ fn cost(report: &Report, page: &mut Page) {
     let each = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), format_duration);
     let server = cpu.server_ns_per_request.map_or(String::new(), |ns| format!(", server {}", format_duration(ns)));
     let busiest = cpu.client_thread_max_percent;
-    let each_client = if shape(report) == Shape::Exchange {
+    let each_client = if shape(report).has_replies() {
         format!("client {} a request{server}", each(cpu.client_ns_per_request))
     } else {
         let server = cpu.server_ns.map_or(String::new(), |ns| format!(", server {}", format_duration(ns)));
@@ -274,7 +299,7 @@ fn cost(report: &Report, page: &mut Page) {
     let calls = report
         .engine
         .syscalls_per_1000_requests
-        .filter(|_| shape(report) == Shape::Exchange)
+        .filter(|_| shape(report).has_replies())
         .map_or(String::new(), |calls| format!("; {}.{:02} system calls a request", calls / 1000, calls % 1000 / 10));
     page.line("memory", &format!("client {}{server}{calls}", format_size(cpu.client_memory_bytes)));
     let rings: Vec<String> = report.rings().map(|(who, ring)| ring_line(who, ring)).collect();
@@ -284,7 +309,7 @@ fn cost(report: &Report, page: &mut Page) {
     let kernel: Vec<String> = report
         .kernel
         .iter()
-        .filter(|(name, _)| name.as_str() != "Tcp.ActiveOpens")
+        .filter(|(name, _)| !ORDINARY.contains(&name.as_str()))
         .map(|(name, moved)| format!("{name} {moved}"))
         .collect();
     if !kernel.is_empty() {
@@ -309,7 +334,7 @@ fn ring_line(who: &str, ring: &RingStats) -> String {
 }
 
 fn note(report: &Report, page: &mut Page) {
-    if report.scenario.mode == "closed" && shape(report) == Shape::Exchange {
+    if report.scenario.mode == "closed" && shape(report).has_replies() {
         page.line(
             "note",
             "closed loop: each connection waits for its reply; latency at a fixed rate is another question",

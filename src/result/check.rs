@@ -26,7 +26,8 @@ pub(super) fn report(report: &Report) -> Result<(), String> {
         ("latency.generator_lag", report.latency.generator_lag.as_ref()),
         ("server.injected.overrun", injected.and_then(|injected| injected.overrun.as_ref())),
     ];
-    for (field, histogram) in histograms {
+    let groups = report.breakdown.iter().map(|group| ("breakdown.response", group.response.as_ref()));
+    for (field, histogram) in histograms.into_iter().chain(groups) {
         if let Some(histogram) = histogram {
             Recorder::from_report(histogram).map_err(|what| format!("{field}: {what}"))?;
         }

@@ -4,9 +4,12 @@
 //! below; nothing that JSON cannot say (no NaN). Adding a field is compatible, so every field that is not in the very
 //! first version has a default; changing what a field means is a new major version.
 
+use super::breakdown::Group;
+use super::datagrams::Datagrams;
 use super::environment::{Environment, Floor};
 use super::server_stats::ServerStats;
 use super::shard::{Merged, Shard};
+use super::traffic::{Sessions, Stream, TimeWait};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +39,21 @@ pub struct Report {
     /// Errors by kind and phase, requests' and connections', with the first example of each.
     pub errors: Vec<ErrorRow>,
     pub latency: Latency,
+    /// Requests by kind and target, where there are several; empty: all are alike.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub breakdown: Vec<Group>,
+    /// What was due for each target, in an open loop with several; empty: there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<Stream>,
+    /// Sessions that arrived by the schedule; null: it was one of requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Sessions>,
+    /// What the protocol counted besides, over the whole run, such as `hits` and `misses`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counted: BTreeMap<String, u64>,
+    /// Only where requests and replies are datagrams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagrams: Option<Datagrams>,
     /// How much of these figures is chance, and whether the run was steady; null where nothing was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<Confidence>,
@@ -88,9 +106,10 @@ pub struct Scenario {
     /// FNV-1a (64 bit, hexadecimal) over all fields below except `target` and `resolved`, in order, as JSON.
     pub hash: String,
     pub protocol: String,
-    /// As typed; for an embedded server, the address that it was given.
+    /// As typed, without a password; several with blanks between them; for an embedded server, the address that it was
+    /// given.
     pub target: String,
-    /// Every address that the name resolved to; the first that answered was used.
+    /// Every address that the name resolved to; `addresses` says which of them were used.
     pub resolved: Vec<String>,
     pub engine: String,
     /// The embedded server's engine; null for a server of somebody else.
@@ -103,7 +122,7 @@ pub struct Scenario {
     pub threads: u64,
     /// `closed` or `open`.
     pub mode: String,
-    /// Open loop only.
+    /// Open loop only: requests, or where there is `session_requests`, sessions.
     pub rate_per_s: Option<u64>,
     /// Open loop only: `constant` or `poisson`.
     pub arrival: Option<String>,
@@ -146,6 +165,52 @@ pub struct Scenario {
     /// The run was to end when these intervals are narrow enough (`p99=2%`), at the latest after `duration_ns`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub until_ci: Vec<String>,
+    /// Shares of several targets, in the order of `target`; empty: there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weights: Vec<u64>,
+    /// Which of a target's addresses were used: `all` (in turn), `ipv4`, `ipv6`; null: the first that answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<String>,
+    /// How long users think before each request, as `exp:1s`, in one spelling; `script`: only where a step of a script
+    /// says so; null: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub think: Option<String>,
+    /// Partly open: sessions arrive by the schedule, and each has so many requests (`5`, `1..20`, `geom:0.2`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_requests: Option<String>,
+    /// `new`: each session has a connection of its own; null: it takes any that is free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_connection: Option<String>,
+    /// `rst`: connections are closed by a reset; null: in good order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub close: Option<String>,
+    /// The scenario file, where one says which requests are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<ScenarioFile>,
+}
+
+/// What a scenario file asks for. Flags that it sets are in the scenario like those that are typed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ScenarioFile {
+    pub name: String,
+    /// FNV-1a (64 bit, hexadecimal) over its requests, scripts and weights, and the content of the files that it names.
+    pub hash: String,
+    /// In the order of the file; of a recorded list, its methods, and how many lines each has.
+    pub requests: Vec<Weighted>,
+    /// Requests that are made in order on one connection.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<Weighted>,
+}
+
+/// Something that is drawn by weight.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Weighted {
+    pub name: String,
+    /// 0: a request that only scripts make.
+    pub weight: u64,
+    /// Of a script: its requests, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
 }
 
 /// The parts of a run, in order; lengths in nanoseconds.
@@ -245,6 +310,15 @@ pub struct Connections {
     pub closed_by_server: u64,
     /// Lost with requests on them, reset, or closed by us because of an error.
     pub lost: u64,
+    /// Of `closed`, those that we closed by a reset (`--close rst`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub closed_by_reset: u64,
+    /// Connections that were opened within the measured window, a second; null: none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened_per_s: Option<u64>,
+    /// Where connections come and go: what they leave behind; null where they do not, or leave nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_wait: Option<TimeWait>,
 }
 
 /// How often something went wrong, and the first example.
@@ -273,7 +347,7 @@ pub struct Latency {
     pub connect: Option<Histogram>,
     /// Open loop only: how long a due request waited because every connection was busy.
     pub backlog_wait: Option<Histogram>,
-    /// Open loop only: how late a request left although a connection was free.
+    /// Open loop and think times: how late a request left although a connection was free.
     pub generator_lag: Option<Histogram>,
     /// How many of `response` are requests without a reply (timeouts and in flight): their true time is longer.
     #[serde(default)]

@@ -26,8 +26,8 @@ pub(crate) enum Ended {
 pub(crate) struct ClientCaller {
     client: Box<dyn Client>,
     state: ClientState,
-    /// Of the request whose reply is awaited; requests are made as `requests` makes them.
-    kind: u16,
+    /// Of the requests that its options lead to, in order.
+    kinds: Vec<u16>,
     pub(crate) kept: Vec<u8>,
     pub(crate) replies: Vec<Reply>,
     pub(crate) error: Option<ReplyErrorKind>,
@@ -35,13 +35,18 @@ pub(crate) struct ClientCaller {
 
 impl ClientCaller {
     pub(crate) fn new(mut client: Box<dyn Client>) -> Self {
-        let kind = client.compose(&mut Vec::new());
-        Self { client, state: ClientState::default(), kind, kept: vec![], replies: vec![], error: None }
+        let kinds = (0..512).map(|_| client.compose(&mut Vec::new())).collect();
+        Self { client, state: ClientState::default(), kinds, kept: vec![], replies: vec![], error: None }
     }
 
-    /// What the client half counted.
+    /// What the client half itself counted.
     pub(crate) fn counts(&self) -> Vec<(&'static str, u64)> {
         self.client.counts()
+    }
+
+    /// The reply that is awaited next is of this kind, as all that follow.
+    pub(crate) fn awaiting(self, kind: u16) -> Self {
+        Self { kinds: vec![kind], ..self }
     }
 
     /// Presents `piece` behind what was kept. After an error, bytes are dropped: the connection is closed.
@@ -52,12 +57,9 @@ impl ClientCaller {
         self.kept.extend_from_slice(piece);
         let mut at = 0;
         loop {
-            self.state.kind = self.kind;
+            self.state.kind = self.kinds[self.replies.len() % self.kinds.len()];
             match self.client.consume(&mut self.state, &self.kept[at..]) {
                 Ok(consumed) => {
-                    if consumed.reply.is_some() {
-                        self.kind = self.client.compose(&mut Vec::new());
-                    }
                     at += consumed.bytes;
                     assert!(at <= self.kept.len(), "consumed more than was given");
                     self.replies.extend(consumed.reply);

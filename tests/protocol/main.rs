@@ -6,15 +6,26 @@ use loadgen_core::rng::Rng;
 use callers::{ClientCaller, Ended, ServerCaller};
 
 mod callers;
+mod datagrams;
 mod http;
+mod memcached;
 mod redis;
 
 const SIZE: usize = 37;
 /// Bytes taken of an endless stream.
 const DOWNLOAD: usize = 300;
 
-/// Options that lead HTTP to its different answers; other protocols ignore most of them.
-fn variants() -> Vec<ClientOptions> {
+/// Options that lead a protocol to its different answers.
+fn variants(protocol: &Protocol) -> Vec<ClientOptions> {
+    match protocol.name {
+        "memcached" => memcached::variants(),
+        "redis" => redis::variants(),
+        _ => http_variants(),
+    }
+}
+
+/// Those of HTTP; other protocols ignore most of them.
+fn http_variants() -> Vec<ClientOptions> {
     let plain = callers::options(SIZE);
     let with = |method: &str, path: &str, body: &[u8]| ClientOptions {
         method: method.into(),
@@ -67,14 +78,10 @@ fn answer(protocol: &Protocol, stream: &[u8], room: usize) -> Vec<u8> {
     server.sent
 }
 
+/// Of protocols over streams; those over datagrams have tests of their own.
 fn cases() -> impl Iterator<Item = (&'static Protocol, ClientOptions)> {
-    PROTOCOLS.iter().flat_map(|protocol| {
-        let variants = match protocol.name {
-            "redis" => redis::variants(),
-            _ => variants(),
-        };
-        variants.into_iter().map(move |options| (protocol, options))
-    })
+    let streams = PROTOCOLS.iter().filter(|protocol| protocol.shape != Shape::Datagram);
+    streams.flat_map(|protocol| variants(protocol).into_iter().map(move |options| (protocol, options)))
 }
 
 #[test]
@@ -110,7 +117,7 @@ fn the_halves_understand_each_other() {
             match protocol.shape {
                 Shape::Upload => assert!(server.sent.is_empty()),
                 Shape::Download => assert!(stream.is_empty()),
-                Shape::Exchange => {}
+                Shape::Exchange | Shape::Datagram => {}
             }
         }
     }
@@ -260,7 +267,7 @@ fn garbage_is_survived_and_bounded() {
     }
 }
 
-/// Random bytes; or random words of HTTP and Redis; or a valid stream with a few bytes changed.
+/// Random bytes; or random words of the protocols; or a valid stream with a few bytes changed.
 fn garbage(rng: &mut Rng, valid: &[u8]) -> Vec<u8> {
     const WORDS: &[&str] = &[
         "\r\n",
@@ -292,6 +299,12 @@ fn garbage(rng: &mut Rng, valid: &[u8]) -> Vec<u8> {
         ":7\r\n",
         "|1\r\n",
         ">1\r\n",
+        "get a b\r\n",
+        "set a 0 0 5\r\n",
+        "ms a 2 q\r\nhi\r\n",
+        "VALUE a 0 1\r\n",
+        "END\r\n",
+        "VA 2 f0\r\n",
     ];
     let length = rng.below(300) as usize;
     match rng.below(3) {

@@ -2,6 +2,7 @@
 
 use crate::assemble::{self, Circumstances};
 use crate::cli::RunArgs;
+use crate::destination;
 use crate::embedded::Embedded;
 use crate::fail_if;
 use crate::failure::{Exit, Failure};
@@ -10,19 +11,24 @@ use crate::plan::Plan;
 use crate::preflight;
 use crate::progress::tell;
 use crate::run::{self, Run};
-use crate::{shard, start_at, verdict};
+use crate::time_wait::{self, Rules};
+use crate::workload::without_passwords;
+use crate::{scenario, shard, start_at, verdict};
 use loadgen_core::machine::{self, KernelCounters};
 use loadgen_core::report::Format;
 use loadgen_core::result::{Floor, Report, ServerStats, Shard, VerdictState, write};
 use loadgen_core::sys::clock;
 use std::io::{ErrorKind, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let plan = planned(args)?;
     fail_if::check(&args.fail_if)?;
+    if args.scenario.dump_scenario {
+        return print(&scenario::dump(args, &plan)?).map(|()| Exit::Done);
+    }
     let started_at = write::timestamp(SystemTime::now());
     let path = output_path(&plan, &started_at);
     if let Some(path) = &path {
@@ -32,28 +38,32 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
         std::fs::File::create(log).map_err(|error| log_not_written(log, &error))?;
     }
     let machine = machine::describe();
-    let server = match plan.target {
-        Some(_) => None,
-        None => {
-            preflight::check(&plan, &SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let server = match plan.is_embedded() {
+        false => None,
+        true => {
+            preflight::check(&plan, &destination::only(SocketAddr::from(([127, 0, 0, 1], 0))))?;
             Some(Embedded::start(&plan)?)
         }
     };
-    let remote = match &server {
-        Some(server) => server.address,
-        None => reachable(&plan)?,
+    let to = match &server {
+        Some(server) => destination::only(destination::endpoint(server.address, plan.protocol)),
+        None => destination::choose(&plan)?,
     };
-    preflight::check(&plan, &remote)?;
+    preflight::check(&plan, &to)?;
     let signal = run::catch_signals()?;
     let mut notes = Vec::new();
+    let forecast = time_wait::before(&plan, &to, Rules::read()).and_then(|forecast| forecast.note);
+    if let Some(note) = forecast.filter(|_| !plan.quiet) {
+        tell(format_args!("note: {note}"));
+    }
     let floor = floor(&plan, &mut notes);
     // Behind the floor, whose connections are none of the run's.
     let kernel = KernelCounters::read();
-    let mut run = run::run(&plan, remote, server.as_ref(), &signal)?;
+    let mut run = run::run(&plan, &to, server.as_ref(), &signal)?;
     let kernel = KernelCounters::read().since(&kernel);
     notes.extend(run.notes.iter().cloned());
     let server = stop(server, &mut notes);
-    let around = Circumstances { command, started_at, remote, machine, server, kernel, floor };
+    let around = Circumstances { command: without_passwords(command), started_at, to, machine, server, kernel, floor };
     let mut report = assemble::report(&plan, &run, around);
     fail_if::judge(&args.fail_if, &mut report);
     if !plan.quiet {
@@ -141,24 +151,6 @@ pub fn not_written(path: &Path, error: &std::io::Error) -> Failure {
 fn log_not_written(path: &Path, error: &std::io::Error) -> Failure {
     Failure::new(Exit::NotWritten, format!("cannot write the requests to {}: {error}", path.display()))
         .help("choose another place with --request-log")
-}
-
-/// The address to use. A name with several is tried in order, with one connection each, outside the measurement; a
-/// single address is left to the run itself.
-fn reachable(plan: &Plan) -> Result<SocketAddr, Failure> {
-    if let [only] = plan.resolved[..] {
-        return Ok(only);
-    }
-    let timeout = Duration::from_nanos(plan.timeout_ns);
-    let mut last = None;
-    for address in &plan.resolved {
-        match TcpStream::connect_timeout(address, timeout) {
-            Ok(_) => return Ok(*address),
-            Err(error) => last = Some(format!("{address}: {error}")),
-        }
-    }
-    let why = last.unwrap_or_else(|| "its name resolved to no address".to_owned());
-    Err(Failure::new(Exit::Unreachable, format!("the target could not be reached: {why}")))
 }
 
 fn stop(server: Option<Embedded>, notes: &mut Vec<String>) -> Option<ServerStats> {

@@ -4,6 +4,7 @@ use super::waits::{self, Waits};
 use super::{Counters, Engine, Entry, Handler, Io};
 use crate::worker::{self, Tally, Task};
 use loadgen_core::histogram::Recorder;
+use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::poller::epoll::EpollEdge;
 use loadgen_core::sys::poller::{Event, Interest, Poller};
 use loadgen_core::sys::socket;
@@ -26,7 +27,8 @@ pub static ENTRY: Entry =
 
 /// Runs a worker's task on this engine.
 pub fn run(task: Task) -> io::Result<Tally> {
-    let engine = Epoll::new(task.capacity(), task.wire())?;
+    let mut engine = Epoll::new(task.capacity(), task.wire())?;
+    engine.io.reset = task.config.traffic.reset;
     worker::run(engine, task)
 }
 
@@ -52,9 +54,13 @@ struct EpollIo {
     sockets: Vec<Option<OwnedFd>>,
     /// By slot: how many sockets it has had, so that an event of an earlier one is known. The top bit: connecting.
     generations: Vec<u32>,
-    /// Where connections go; all to the same place.
-    remote: Option<SocketAddr>,
+    /// Where connections go, by TCP.
+    remotes: Vec<SocketAddr>,
     again: Vec<u64>,
+    /// Connections are closed by a reset.
+    reset: bool,
+    /// Connections are UDP sockets.
+    datagrams: bool,
     calls: Calls,
 }
 
@@ -77,8 +83,10 @@ impl Epoll {
             wire,
             sockets: (0..capacity).map(|_| None).collect(),
             generations: vec![0; capacity],
-            remote: None,
+            remotes: Vec::new(),
             again: Vec::new(),
+            reset: false,
+            datagrams: false,
             calls: Calls::default(),
         };
         let buffer = vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice();
@@ -111,17 +119,19 @@ impl Epoll {
     }
 
     /// Receives until nothing is left. A short receive means that nothing is left (epoll(7), question 9), unless the
-    /// stream has ended or broken: then the end itself has yet to be received.
+    /// stream has ended or broken: then the end itself has yet to be received. Datagrams come one by one, some without
+    /// content.
     fn receive(&mut self, token: u64, closing: bool, handler: &mut impl Handler<EpollIo>) {
         let slot = token as u32;
         for _ in 0..RECEIVES_A_TURN {
             let Some(socket) = &self.io.sockets[slot as usize] else { return };
             self.io.calls.receive += 1;
             match socket::receive(socket.as_fd(), &mut self.buffer) {
-                Ok(0) => return handler.ended(&mut self.io, slot, None),
+                Ok(0) if !self.io.datagrams => return handler.ended(&mut self.io, slot, None),
                 Ok(n) => {
                     handler.received(&mut self.io, slot, &self.buffer[..n]);
-                    if !self.io.is_current(token) || (n < self.buffer.len() && !closing) {
+                    let last = n < self.buffer.len() && !closing && !self.io.datagrams;
+                    if !self.io.is_current(token) || last {
                         return;
                     }
                 }
@@ -188,18 +198,22 @@ impl EpollIo {
     }
 
     fn outcome_of_connect(&self, slot: u32) -> io::Result<()> {
-        match (&self.sockets[slot as usize], &self.remote) {
-            (Some(socket), Some(remote)) => socket::connect_outcome(socket.as_fd(), remote),
-            _ => Ok(()),
-        }
+        let socket = self.sockets[slot as usize].as_ref();
+        socket.map_or(Ok(()), |socket| socket::connect_outcome(socket.as_fd(), &self.remotes))
     }
 }
 
 impl Io for EpollIo {
-    fn connect(&mut self, slot: u32, remote: &SocketAddr, source: Option<&SocketAddr>) -> io::Result<()> {
+    fn connect(&mut self, slot: u32, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()> {
         self.calls.connect += 1;
         let socket = socket::connect(remote, source)?;
-        self.remote = Some(*remote);
+        if self.reset && !remote.is_datagram() {
+            socket::reset_on_close(socket.as_fd())?;
+        }
+        self.datagrams = remote.is_datagram();
+        if let Some(remote) = remote.socket_addr().filter(|remote| !self.remotes.contains(remote)) {
+            self.remotes.push(remote);
+        }
         let token = self.token(slot);
         self.poller.add(socket.as_fd(), token, Interest::BOTH)?;
         self.sockets[slot as usize] = Some(socket);
@@ -209,14 +223,12 @@ impl Io for EpollIo {
 
     fn send(&mut self, slot: u32, wire: Range<usize>) -> io::Result<usize> {
         let Some(socket) = &self.sockets[slot as usize] else { return Ok(0) };
-        loop {
-            self.calls.send += 1;
-            match socket::send(socket.as_fd(), &self.wire[wire.clone()]) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => return result,
-            }
-        }
+        send(socket, &self.wire[wire], &mut self.calls)
+    }
+
+    fn send_own(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize> {
+        let Some(socket) = &self.sockets[slot as usize] else { return Ok(0) };
+        send(socket, bytes, &mut self.calls)
     }
 
     fn end_stream(&mut self, slot: u32) {
@@ -239,5 +251,17 @@ impl Io for EpollIo {
     fn resume(&mut self, slot: u32) {
         let token = self.token(slot);
         self.again.push(token);
+    }
+}
+
+/// Hands bytes to the kernel, and says how many it took; none where it has no room.
+fn send(socket: &OwnedFd, bytes: &[u8], calls: &mut Calls) -> io::Result<usize> {
+    loop {
+        calls.send += 1;
+        match socket::send(socket.as_fd(), bytes) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
     }
 }

@@ -14,6 +14,7 @@ pub use choice::Engines;
 use crate::worker::{Tally, Task};
 use loadgen_core::histogram::Recorder;
 use loadgen_core::result::RingStats;
+use loadgen_core::sys::endpoint::Endpoint;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -66,12 +67,15 @@ pub trait Engine {
 /// What a handler may ask of an engine.
 pub trait Io {
     /// Starts a connection; [`Handler::connected`] tells its outcome unless this fails at once.
-    fn connect(&mut self, slot: u32, remote: &SocketAddr, source: Option<&SocketAddr>) -> io::Result<()>;
+    fn connect(&mut self, slot: u32, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()>;
 
     /// Hands over bytes of the requests that all connections share ([`Task::wire`]), and says how many were taken:
     /// by the kernel, or by the engine, which answers for the rest. After less than all, [`Handler::writable`] says
     /// when to go on.
     fn send(&mut self, slot: u32, wire: Range<usize>) -> io::Result<usize>;
+
+    /// Likewise, bytes of this connection alone.
+    fn send_own(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize>;
 
     /// Ends our stream; the peer's goes on until [`Handler::ended`].
     fn end_stream(&mut self, slot: u32);
@@ -88,7 +92,7 @@ pub trait Handler<I: Io> {
     /// A connection attempt came to its end.
     fn connected(&mut self, io: &mut I, slot: u32, outcome: io::Result<()>);
 
-    /// Bytes arrived, just now.
+    /// Bytes arrived, just now: of a stream, or one whole datagram, which may be empty.
     fn received(&mut self, io: &mut I, slot: u32, bytes: &[u8]);
 
     /// The kernel has room for more of ours.

@@ -2,44 +2,61 @@
 //! connection comes back. Every engine is driven by this same code.
 //!
 //! Read in this order: here, what a connection is and its states; `opening` (connections come, fail and come back);
-//! `requests` (they are sent, answered, or fail); `pacing` (the open loop); `window` (what counts for the measured
+//! `greeting` (what is said before the first request); `requests` (they are sent, answered, or fail); `outbox` (where
+//! each is written anew); `datagrams` (where each is one); `thinking` (users take their time); `visits` (users come and
+//! go); `streams` (where there are no requests); `pacing` (the open loop); `window` (what counts for the measured
 //! window).
 
+mod datagrams;
+mod greeting;
 mod opening;
+mod outbox;
 mod pacing;
 mod requests;
+mod streams;
+mod thinking;
+mod visits;
 mod window;
 
 use crate::engine::{Handler, Io};
 use crate::request_log::RequestLog;
 use crate::tally::{Phase, Tally};
 use crate::timers::Timers;
+use crate::traffic::Traffic;
+use datagrams::Datagrams;
 use loadgen_core::arrivals::{Profile, Schedule};
 use loadgen_core::protocol::{Client, ClientState, Shape};
 use loadgen_core::rng::Rng;
 use loadgen_core::sys::clock;
+use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::time::{Instant, NS_PER_S};
 use opening::Gate;
+use outbox::Outbox;
 use pacing::Pacer;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
+use thinking::Thinking;
+use visits::Visits;
 use window::Window;
 
 /// What a session is to do. Counts are this worker's share.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub shape: Shape,
-    pub remote: SocketAddr,
-    /// Local addresses to connect from, in turn; none: the kernel's choice.
-    pub sources: Vec<SocketAddr>,
+    pub remotes: Vec<Remote>,
+    /// Which of `remotes` a connection goes to, by its number among those of all workers, again and again.
+    pub turns: Vec<u16>,
     /// Connections that carry load: slots `0..active`.
     pub active: usize,
     /// Connections that are proved with one request and then left idle: the slots behind them.
     pub idle: usize,
-    /// Open loop: when requests are due. None: a closed loop, where a reply makes the next request due.
-    pub schedule: Option<Schedule>,
+    /// Open loop: when requests (where sessions arrive: their first ones) are due, for each target; none to a target
+    /// that this worker has no connections to. Empty: a closed loop, where a reply makes the next request due.
+    pub schedules: Vec<Option<Schedule>>,
+    /// How long users think, how they come and go, and how they leave.
+    pub traffic: Traffic,
     /// How many of `active` are in use, over the time since the load began; all workers' together.
     pub connections_over_time: Option<Profile>,
     /// Which worker this is, of how many.
@@ -64,7 +81,33 @@ pub struct Config {
     pub origin: Instant,
 }
 
+/// Where connections go.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    pub endpoint: Endpoint,
+    /// Local addresses to connect from, in turn; none: the kernel's choice.
+    pub sources: Vec<SocketAddr>,
+    /// Which of the targets this is an address of.
+    pub target: usize,
+}
+
 impl Config {
+    /// Where the connection in a slot goes.
+    pub fn remote(&self, slot: u32) -> &Remote {
+        if self.remotes.len() == 1 {
+            return &self.remotes[0];
+        }
+        let (index, workers) = self.worker;
+        let turn = (u64::from(slot) * workers + index) % self.turns.len() as u64;
+        &self.remotes[usize::from(self.turns[turn as usize])]
+    }
+
+    /// Which target it belongs to.
+    #[inline]
+    pub fn target(&self, slot: u32) -> usize {
+        if self.remotes.len() == 1 { 0 } else { self.remote(slot).target }
+    }
+
     /// This worker's share of a number that all share.
     pub fn share(&self, total: u64) -> u64 {
         let (index, workers) = self.worker;
@@ -90,7 +133,8 @@ pub enum StopRule {
 #[derive(Clone, Copy, Debug, Default)]
 struct Conn {
     parser: ClientState,
-    /// Bytes of due requests that the kernel has not taken yet.
+    /// Bytes of due requests that the kernel has not taken yet; where requests are written anew, how many of them have
+    /// not been.
     unsent: u32,
     /// Requests issued since the connection was opened.
     issued: u32,
@@ -114,6 +158,8 @@ enum State {
     #[default]
     Closed,
     Connecting,
+    /// Established; what is said before the first request has yet to be answered.
+    Greeting,
     /// Open. Requests flow, or will when the load begins.
     Open,
     /// We ended our stream and wait for the end of the peer's.
@@ -133,6 +179,8 @@ mod flag {
     pub(super) const DUE: u8 = 16;
     /// Bytes of an incomplete reply are kept for it.
     pub(super) const KEPT: u8 = 32;
+    /// It has bytes of its own that the kernel has not taken.
+    pub(super) const OUTBOX: u8 = 64;
     /// One request of a run with a given number of them is set aside to prove this connection.
     pub(super) const RESERVED: u8 = 128;
 }
@@ -144,19 +192,48 @@ struct Stamp {
     sent: Instant,
 }
 
+/// A request that is no longer on its connection.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    due: Instant,
+    /// 0: never.
+    sent: Instant,
+    /// Its place in [`Tally::groups`], if there are any.
+    group: usize,
+}
+
+/// Whether requests are written anew for each connection: where they differ, also from target to target.
+pub fn composes(clients: &[Box<dyn Client>]) -> bool {
+    clients.len() > 1 || clients[0].composes()
+}
+
 /// All connections of one worker.
 #[derive(Debug)]
 pub struct Session {
     config: Config,
-    client: Box<dyn Client>,
+    /// One for each target.
+    clients: Vec<Box<dyn Client>>,
     shape: Shape,
+    /// What a request adds to [`Conn::unsent`]: its bytes; where each is written anew, 1.
     request_len: usize,
+    /// Requests are written anew for each connection, and do not lie ready for all.
+    composes: bool,
     conns: Vec<Conn>,
     /// A ring of `depth` stamps for each connection.
     stamps: Vec<Stamp>,
+    /// Likewise of which kind each request is, where the report tells kinds apart; and how many there are.
+    kinds: Vec<u16>,
+    kinds_a_target: usize,
+    /// What is being written, what the kernel has not taken yet, and buffers that are free.
+    writing: Outbox,
+    outboxes: HashMap<u32, Outbox>,
+    spare_outboxes: Vec<Outbox>,
     /// Incomplete replies, of the few connections where a reply was cut where it cannot be.
     kept: HashMap<u32, Vec<u8>>,
     spare: Vec<Vec<u8>>,
+    /// Where requests are datagrams; and connections that turned out to lead nowhere.
+    datagrams: Option<Datagrams>,
+    refused: VecDeque<(u32, io::Error)>,
     gate: Gate,
     to_open: VecDeque<u32>,
     /// Slots that have yet to hear that the load has begun.
@@ -170,8 +247,12 @@ pub struct Session {
     /// Requests that are due or sent, and unanswered; whose turn is next, where they take turns.
     in_flight: u64,
     next_turn: u32,
-    /// Open loop only.
-    pacer: Option<Pacer>,
+    /// Open loop only: one for all connections, or for those to each target.
+    pacers: Vec<Pacer>,
+    thinking: Option<Thinking>,
+    visits: Option<Visits>,
+    /// Where each connection is in its script, where requests are written anew.
+    places: Vec<u32>,
     /// The place of the request that is being issued, on its connection.
     issuing: Option<usize>,
     /// Of the active slots, those in use: all, unless their number changes over time.
@@ -192,10 +273,14 @@ pub struct Session {
 }
 
 impl Session {
-    pub fn new(config: Config, client: Box<dyn Client>) -> Self {
+    /// `clients`: one for each target.
+    pub fn new(config: Config, clients: Vec<Box<dyn Client>>) -> Self {
         let capacity = config.active + config.idle;
         let (shape, depth) = (config.shape, config.depth.max(1));
-        let request_len = client.request().len();
+        let composes = composes(&clients);
+        let request_len = if composes { 1 } else { clients[0].request().len() };
+        let kinds_a_target = clients[0].kinds().len().max(1);
+        let groups = kinds_a_target * clients.len();
         let (budget, owed, flags) = match config.stop_rule {
             StopRule::After(_) => (u64::MAX, 0, 0),
             StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _) => {
@@ -207,10 +292,18 @@ impl Session {
         let mut session = Self {
             shape,
             request_len,
+            composes,
             conns: vec![Conn { flags, ..Conn::default() }; capacity],
             stamps: vec![Stamp::default(); capacity * depth],
+            kinds: if kinds_a_target > 1 { vec![0; capacity * depth] } else { Vec::new() },
+            kinds_a_target,
+            writing: Outbox::default(),
+            outboxes: HashMap::new(),
+            spare_outboxes: Vec::new(),
             kept: HashMap::new(),
             spare: Vec::new(),
+            datagrams: Datagrams::new(&config, &*clients[0]),
+            refused: VecDeque::new(),
             gate: Gate::new(&config),
             to_open: (0..in_use).chain(config.active as u32..capacity as u32).collect(),
             to_start: 0..0,
@@ -221,7 +314,10 @@ impl Session {
             owed,
             in_flight: 0,
             next_turn: 0,
-            pacer: config.schedule.clone().map(|schedule| Pacer::new(schedule, config.active)),
+            pacers: config.schedules.iter().map(|schedule| Pacer::new(schedule.clone(), config.active)).collect(),
+            thinking: config.traffic.thinks().then(|| Thinking::new(&config.traffic, config.seed, config.active)),
+            visits: config.traffic.sessions.as_ref().map(|of| Visits::new(of, config.seed, config.active)),
+            places: if composes { vec![0; capacity] } else { Vec::new() },
             issuing: None,
             in_use,
             began: Instant::NEVER,
@@ -232,12 +328,15 @@ impl Session {
             alive: 0,
             request_failures: 0,
             connect_failures: 0,
-            tally: Tally::new(),
+            tally: Tally::of_groups(
+                if groups > 1 || !clients[0].kinds().is_empty() { groups } else { 0 },
+                if config.schedules.len() > 1 { config.schedules.len() } else { 0 },
+            ),
             log: RequestLog::new(config.log_rows),
             config,
-            client,
+            clients,
         };
-        if !matches!(session.config.stop_rule, StopRule::After(_)) {
+        if session.counts_requests() {
             session.window.open_at(session.config.origin, session.config.stop_rule);
         }
         session
@@ -269,8 +368,11 @@ impl Session {
                 continue;
             }
             match self.shape {
-                Shape::Exchange if self.pacer.is_some() => self.let_in(io, slot, now),
-                Shape::Exchange => self.go_on(io, slot, now),
+                Shape::Exchange | Shape::Datagram if !self.pacers.is_empty() => self.let_in(io, slot, now),
+                Shape::Exchange if self.thinking.is_some() && !self.is_idle(slot) && !self.counts_requests() => {
+                    self.first_thought(io, slot);
+                }
+                Shape::Exchange | Shape::Datagram => self.go_on(io, slot, now),
                 Shape::Upload => self.upload(io, slot),
                 Shape::Download => {}
             }
@@ -285,12 +387,14 @@ impl Session {
         }
         self.cross_boundaries(now);
         self.issue_due(io, now);
+        self.wake_all(io, now);
         self.end_schedule(now);
         self.close_window(now);
         self.drain_until = Some(until);
         self.to_start = 0..0;
         self.tally.connections.alive_at_end = self.alive();
         self.to_open.clear();
+        self.linger(now);
         for slot in 0..self.conns.len() as u32 {
             self.wind_up(io, slot);
         }
@@ -307,7 +411,10 @@ impl Session {
             }
         }
         self.issue_due(io, now);
+        self.wake(io, now);
         self.fire_timeouts(io, now);
+        self.end_refused(io, now);
+        self.end_lingering(io, now);
         if self.going && self.config.in_flight_max.is_some() {
             self.take_turns(io, now);
         }
@@ -328,8 +435,9 @@ impl Session {
     /// When [`Session::tick`] is next needed.
     pub fn next_deadline(&self) -> Instant {
         let mut next = self.window.next_boundary().min(self.timeouts.next()).min(self.backoffs.next());
-        next = next.min(self.next_issue());
-        if !self.to_start.is_empty() {
+        next = next.min(self.next_issue()).min(self.next_wake());
+        next = self.datagrams.as_ref().map_or(next, |datagrams| next.min(datagrams.linger_until()));
+        if !self.to_start.is_empty() || !self.refused.is_empty() {
             return Instant(0);
         }
         if !self.to_open.is_empty() {
@@ -365,10 +473,20 @@ impl Session {
     /// The final figures.
     pub fn into_tally(mut self) -> Tally {
         self.book_unsent();
-        self.close_series(clock::now());
+        let now = clock::now();
+        self.close_visits(now);
+        self.close_series(now);
+        for (name, count) in self.clients.iter().flat_map(|client| client.counts()) {
+            *self.tally.counted.entry(name).or_default() += count;
+        }
         self.tally.log = self.log;
         self.tally.slots = self.conns.len() as u32;
         self.tally
+    }
+
+    /// The run ends with a number of requests, and its window is all of it.
+    fn counts_requests(&self) -> bool {
+        !matches!(self.config.stop_rule, StopRule::After(_))
     }
 
     fn is_idle(&self, slot: u32) -> bool {
@@ -386,7 +504,7 @@ impl<I: Io> Handler<I> for Session {
         let now = clock::now();
         self.cross_boundaries(now);
         match outcome {
-            Ok(()) => self.opened(io, slot, now),
+            Ok(()) => self.established(io, slot, now),
             Err(error) => {
                 io.close(slot);
                 self.connect_failed(slot, &error, now);
@@ -398,8 +516,12 @@ impl<I: Io> Handler<I> for Session {
         let now = clock::now();
         self.cross_boundaries(now);
         self.tally.bytes.received += bytes.len() as u64;
+        if self.conns[slot as usize].state == State::Greeting {
+            return self.greeted(io, slot, bytes, now);
+        }
         match self.shape {
             Shape::Exchange => self.replies(io, slot, bytes, now),
+            Shape::Datagram => self.datagram(io, slot, bytes, now),
             Shape::Upload | Shape::Download => self.stream_received(io, slot, bytes),
         }
     }
@@ -408,7 +530,7 @@ impl<I: Io> Handler<I> for Session {
         let conn = &self.conns[slot as usize];
         if self.shape == Shape::Upload && conn.state == State::Open {
             self.upload(io, slot);
-        } else if self.shape == Shape::Exchange && conn.unsent > 0 {
+        } else if self.shape.has_replies() && self.has_unsent(slot) {
             self.flush(io, slot);
         }
     }
@@ -421,8 +543,14 @@ impl<I: Io> Handler<I> for Session {
     fn ended(&mut self, io: &mut I, slot: u32, cause: Option<io::Error>) {
         let now = clock::now();
         self.cross_boundaries(now);
+        if self.conns[slot as usize].state == State::Greeting {
+            let kind = cause.as_ref().map_or("closed", requests::loss);
+            let why = cause.map_or_else(|| "the server ended the stream".to_owned(), |error| error.to_string());
+            return self.greeting_failed(io, slot, kind, &format!("before the greeting was answered: {why}"), now);
+        }
         match self.shape {
             Shape::Exchange => self.exchange_ended(io, slot, cause.as_ref(), now),
+            Shape::Datagram => self.datagrams_ended(io, slot, cause.as_ref(), now),
             Shape::Upload | Shape::Download => self.stream_ended(io, slot, cause.as_ref(), now),
         }
     }

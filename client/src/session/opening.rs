@@ -93,7 +93,8 @@ impl Session {
     }
 
     fn open_connection(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        let sources = &self.config.sources;
+        let remote = self.config.remote(slot);
+        let (endpoint, sources) = (&remote.endpoint, &remote.sources);
         // After a failure from the next one: an address may be out of ports while another has some.
         let turn = slot as usize + usize::from(self.conns[slot as usize].failures);
         let source = (!sources.is_empty()).then(|| &sources[turn % sources.len()]);
@@ -108,8 +109,13 @@ impl Session {
         *conn = Conn { flags: kept_flags | flag::UNPROVEN, failures: conn.failures, queued, ..Conn::default() };
         conn.state = State::Connecting;
         self.stamps[slot as usize * depth] = super::Stamp { due, sent: now };
+        if !self.is_visited(slot)
+            && let Some(place) = self.places.get_mut(slot as usize)
+        {
+            *place = 0;
+        }
         self.open += 1;
-        match io.connect(slot, &self.config.remote, source) {
+        match io.connect(slot, endpoint, source) {
             Ok(()) => self.arm_timeout(slot, now),
             Err(error) => self.connect_failed(slot, &error, now),
         }
@@ -118,24 +124,30 @@ impl Session {
     /// A connection attempt failed; its socket is gone already.
     pub(super) fn connect_failed(&mut self, slot: u32, error: &io::Error, now: Instant) {
         let kind = connect_failure(error);
-        let remote = self.config.remote;
-        self.note(kind, Phase::Connect, 1, || format!("connect to {remote}: {error}"));
+        let example = format!("connect to {}: {error}", self.config.remote(slot).endpoint);
+        self.note(kind, Phase::Connect, 1, || example);
         *self.tally.connections.failed.entry(kind).or_default() += 1;
         self.connect_failures += 1;
         self.closed(slot);
         self.back_off(slot, now);
     }
 
-    pub(super) fn opened(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
+    /// The connection is there; what the protocol says first comes before requests.
+    pub(super) fn established(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         let started = self.stamps[slot as usize * self.config.depth].sent;
         self.tally.connect.record(now.since(started));
         self.tally.connections.opened += 1;
+        self.greet(io, slot, now);
+    }
+
+    /// The connection can carry requests.
+    pub(super) fn opened(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         let conn = &mut self.conns[slot as usize];
         conn.state = State::Open;
         self.alive += 1;
-        if conn.flags & flag::ESTABLISHED == 0 {
-            conn.flags |= flag::ESTABLISHED;
-            self.tally.connections.established += 1;
+        // A UDP socket is connected to whatever is typed; that somebody is there, its first reply says.
+        if self.shape != Shape::Datagram {
+            self.count_established(slot);
         }
         if self.drain_until.is_some() || self.is_retired(slot) {
             return self.wind_up(io, slot);
@@ -147,13 +159,27 @@ impl Session {
                 self.upload(io, slot);
             }
             Shape::Download => {}
+            Shape::Exchange if self.conns[slot as usize].flags & flag::DUE != 0 => self.begin(io, slot, now),
+            // The request that it will prove it by has yet to be thought of.
+            Shape::Exchange if self.thinks(slot) => self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot)),
+            Shape::Exchange if self.going && self.visits_are_fresh() && !self.is_idle(slot) => {
+                self.leave(io, slot, now);
+            }
             // A scheduled request will prove it.
-            Shape::Exchange if self.pacer.is_some() && self.going && !self.is_idle(slot) => {
+            Shape::Exchange | Shape::Datagram if !self.pacers.is_empty() && self.going && !self.is_idle(slot) => {
                 self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot));
                 self.offer_fresh(slot, now);
                 self.issue_due(io, now);
             }
-            Shape::Exchange => self.begin(io, slot, now),
+            Shape::Exchange | Shape::Datagram => self.begin(io, slot, now),
+        }
+    }
+
+    fn count_established(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.flags & flag::ESTABLISHED == 0 {
+            conn.flags |= flag::ESTABLISHED;
+            self.tally.connections.established += 1;
         }
     }
 
@@ -169,6 +195,9 @@ impl Session {
     /// The first bytes of an answer: the server has accepted this connection.
     pub(super) fn served(&mut self, slot: u32) {
         self.passed_gate(slot);
+        if self.shape == Shape::Datagram {
+            self.count_established(slot);
+        }
         let conn = &mut self.conns[slot as usize];
         conn.failures = 0;
         if conn.flags & flag::SERVED == 0 {
@@ -181,6 +210,7 @@ impl Session {
     pub(super) fn closed(&mut self, slot: u32) {
         self.passed_gate(slot);
         self.forget_kept(slot);
+        self.forget_outbox(slot);
         let conn = &mut self.conns[slot as usize];
         self.alive -= u64::from(conn.state == State::Open);
         conn.state = State::Closed;
@@ -189,19 +219,20 @@ impl Session {
     }
 
     /// Opens the connection anew as soon as the gate lets it through.
-    pub(super) fn reopen(&mut self, slot: u32) {
+    pub(super) fn reopen(&mut self, slot: u32, now: Instant) {
         if self.drain_until.is_some() {
             return self.drop_due(slot);
         }
-        if !self.has_use_for(slot) {
+        if !self.has_use_for(slot, now) {
             return;
         }
         self.to_open.push_back(slot);
     }
 
-    /// Whether there is a request left for a connection that would be opened: of a given number, all may be spent.
-    fn has_use_for(&self, slot: u32) -> bool {
-        if self.is_retired(slot) {
+    /// Whether there is a request left for a connection that would be opened: of a given number, all may be spent, and
+    /// users open their connection when they need it.
+    fn has_use_for(&mut self, slot: u32, now: Instant) -> bool {
+        if self.is_retired(slot) || self.thinks(slot) || self.rests(slot, now) {
             return false;
         }
         self.budget > 0 || self.conns[slot as usize].flags & (flag::DUE | flag::RESERVED) != 0
@@ -212,7 +243,7 @@ impl Session {
         if self.drain_until.is_some() {
             return self.drop_due(slot);
         }
-        if !self.has_use_for(slot) {
+        if !self.has_use_for(slot, now) {
             return;
         }
         let conn = &mut self.conns[slot as usize];
@@ -233,7 +264,16 @@ impl Session {
                 self.closed(slot);
                 self.drop_due(slot);
             }
-            (State::Open, Shape::Exchange) => self.close_when_answered(io, slot),
+            (State::Greeting, _) => {
+                io.close(slot);
+                self.tally.connections.closed += 1;
+                self.closed(slot);
+                self.drop_due(slot);
+            }
+            (State::Open, Shape::Exchange | Shape::Datagram) => {
+                self.drop_due(slot);
+                self.close_when_answered(io, slot);
+            }
             (State::Open, Shape::Upload | Shape::Download) => {
                 io.end_stream(slot);
                 self.conns[slot as usize].state = State::Ending;
@@ -244,7 +284,7 @@ impl Session {
     }
 
     pub(super) fn close_when_answered(&mut self, io: &mut impl Io, slot: u32) {
-        if self.conns[slot as usize].outstanding == 0 {
+        if self.conns[slot as usize].outstanding == 0 && !self.lingers() {
             io.close(slot);
             self.tally.connections.closed += 1;
             self.closed(slot);
@@ -261,17 +301,20 @@ impl Session {
             let due = self.stamps[slot as usize * self.config.depth + usize::from(conn.oldest)].due;
             // A window that has been closed has counted it already.
             self.tally.window.unsent += u64::from(self.window.covers(due));
+            self.never_left(slot, due);
         }
     }
 }
 
 /// The word for a failed connection attempt in `connections.failed`.
-fn connect_failure(error: &io::Error) -> &'static str {
+pub(super) fn connect_failure(error: &io::Error) -> &'static str {
     // Numbers of errno(3) on Linux.
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     match (error.kind(), error.raw_os_error()) {
-        (ErrorKind::ConnectionRefused, _) => "refused",
+        // Of a unix socket: there is no such file, or its listener's queue is full (unix(7)).
+        (ErrorKind::ConnectionRefused | ErrorKind::NotFound, _) => "refused",
+        (ErrorKind::WouldBlock, _) => "queue_full",
         (ErrorKind::TimedOut, _) => "timeout",
         (ErrorKind::ConnectionReset, _) => "reset",
         (ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::PermissionDenied, _) => "unreachable",

@@ -1,19 +1,16 @@
 //! Requests are issued, answered, or fail; each leaves the ledger exactly once.
 
-use super::{Session, Stamp, State, flag};
+use super::{Request, Session, Stamp, State, flag};
 use crate::engine::Io;
 use crate::request_log::Row;
 use crate::tally::Phase;
-use loadgen_core::protocol::{Outcome, Reply, ReplyError, Shape};
+use loadgen_core::protocol::{Outcome, Reply, ReplyError};
 use loadgen_core::sys::clock;
 use loadgen_core::time::Instant;
 use std::io;
 
 /// Connections that are looked at in vain in one turn, where they take turns and many are lost or busy.
 const TURN_LOOKS: usize = 64;
-
-/// Sends for one endless stream in one turn.
-const SENDS_A_TURN: usize = 8;
 
 /// Bytes of a reply that an error message quotes.
 const EXAMPLE_BYTES: usize = 64;
@@ -24,7 +21,9 @@ impl Session {
     pub(super) fn begin(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         let proof_only = !self.going || self.is_idle(slot) || self.config.in_flight_max.is_some();
         let conn = &mut self.conns[slot as usize];
-        let depth = if proof_only { usize::from(conn.issued == 0) } else { self.config.depth };
+        // Of a datagram the request or the reply may be lost, and then there is another.
+        let unproven = conn.issued == 0 || self.datagrams.is_some() && conn.flags & flag::UNPROVEN != 0;
+        let depth = if proof_only { usize::from(unproven) } else { self.config.depth };
         let mut room = (depth as u32).saturating_sub(u32::from(conn.outstanding));
         if let Some(limit) = self.config.requests_per_connection {
             room = room.min(limit - conn.issued);
@@ -99,10 +98,33 @@ impl Session {
         conn.unsent += u32::from(requests) * self.request_len as u32;
     }
 
-    pub(super) fn stamp(&mut self, slot: u32, position: usize) -> &mut Stamp {
+    /// Where the request in a position on a connection has its stamp, and its kind.
+    #[inline]
+    pub(super) fn place(&self, slot: u32, position: usize) -> usize {
         let depth = self.config.depth;
-        let index = (usize::from(self.conns[slot as usize].oldest) + position) % depth;
-        &mut self.stamps[slot as usize * depth + index]
+        slot as usize * depth + (usize::from(self.conns[slot as usize].oldest) + position) % depth
+    }
+
+    #[inline]
+    pub(super) fn stamp(&mut self, slot: u32, position: usize) -> &mut Stamp {
+        let place = self.place(slot, position);
+        &mut self.stamps[place]
+    }
+
+    pub(super) fn set_kind(&mut self, slot: u32, position: usize, kind: u16) {
+        let place = self.place(slot, position);
+        if let Some(known) = self.kinds.get_mut(place) {
+            *known = kind;
+        }
+    }
+
+    fn kind(&self, slot: u32, position: usize) -> u16 {
+        if self.kinds.is_empty() { 0 } else { self.kinds[self.place(slot, position)] }
+    }
+
+    /// Which of [`crate::tally::Tally::groups`] a request belongs to.
+    pub(super) fn group(&self, slot: u32, position: usize) -> usize {
+        self.config.target(slot) * self.kinds_a_target + usize::from(self.kind(slot, position))
     }
 
     /// Hands the kernel what it will take of the due requests.
@@ -110,6 +132,12 @@ impl Session {
     /// When it refuses because the connection broke, nothing is decided here: replies may still be waiting to be
     /// received, and the engine tells them before it tells the end. Answers when that was.
     pub(super) fn flush(&mut self, io: &mut impl Io, slot: u32) -> Instant {
+        if self.datagrams.is_some() {
+            return self.flush_datagrams(io, slot);
+        }
+        if self.composes {
+            return self.flush_own(io, slot);
+        }
         let unsent = self.conns[slot as usize].unsent as usize;
         let requests = unsent.div_ceil(self.request_len);
         let end = requests * self.request_len;
@@ -121,18 +149,29 @@ impl Session {
         let outstanding = usize::from(conn.outstanding);
         let untouched = conn.unsent as usize / self.request_len;
         for position in outstanding - requests..outstanding - untouched {
-            let stamp = self.stamp(slot, position);
-            if stamp.sent == Instant(0) {
-                stamp.sent = now;
-                let due = stamp.due;
-                self.left_later(slot, position, due, now);
-                self.tally.whole.sent += 1;
-                if self.window.covers(due) {
-                    self.tally.window.sent += 1;
-                }
-            }
+            self.sent(slot, position, now);
         }
         now
+    }
+
+    /// The kernel took the first byte of a request, or further ones.
+    #[inline]
+    pub(super) fn sent(&mut self, slot: u32, position: usize, now: Instant) {
+        let stamp = self.stamp(slot, position);
+        if stamp.sent != Instant(0) {
+            return;
+        }
+        stamp.sent = now;
+        let due = stamp.due;
+        self.left_later(slot, position, due, now);
+        let covered = u64::from(self.window.covers(due));
+        self.tally.whole.sent += 1;
+        self.tally.window.sent += covered;
+        if !self.tally.groups.is_empty() {
+            let group = self.group(slot, position);
+            self.tally.groups[group].whole.sent += 1;
+            self.tally.groups[group].window.sent += covered;
+        }
     }
 
     /// Bytes arrived on a connection of requests and replies.
@@ -168,7 +207,11 @@ impl Session {
                 self.unexpected(io, slot, rest, now);
                 return Parsed::Broken;
             }
-            match self.client.consume(&mut self.conns[slot as usize].parser, rest) {
+            let kind = self.kind(slot, 0);
+            let target = self.config.target(slot);
+            let parser = &mut self.conns[slot as usize].parser;
+            parser.kind = kind;
+            match self.clients[target].consume(parser, rest) {
                 Err(error) => {
                     self.broken_reply(io, slot, error, rest, now);
                     return Parsed::Broken;
@@ -187,74 +230,78 @@ impl Session {
     }
 
     /// A reply is complete.
-    fn complete(&mut self, slot: u32, reply: Reply, now: Instant) {
-        let stamp = self.pop(slot, now);
+    pub(super) fn complete(&mut self, slot: u32, reply: Reply, now: Instant) {
+        let request = self.pop(slot, now);
         let conn = &self.conns[slot as usize];
         if conn.flags & (flag::UNPROVEN | flag::SERVED) != flag::SERVED || conn.failures > 0 {
             self.served(slot);
         }
         let Outcome::Refused(kind) = reply.outcome else {
-            let response_ns = now.since(stamp.due);
-            self.log(slot, stamp, now, "ok");
+            let response_ns = now.since(request.due);
+            let covered = self.window.covers(request.due);
+            self.log(slot, request, now, "ok");
             self.tally.whole.ok += 1;
             self.window.replied(now, response_ns);
             if self.window.is_open() {
                 self.tally.batches.replied(self.window.age_ns(now));
             }
-            if self.window.covers(stamp.due) {
+            if covered {
                 self.tally.window.ok += 1;
-                self.tally.responded(self.window.age_ns(stamp.due), response_ns);
-                self.tally.service.record(now.since(stamp.sent));
+                self.tally.responded(self.window.age_ns(request.due), response_ns);
+                self.tally.service.record(now.since(request.sent));
+            }
+            if let Some(group) = self.tally.groups.get_mut(request.group) {
+                group.answered(covered, response_ns);
             }
             return;
         };
-        self.fail(slot, stamp, kind, now);
+        self.fail(slot, request, kind, now);
         self.note(kind, Phase::Reply, 1, || "the server answered with an error status".to_owned());
     }
 
     /// Takes the oldest request off a connection. Its place is free from now on: the open loop wants to know since
     /// when.
-    fn pop(&mut self, slot: u32, now: Instant) -> Stamp {
+    pub(super) fn pop(&mut self, slot: u32, now: Instant) -> Request {
+        let group = if self.tally.groups.is_empty() { 0 } else { self.group(slot, 0) };
         let place = self.stamp(slot, 0);
-        let stamp = std::mem::replace(place, Stamp { due: place.due, sent: now });
+        let Stamp { due, sent } = std::mem::replace(place, Stamp { due: place.due, sent: now });
         let conn = &mut self.conns[slot as usize];
         conn.oldest = ((usize::from(conn.oldest) + 1) % self.config.depth) as u16;
         conn.outstanding -= 1;
         self.in_flight -= 1;
-        stamp
+        Request { due, sent, group }
     }
 
     #[inline]
-    fn log(&mut self, slot: u32, stamp: Stamp, ended: Instant, outcome: &'static str) {
+    fn log(&mut self, slot: u32, request: Request, ended: Instant, outcome: &'static str) {
         if !self.log.is_kept() {
             return;
         }
         // What proved a connection before the load began is marked as such.
-        let outcome = if outcome == "ok" && stamp.due < self.began { "proof" } else { outcome };
-        self.log.note(Row { slot, due: stamp.due, sent: stamp.sent, ended, outcome });
+        let outcome = if outcome == "ok" && request.due < self.began { "proof" } else { outcome };
+        self.log.note(Row { slot, due: request.due, sent: request.sent, ended, outcome });
     }
 
     /// Books a request that failed, or that never left.
-    fn fail(&mut self, slot: u32, stamp: Stamp, kind: &'static str, now: Instant) -> bool {
-        let covered = self.window.covers(stamp.due);
-        self.log(slot, stamp, now, if stamp.sent == Instant(0) { "unsent" } else { kind });
-        if stamp.sent == Instant(0) {
+    pub(super) fn fail(&mut self, slot: u32, request: Request, kind: &'static str, now: Instant) -> bool {
+        let covered = self.window.covers(request.due);
+        self.log(slot, request, now, if request.sent == Instant(0) { "unsent" } else { kind });
+        if request.sent == Instant(0) {
             self.tally.whole.unsent += 1;
             self.tally.window.unsent += u64::from(covered);
-            if covered && self.pacer.is_some() {
-                self.tally.backlog_wait.record(now.since(stamp.due));
-                self.tally.responded(self.window.age_ns(stamp.due), now.since(stamp.due));
-                self.tally.censored += 1;
-            }
+            self.waited_in_vain(slot, request.due, now);
             return false;
         }
         *self.tally.whole.errors.entry(kind).or_default() += 1;
+        if let Some(group) = self.tally.groups.get_mut(request.group) {
+            group.failed(covered, kind, now.since(request.due));
+        }
         self.request_failures += 1;
         self.window.failed(now);
         if covered {
             *self.tally.window.errors.entry(kind).or_default() += 1;
             if kind == "timeout" {
-                self.tally.responded(self.window.age_ns(stamp.due), now.since(stamp.due));
+                self.tally.responded(self.window.age_ns(request.due), now.since(request.due));
                 self.tally.censored += 1;
             }
         }
@@ -263,15 +310,16 @@ impl Session {
 
     /// Books all requests of a connection that is no more: the first failed by `first`, those behind it by `rest`.
     /// Where none had been sent, the loss itself is noted, under the phase in which it happened.
-    fn fail_all(&mut self, slot: u32, first: &'static str, rest: &'static str, now: Instant, example: String) {
+    pub(super) fn fail_all(&mut self, slot: u32, [first, rest]: [&'static str; 2], now: Instant, example: String) {
+        self.break_visit(slot);
         let outstanding = self.conns[slot as usize].outstanding;
         let mut failed = (0, 0);
         for position in 0..outstanding {
-            let stamp = self.pop(slot, now);
+            let request = self.pop(slot, now);
             if position == 0 {
-                failed.0 += u64::from(self.fail(slot, stamp, first, now));
+                failed.0 += u64::from(self.fail(slot, request, first, now));
             } else {
-                failed.1 += u64::from(self.fail(slot, stamp, rest, now));
+                failed.1 += u64::from(self.fail(slot, request, rest, now));
             }
         }
         if failed.0 == 0 {
@@ -301,16 +349,24 @@ impl Session {
                 self.tally.connections.closed += 1;
                 self.closed(slot);
                 self.due_on_reopening(slot, now);
-                self.reopen(slot);
+                self.reopen(slot, now);
             }
             return;
         }
         if self.config.in_flight_max.is_some() && self.going && !self.is_idle(slot) {
             return self.take_turns(io, now);
         }
-        if self.pacer.is_some() && self.going && !self.is_idle(slot) {
-            self.offer(slot);
-            return self.issue_due(io, now);
+        if self.going && !self.is_idle(slot) {
+            if self.visits.is_some() {
+                return self.visit_goes_on(io, slot, now);
+            }
+            if !self.pacers.is_empty() {
+                self.offer(slot);
+                return self.issue_due(io, now);
+            }
+            if self.thinking.is_some() {
+                return self.think_on(io, slot, now);
+            }
         }
         self.begin(io, slot, now);
     }
@@ -321,34 +377,42 @@ impl Session {
         self.closed(slot);
         self.tally.connections.closed_by_server += 1;
         if self.conns[slot as usize].outstanding > 0 {
-            self.fail_all(slot, "closed", "closed", now, "the server closed as announced, behind this".to_owned());
+            self.fail_all(slot, ["closed"; 2], now, "the server closed as announced, behind this".to_owned());
         }
         if self.drain_until.is_none() {
             self.due_on_reopening(slot, now);
         }
-        self.reopen(slot);
+        self.reopen(slot, now);
     }
 
     /// In a closed loop the next request is due the moment the reply before it arrived, also when a new connection
     /// must be opened for it first: that is then part of its response time.
     fn due_on_reopening(&mut self, slot: u32, now: Instant) {
-        if !self.going || self.is_idle(slot) || self.budget == 0 || self.pacer.is_some() {
+        if !self.going || self.is_idle(slot) {
             return;
         }
-        self.budget -= 1;
-        self.owed += 1;
-        self.schedule(1, now);
-        let conn = &mut self.conns[slot as usize];
-        conn.oldest = 0;
-        conn.flags |= flag::DUE;
-        self.stamps[slot as usize * self.config.depth] = Stamp { due: now, sent: Instant(0) };
+        if !self.pacers.is_empty() {
+            return self.visit_moves_on(slot, now);
+        }
+        // The script ends with its connection, and the next request begins another.
+        if let Some(place) = self.places.get_mut(slot as usize) {
+            *place = 0;
+        }
+        match self.due_after(slot, now) {
+            due if due > now => self.think(slot, due),
+            due => _ = self.owe(slot, due),
+        }
     }
 
     /// The server's stream ended, or the connection broke.
     pub(super) fn exchange_ended(&mut self, io: &mut impl Io, slot: u32, cause: Option<&io::Error>, now: Instant) {
         io.close(slot);
         let kept = self.take_kept(slot);
-        let finish = self.client.finish(&mut self.conns[slot as usize].parser, &kept);
+        let kind = if self.conns[slot as usize].outstanding > 0 { self.kind(slot, 0) } else { 0 };
+        let target = self.config.target(slot);
+        let parser = &mut self.conns[slot as usize].parser;
+        parser.kind = kind;
+        let finish = self.clients[target].finish(parser, &kept);
         self.recycle(kept);
         let outstanding = self.conns[slot as usize].outstanding;
         let proven = self.conns[slot as usize].flags & flag::UNPROVEN == 0;
@@ -360,18 +424,18 @@ impl Session {
             (None, Ok(_)) if outstanding == 0 => {
                 self.closed(slot);
                 self.tally.connections.closed_by_server += 1;
-                return if proven { self.reopen(slot) } else { self.back_off(slot, now) };
+                return if proven { self.reopen(slot, now) } else { self.back_off(slot, now) };
             }
             (Some(error), _) => {
                 let kind = loss(error);
-                self.fail_all(slot, kind, kind, now, format!("receive: {error}"));
+                self.fail_all(slot, [kind; 2], now, format!("receive: {error}"));
             }
             (None, Err(error)) => {
-                self.fail_all(slot, error.kind.name(), "closed", now, error.detail.to_owned());
+                self.fail_all(slot, [error.kind.name(), "closed"], now, error.detail.to_owned());
             }
             (None, Ok(_)) => {
                 let example = "the server ended the stream before the reply".to_owned();
-                self.fail_all(slot, "closed", "closed", now, example);
+                self.fail_all(slot, ["closed"; 2], now, example);
             }
         }
         self.closed(slot);
@@ -379,7 +443,7 @@ impl Session {
         self.back_off(slot, now);
     }
 
-    fn broken_reply(&mut self, io: &mut impl Io, slot: u32, error: ReplyError, input: &[u8], now: Instant) {
+    pub(super) fn broken_reply(&mut self, io: &mut impl Io, slot: u32, error: ReplyError, input: &[u8], now: Instant) {
         let example = format!("{}: {}", error.detail, quote(input));
         self.drop_connection(io, slot, error.kind.name(), "aborted", now, example);
     }
@@ -400,7 +464,7 @@ impl Session {
         example: String,
     ) {
         io.close(slot);
-        self.fail_all(slot, first, rest, now, example);
+        self.fail_all(slot, [first, rest], now, example);
         self.closed(slot);
         self.tally.connections.lost += 1;
         self.back_off(slot, now);
@@ -421,15 +485,19 @@ impl Session {
             let conn = self.conns[slot as usize];
             let oldest = *self.stamp(slot, 0);
             let since = match conn.state {
-                State::Connecting => oldest.sent,
+                State::Connecting | State::Greeting => oldest.sent,
                 State::Open if conn.outstanding > 0 => oldest.sent.max(oldest.due),
                 _ => continue,
             };
             if now < since.after(self.config.timeout_ns) {
                 self.arm_timeout(slot, since);
+            } else if self.datagrams.is_some() && conn.state == State::Open {
+                self.datagrams_timed_out(io, slot, now);
             } else if conn.state == State::Connecting {
                 io.close(slot);
                 self.connect_failed(slot, &io::ErrorKind::TimedOut.into(), now);
+            } else if conn.state == State::Greeting {
+                self.greeting_failed(io, slot, "timeout", "the greeting was not answered in time", now);
             } else {
                 let waited = loadgen_core::units::format_duration(now.since(oldest.due));
                 self.drop_connection(io, slot, "timeout", "aborted", now, format!("no reply within {waited}"));
@@ -448,80 +516,36 @@ impl Session {
                     self.note("timeout", Phase::Idle, 1, || "the server did not end its stream after us".to_owned());
                 }
                 State::Connecting => self.tally.connections.unfinished += 1,
-                State::Open => self.tally.connections.closed += 1,
+                State::Open | State::Greeting => self.tally.connections.closed += 1,
             }
             io.close(slot);
             for _ in 0..self.conns[slot as usize].outstanding {
-                let stamp = self.pop(slot, now);
-                self.in_flight(slot, stamp, now);
+                let request = self.pop(slot, now);
+                self.in_flight(slot, request, now);
             }
             self.closed(slot);
         }
     }
 
-    fn in_flight(&mut self, slot: u32, stamp: Stamp, now: Instant) {
-        if stamp.sent == Instant(0) {
-            self.fail(slot, stamp, "unsent", now);
+    fn in_flight(&mut self, slot: u32, request: Request, now: Instant) {
+        if request.sent == Instant(0) {
+            self.fail(slot, request, "unsent", now);
             return;
         }
-        self.log(slot, stamp, now, "in_flight");
+        self.log(slot, request, now, "in_flight");
         self.tally.whole.in_flight += 1;
-        if self.window.covers(stamp.due) {
+        let covered = self.window.covers(request.due);
+        if let Some(group) = self.tally.groups.get_mut(request.group) {
+            group.in_flight(covered, now.since(request.due));
+        }
+        if covered {
             self.tally.window.in_flight += 1;
-            self.tally.responded(self.window.age_ns(stamp.due), now.since(stamp.due));
+            self.tally.responded(self.window.age_ns(request.due), now.since(request.due));
             self.tally.censored += 1;
         }
     }
 
-    /// Sends blocks until the kernel takes no more, or it is somebody else's turn.
-    pub(super) fn upload(&mut self, io: &mut impl Io, slot: u32) {
-        if !self.going || self.is_idle(slot) {
-            return;
-        }
-        for _ in 0..SENDS_A_TURN {
-            let conn = &mut self.conns[slot as usize];
-            if conn.unsent == 0 {
-                conn.unsent = self.request_len as u32;
-            }
-            let start = self.request_len - conn.unsent as usize;
-            let Ok(taken) = io.send(slot, start..self.request_len) else { return };
-            conn.unsent -= taken as u32;
-            self.tally.bytes.sent += taken as u64;
-            if conn.unsent > 0 {
-                return;
-            }
-        }
-        io.resume(slot);
-    }
-
-    pub(super) fn stream_received(&mut self, io: &mut impl Io, slot: u32, bytes: &[u8]) {
-        let now = clock::now();
-        match self.client.consume(&mut self.conns[slot as usize].parser, bytes) {
-            Err(error) => self.broken_reply(io, slot, error, bytes, now),
-            Ok(_) => self.served(slot),
-        }
-    }
-
-    pub(super) fn stream_ended(&mut self, io: &mut impl Io, slot: u32, cause: Option<&io::Error>, now: Instant) {
-        io.close(slot);
-        if self.conns[slot as usize].state == State::Ending && cause.is_none() {
-            // The server has read all of ours up to its end, so it had accepted the connection.
-            if self.shape == Shape::Upload {
-                self.served(slot);
-            }
-            self.tally.connections.closed += 1;
-            return self.closed(slot);
-        }
-        let kind = cause.map_or("closed", loss);
-        let example =
-            cause.map_or_else(|| "the server ended the stream".to_owned(), |error| format!("receive: {error}"));
-        self.note(kind, Phase::Idle, 1, || example);
-        self.closed(slot);
-        self.tally.connections.lost += 1;
-        self.back_off(slot, now);
-    }
-
-    fn keep(&mut self, slot: u32, bytes: &[u8]) {
+    pub(super) fn keep(&mut self, slot: u32, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
@@ -531,7 +555,7 @@ impl Session {
         self.conns[slot as usize].flags |= flag::KEPT;
     }
 
-    fn take_kept(&mut self, slot: u32) -> Vec<u8> {
+    pub(super) fn take_kept(&mut self, slot: u32) -> Vec<u8> {
         self.conns[slot as usize].flags &= !flag::KEPT;
         self.kept.remove(&slot).unwrap_or_default()
     }
@@ -544,7 +568,7 @@ impl Session {
     }
 
     /// Keeps a buffer's memory for the next incomplete reply.
-    fn recycle(&mut self, mut buffer: Vec<u8>) {
+    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
         if buffer.capacity() > 0 {
             buffer.clear();
             self.spare.push(buffer);
@@ -563,7 +587,7 @@ enum Parsed {
 }
 
 /// The word for a connection that broke.
-fn loss(error: &io::Error) -> &'static str {
+pub(super) fn loss(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "reset",
         _ => "other",
@@ -571,7 +595,7 @@ fn loss(error: &io::Error) -> &'static str {
 }
 
 /// The first bytes of what was received, printable.
-fn quote(bytes: &[u8]) -> String {
+pub(super) fn quote(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(EXAMPLE_BYTES)];
     let more = if bytes.len() > EXAMPLE_BYTES { "…" } else { "" };
     format!("\"{}\"{more}", shown.escape_ascii())

@@ -111,7 +111,7 @@ impl Client for RedisClient {
         loop {
             if state.seen > 0 {
                 let taken = resp::skip(&mut state.seen, &input[bytes..]);
-                bytes += taken.ok_or(malformed("string does not end with CR LF"))?;
+                bytes += taken.ok_or_else(|| malformed("string does not end with CR LF"))?;
                 if state.seen > 0 {
                     return Ok(Consumed { bytes, reply: None });
                 }

@@ -17,9 +17,10 @@ use super::{Protocol, Shape};
 pub const PROTOCOL: Protocol = Protocol {
     name: "redis",
     schemes: &["redis"],
-    about: "Redis (RESP2, RESP3): PING, a mix such as get=9,set=1, or commands as typed; error replies count as refused",
+    about: "Redis (RESP2, RESP3): PING, a mix such as get=9,set=1, or commands as typed",
     default_port: Some(6379),
     shape: Shape::Exchange,
+    store: true,
     client: client::client,
     server: server::server,
 };

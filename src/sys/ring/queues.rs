@@ -10,6 +10,7 @@ use super::leases::Leases;
 use super::options::Options;
 use super::token::{Op, Token};
 use crate::sys::bell::Bell;
+use crate::sys::endpoint::Endpoint;
 use crate::sys::{errno, socket};
 use io_uring::types::{CancelBuilder, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
@@ -61,7 +62,7 @@ pub struct Ring {
     pub(super) uring: Held,
     pub(super) region: Rc<Region>,
     pub(super) leases: Leases,
-    pub(super) addresses: HashMap<SocketAddr, Box<socket::RawAddress>>,
+    pub(super) addresses: HashMap<Endpoint, Box<socket::RawAddress>>,
     /// Entries that found the submission queue full, in groups that must leave together.
     pub(super) backlog: VecDeque<Vec<squeue::Entry>>,
     /// Completions that were taken to make room for others.
@@ -70,15 +71,19 @@ pub struct Ring {
     pub(super) done: Vec<Completion>,
     /// Requests whose last completion has not been seen.
     pub(super) in_flight: u64,
-    /// Where connections go.
-    pub(super) remote: Option<SocketAddr>,
+    /// Where connections go, by TCP.
+    pub(super) remotes: Vec<SocketAddr>,
     /// Some of them could meet themselves.
     pub(super) verify: bool,
+    /// Sockets are connected so that closing them sends a reset.
+    pub(super) reset_on_close: bool,
     pub(super) ports: (u16, u16),
     pub(super) options: Options,
     pub(super) table: u32,
     pub(super) no_iowait: bool,
     pub(super) setup: Vec<String>,
+    /// What a receive of datagrams wants to know of each; the kernel reads it when the request is submitted.
+    pub(super) datagram_shape: Option<Box<libc::msghdr>>,
     pub counters: RingCounters,
 }
 
@@ -287,7 +292,7 @@ impl Ring {
             return None;
         }
         self.in_flight -= u64::from(!more);
-        if op == Op::Send && !more {
+        if matches!(op, Op::Send | Op::SendTo) && !more {
             self.leases.end(token.lease());
         }
         let filled = self.filled(result, flags, buffers);
@@ -331,10 +336,7 @@ impl Ring {
     /// A connection that might be one with itself has been made an ordinary descriptor: is it?
     fn verified(&mut self, completion: Completion) -> Completion {
         let Completion { token, result, .. } = completion;
-        let outcome = self.installed(result).and_then(|fd| match &self.remote {
-            Some(remote) => socket::connect_outcome(fd.as_fd(), remote),
-            None => Ok(()),
-        });
+        let outcome = self.installed(result).and_then(|fd| socket::connect_outcome(fd.as_fd(), &self.remotes));
         let token = Token::new(Op::Connect, token.generation(), token.slot());
         let result = errno::result_of(outcome.map(|()| 0), libc::ECONNREFUSED);
         Completion { token, result, ..completion }
@@ -392,6 +394,7 @@ impl Drop for Ring {
             // The kernel may still read from the one and write to the other: better lost than freed.
             std::mem::forget(std::mem::take(&mut self.leases));
             std::mem::forget(Rc::clone(&self.region));
+            std::mem::forget(self.datagram_shape.take());
         }
     }
 }

@@ -80,8 +80,9 @@ impl Ring {
             early: VecDeque::new(),
             done: Vec::new(),
             in_flight: 0,
-            remote: None,
+            remotes: Vec::new(),
             verify: false,
+            reset_on_close: false,
             ports: machine::local_port_range(),
             options: Options {
                 receive_limit: if limits_receives { options.receive_limit } else { 0 },
@@ -90,6 +91,7 @@ impl Ring {
             table,
             no_iowait,
             setup,
+            datagram_shape: None,
             counters: RingCounters::default(),
         };
         Ok((ring, buffers))

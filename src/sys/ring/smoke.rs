@@ -7,6 +7,7 @@ use super::refusal::Refusal;
 use super::token::{Op, Token};
 use crate::sys::socket;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ pub fn check(options: &Options) -> Result<(), Refusal> {
     let remote = socket::local_address(listener.as_fd()).map_err(|error| failed("getsockname", error))?;
     let lane = lanes.lane(0);
     let generation = lane.flows.admit(CLIENT, true);
-    let connected = lane.ring.connect(Token::new(Op::Connect, generation, CLIENT), &remote, None);
+    let connected = lane.ring.connect(Token::new(Op::Connect, generation, CLIENT), &remote.into(), None);
     connected.map_err(|error| failed("connect", error))?;
     lane.ring.accept(listener.as_fd(), false);
     let mut smoke = Smoke { step: "connection", ..Smoke::default() };
@@ -46,7 +47,7 @@ pub fn check(options: &Options) -> Result<(), Refusal> {
 }
 
 fn listener() -> io::Result<OwnedFd> {
-    socket::listen(([127, 0, 0, 1], 0).into(), false, 1)
+    socket::listen(SocketAddr::from(([127, 0, 0, 1], 0)), false, 1)
 }
 
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@ use super::flags;
 use crate::assemble;
 use crate::cli::{AbArgs, Cli, Command, RunArgs};
 use crate::command::compare::different_loads;
+use crate::destination;
 use crate::failure::Failure;
 use crate::plan::Plan;
 use loadgen_core::compare::comparable::{TREATMENTS, scenario_differences};
@@ -23,6 +24,9 @@ pub fn arms(args: &AbArgs, arms: &[Arm], options: &Options) -> Result<(), Failur
     }
     if args.run.request_log.is_some() {
         return Err(Failure::usage("--request-log is for a single run"));
+    }
+    if args.run.scenario.dump_scenario {
+        return Err(Failure::usage("--dump-scenario is for a single run").help("loadgen run --dump-scenario ..."));
     }
     let scenarios = arms.iter().map(|arm| scenario(args, arm)).collect::<Result<Vec<_>, _>>()?;
     let mut fields: Vec<Difference> = scenario_differences(&scenarios[0], &scenarios[1]);
@@ -52,7 +56,7 @@ fn scenario(args: &AbArgs, arm: &Arm) -> Result<Scenario, Failure> {
                 return Err(wrong(&format!("{flag} is not for one arm only")));
             }
             let plan = Plan::new(&run).map_err(|failure| wrong(failure.cause()))?;
-            Ok(assemble::scenario(&plan, SocketAddr::from(([127, 0, 0, 1], 1)), None))
+            Ok(assemble::scenario(&plan, &destination::only(SocketAddr::from(([127, 0, 0, 1], 1))), None))
         }
         Ok(_) => Err(wrong("these are no flags of `run`")),
         Err(error) => {

@@ -9,7 +9,7 @@ mod order;
 mod planner;
 mod server;
 mod session;
-mod slot;
+pub mod slot;
 
 use crate::cli::AbArgs;
 use crate::command::compare;
@@ -63,6 +63,7 @@ pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
         flags: flags(args),
         folder: folder.path().to_owned(),
         ready: Duration::from_nanos(args.ready),
+        of: "arm",
     };
     let mut bundle = Bundle {
         schema: BUNDLE_SCHEMA.to_owned(),
@@ -157,7 +158,11 @@ fn not_written(path: &Path, error: &std::io::Error) -> Failure {
 
 /// Base, candidate, and the base once more where that was asked for.
 fn arms(args: &AbArgs) -> Result<Vec<Arm>, Failure> {
-    let common = args.run.target.as_ref().or(args.run.positional_target.as_ref());
+    let common = match &args.run.target[..] {
+        [] => args.run.positional_target.as_ref(),
+        [one] => Some(one),
+        _ => return Err(Failure::usage("ab compares two servers, and takes one --target")),
+    };
     let arm = |name: &str, command: &Option<String>, target: &Option<String>, flags: &Option<String>| {
         let words = flags.as_deref().map_or(Some(Vec::new()), shlex::split);
         let lower = name.to_ascii_lowercase();

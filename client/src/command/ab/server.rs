@@ -1,9 +1,11 @@
 //! A server that somebody gave the command for: started afresh for each slot, and gone behind it.
 
+use crate::destination;
 use crate::failure::{Exit, Failure};
-use loadgen_core::sys::{clock, process};
+use loadgen_core::sys::endpoint::Endpoint;
+use loadgen_core::sys::{clock, process, socket};
 use std::io::Read;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -29,7 +31,7 @@ impl Server {
     /// `None` if `stop` said so meanwhile.
     pub fn start(
         command: &str,
-        addresses: &[SocketAddr],
+        addresses: &[Endpoint],
         patience: Duration,
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Self>, Failure> {
@@ -130,7 +132,12 @@ pub fn free_port() -> Result<u16, Failure> {
     port.map_err(|error| Failure::new(Exit::Machine, format!("no free port for a server: {error}")))
 }
 
-fn accepts(address: &SocketAddr) -> bool {
+fn accepts(endpoint: &Endpoint) -> bool {
+    let address = match endpoint {
+        Endpoint::Tcp(address) => address,
+        Endpoint::Udp(address) => return destination::probe(address).is_ok(),
+        Endpoint::Unix(_) => return socket::connect(endpoint, None).is_ok(),
+    };
     let stream = TcpStream::connect_timeout(address, Duration::from_secs(1));
     // A socket can be connected to itself where nobody listens, if the kernel gives it that very port.
     stream.is_ok_and(|stream| stream.local_addr().ok() != stream.peer_addr().ok())

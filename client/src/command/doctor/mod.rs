@@ -5,6 +5,7 @@ mod page;
 
 use crate::capacity::Means;
 use crate::cli::DoctorArgs;
+use crate::destination;
 use crate::embedded::Embedded;
 use crate::engine::{ENGINES, Entry};
 use crate::failure::{Exit, Failure};
@@ -191,10 +192,11 @@ fn ceilings(entries: &[&'static Entry], readings: &mut [Reading]) {
 }
 
 fn round(plan: &Plan, server: &Embedded) -> Result<Round, Failure> {
-    preflight::check(plan, &server.address)?;
+    preflight::check(plan, &destination::only(server.address))?;
     let places = Places::of(plan);
     let (origin, failed) = (loadgen_core::sys::clock::now(), |why| Failure::new(Exit::Machine, why));
-    let Driven { tally, run_delay_ns } = floor::drive(plan, server.address, places).map_err(failed)?;
+    let Driven { tally, run_delay_ns } =
+        floor::drive(plan, &destination::only(server.address), places).map_err(failed)?;
     let took_ns = loadgen_core::sys::clock::now().since(origin).max(1);
     let window_ns = match (tally.window_from, tally.window_to) {
         (Some(from), Some(to)) => to.since(from).max(1),

@@ -1,0 +1,98 @@
+//! The targets of a run: what was typed, taken apart and looked up.
+
+use crate::cli::RunArgs;
+use crate::destination;
+use crate::failure::{Exit, Failure};
+use crate::plan::unknown;
+use crate::scenario;
+use crate::target::Target;
+use loadgen_core::protocol::{self, Protocol, Shape, http};
+use loadgen_core::sys::endpoint::Endpoint;
+use std::net::ToSocketAddrs;
+
+/// A target.
+#[derive(Debug)]
+pub struct Aim {
+    pub target: Target,
+    /// What its name resolved to.
+    pub resolved: Vec<Endpoint>,
+    /// Its share of the connections, beside those of the others.
+    pub weight: u32,
+}
+
+/// The targets that were typed, taken apart.
+pub fn targets(args: &RunArgs) -> Result<Vec<Target>, Failure> {
+    let typed = args.target.iter().chain(&args.positional_target);
+    typed.map(|typed| Target::parse(typed).map_err(Failure::usage)).collect()
+}
+
+/// The targets with their addresses and weights.
+pub fn aims(args: &RunArgs, targets: Vec<Target>, protocol: &Protocol) -> Result<Vec<Aim>, Failure> {
+    if !args.weights.is_empty() && args.weights.len() != targets.len() {
+        let (weights, targets) = (args.weights.len(), targets.len());
+        return Err(Failure::usage(format!("--weights has {weights} numbers for {targets} targets")));
+    }
+    if let Some(weight) = args.weights.iter().find(|weight| !(1..=1000).contains(*weight)) {
+        return Err(Failure::usage(format!("--weights {weight} is out of range; a weight is 1 to 1000")));
+    }
+    if targets.len() > 1 && !protocol.shape.has_replies() {
+        return Err(Failure::usage(format!(
+            "{} takes one target: its streams have no end to take turns at",
+            protocol.name
+        )));
+    }
+    let aim = |(at, target): (usize, Target)| {
+        let resolved = resolve(&target, protocol)?;
+        Ok(Aim { target, resolved, weight: args.weights.get(at).copied().unwrap_or(1) })
+    };
+    targets.into_iter().enumerate().map(aim).collect()
+}
+
+pub fn choose_protocol(args: &RunArgs, targets: &[Target]) -> Result<&'static Protocol, Failure> {
+    let chosen = match &args.protocol {
+        None => None,
+        Some(name) => Some(
+            protocol::by_name(name)
+                .ok_or_else(|| unknown("protocol", name, protocol::PROTOCOLS.iter().map(|p| p.name)))?,
+        ),
+    };
+    let Some(first) = targets.first() else {
+        let asked = if scenario::is_of_http(args) { &http::PROTOCOL } else { &protocol::PROTOCOLS[0] };
+        return Ok(chosen.unwrap_or(asked));
+    };
+    let protocol = first.protocol(chosen).map_err(Failure::usage)?;
+    for other in &targets[1..] {
+        let theirs = other.protocol(chosen).map_err(Failure::usage)?;
+        if theirs.name != protocol.name {
+            let message =
+                format!("targets of one run speak one protocol: these are {} and {}", protocol.name, theirs.name);
+            return Err(Failure::usage(message).help("give --protocol, or run twice at once with --start-at"));
+        }
+    }
+    Ok(protocol)
+}
+
+/// Every address of a target's name.
+pub fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<Endpoint>, Failure> {
+    if let Some(path) = &target.socket {
+        if protocol.shape == Shape::Datagram {
+            let message = format!("target '{}' is a unix socket, and {} goes over IP", target.typed, protocol.name);
+            return Err(Failure::usage(message));
+        }
+        return Ok(vec![Endpoint::unix(path).map_err(Failure::usage)?]);
+    }
+    let port = target.port.or(protocol.default_port).ok_or_else(|| {
+        Failure::usage(format!("target '{}' names no port, and {} has no usual one", target.typed, protocol.name))
+    })?;
+    let addresses = (target.host.as_str(), port).to_socket_addrs().map_err(|error| {
+        Failure::new(Exit::Unreachable, format!("cannot resolve '{}': {error}", target.host))
+            .help("check the name, or give an address")
+    })?;
+    let mut unique = Vec::new();
+    for address in addresses.map(|address| destination::endpoint(address, protocol)) {
+        if !unique.contains(&address) {
+            unique.push(address);
+        }
+    }
+    Ok(unique)
+}

@@ -1,0 +1,129 @@
+//! Bytes of one connection alone: requests that differ from each other are written when they can leave, and what the
+//! kernel does not take is kept until it does.
+
+use super::{Session, flag};
+use crate::engine::Io;
+use loadgen_core::sys::clock;
+use loadgen_core::time::Instant;
+
+/// What was written for one connection.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    bytes: Vec<u8>,
+    /// Of these, the kernel has taken so many.
+    taken: usize,
+    /// Where the requests begin of which it has not taken a byte; they are the last ones.
+    starts: Vec<usize>,
+}
+
+impl Outbox {
+    fn is_empty(&self) -> bool {
+        self.taken == self.bytes.len()
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.starts.clear();
+        self.taken = 0;
+    }
+}
+
+impl Session {
+    /// Hands the kernel what it will take of the requests that are due, and answers when that was.
+    pub(super) fn flush_own(&mut self, io: &mut impl Io, slot: u32) -> Instant {
+        let now = clock::now();
+        let mut outbox = self.take_outbox(slot);
+        loop {
+            if outbox.is_empty() {
+                outbox.clear();
+                if self.conns[slot as usize].unsent == 0 {
+                    break;
+                }
+                self.compose(slot, &mut outbox);
+            }
+            // Where it refuses because the connection broke, the engine tells, after what is still to be received.
+            let taken = io.send_own(slot, &outbox.bytes[outbox.taken..]).unwrap_or(0);
+            self.took(slot, &mut outbox, taken, now);
+            if !outbox.is_empty() {
+                break;
+            }
+        }
+        self.put_outbox(slot, outbox);
+        now
+    }
+
+    /// Has something said that is no request.
+    pub(super) fn say(&mut self, io: &mut impl Io, slot: u32, bytes: &[u8]) {
+        let mut outbox = self.take_outbox(slot);
+        outbox.bytes.extend_from_slice(bytes);
+        self.put_outbox(slot, outbox);
+        self.flush_own(io, slot);
+    }
+
+    /// Whether there is something that the kernel has yet to take.
+    pub(super) fn has_unsent(&self, slot: u32) -> bool {
+        let conn = &self.conns[slot as usize];
+        conn.unsent > 0 || conn.flags & flag::OUTBOX != 0
+    }
+
+    pub(super) fn forget_outbox(&mut self, slot: u32) {
+        if self.conns[slot as usize].flags & flag::OUTBOX != 0 {
+            let mut outbox = self.take_outbox(slot);
+            outbox.clear();
+            self.put_outbox(slot, outbox);
+        }
+    }
+
+    /// Writes all requests that are due and have not been written yet.
+    fn compose(&mut self, slot: u32, outbox: &mut Outbox) {
+        let conn = &mut self.conns[slot as usize];
+        let due = std::mem::take(&mut conn.unsent) as usize;
+        let end = usize::from(conn.outstanding);
+        let target = self.config.target(slot);
+        for position in end - due..end {
+            outbox.starts.push(outbox.bytes.len());
+            let kind = self.clients[target].compose_next(&mut self.places[slot as usize], &mut outbox.bytes);
+            self.set_kind(slot, position, kind);
+        }
+    }
+
+    /// The kernel took so many bytes: the requests that it took the first byte of have been sent.
+    fn took(&mut self, slot: u32, outbox: &mut Outbox, taken: usize, now: Instant) {
+        outbox.taken += taken;
+        self.tally.bytes.sent += taken as u64;
+        let conn = &self.conns[slot as usize];
+        let first = usize::from(conn.outstanding) - conn.unsent as usize - outbox.starts.len();
+        let sent = outbox.starts.partition_point(|start| *start < outbox.taken);
+        for position in first..first + sent {
+            self.sent(slot, position, now);
+        }
+        outbox.starts.drain(..sent);
+    }
+
+    /// What is left over of a connection, or the empty one that all use in turn.
+    fn take_outbox(&mut self, slot: u32) -> Outbox {
+        let conn = &mut self.conns[slot as usize];
+        if conn.flags & flag::OUTBOX == 0 {
+            return std::mem::take(&mut self.writing);
+        }
+        conn.flags &= !flag::OUTBOX;
+        self.outboxes.remove(&slot).unwrap_or_default()
+    }
+
+    fn put_outbox(&mut self, slot: u32, mut outbox: Outbox) {
+        if !outbox.is_empty() {
+            self.conns[slot as usize].flags |= flag::OUTBOX;
+            self.outboxes.insert(slot, outbox);
+            if self.writing.bytes.capacity() == 0 {
+                self.writing = self.spare_outboxes.pop().unwrap_or_default();
+            }
+            return;
+        }
+        outbox.clear();
+        if self.writing.bytes.capacity() == 0 {
+            self.writing = outbox;
+        } else {
+            self.spare_outboxes.push(outbox);
+        }
+    }
+}
