@@ -3,7 +3,8 @@
 //!
 //! Read in this order: here, what a connection is and its states; `opening` (connections come, fail and come back);
 //! `greeting` (what is said before the first request); `requests` (they are sent, answered, or fail); `outbox` (where
-//! each is written anew); `datagrams` (where each is one); `streams` (where there are none); `pacing` (the open loop); `window` (what
+//! each is written anew); `datagrams` (where each is one); `streams` (where there are none); `pacing` (the open
+//! loop); `window` (what
 //! counts for the measured window).
 
 mod datagrams;
