@@ -98,15 +98,53 @@ def size_text(count):
     return f"{count} B"
 
 
-class Nginx:
-    """One worker on the server's CPU, which never closes a connection."""
+def measure(command, server, settle, window, endless=False):
+    """Starts a tool, lets it settle, and reads counters at both ends of a window. `endless`: it is to be stopped then."""
+    tool = subprocess.Popen(pinned(CLIENT_CPU, command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    time.sleep(settle)
+    began, requests, cpu, busy = time.monotonic(), server.requests(), cpu_ns(tool.pid), server.cpu_ns()
+    time.sleep(window)
+    if tool.poll() is not None:
+        sys.exit(f"{command} ended within the window: exit {tool.returncode}")
+    # The question is a request itself.
+    ended, requests, cpu = time.monotonic(), server.requests() - requests - server.OWN, cpu_ns(tool.pid) - cpu
+    busy = server.cpu_ns() - busy
+    row = {
+        "requests_per_s": round(requests / (ended - began)),
+        "client_cpu_ns_per_request": round(cpu / max(requests, 1)),
+        "server_busy_percent": round(busy / (ended - began) / 1e7),
+        "client_busy_percent": round(cpu / (ended - began) / 1e7),
+        "connections": server.connections() - 1,
+        "memory_peak_bytes": peak_memory_bytes(tool.pid),
+    }
+    if endless:
+        tool.terminate()
+    tool.wait(timeout=60)
+    return row
 
-    def __init__(self, port=18080):
-        self.address = f"127.0.0.1:{port}"
+
+class Nginx:
+    """One worker on the server's CPU, which never closes a connection; on the next port the same over TLS."""
+
+    # Requests that asking for the counters adds to them.
+    OWN = 1
+
+    def __init__(self, port=18080, tls=False):
+        self.address, self.secure = f"127.0.0.1:{port}", f"127.0.0.1:{port + 1}"
+        self.tls = tls
 
     def __enter__(self):
         self.folder = tempfile.TemporaryDirectory()
         place = pathlib.Path(self.folder.name)
+        secure = ""
+        if self.tls:
+            self.certificate = place / "certificate.pem"
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+                            "-keyout", place / "key.pem", "-out", self.certificate, "-days", "2", "-subj", "/CN=localhost",
+                            "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+                           check=True, stderr=subprocess.DEVNULL)
+            secure = f"""listen {self.secure} ssl backlog=4096;
+                    ssl_certificate {self.certificate}; ssl_certificate_key {place}/key.pem;"""
         (place / "nginx.conf").write_text(f"""
             daemon off; worker_processes 1; worker_rlimit_nofile 19900; pid {place}/pid; error_log {place}/error;
             events {{ worker_connections 19800; multi_accept on; }}
@@ -116,6 +154,7 @@ class Nginx:
                 uwsgi_temp_path {place}/uwsgi; scgi_temp_path {place}/scgi;
                 server {{
                     listen {self.address} backlog=4096;
+                    {secure}
                     location / {{ return 200 "{'x' * 64}"; }}
                     location /status {{ stub_status; }}
                 }}

@@ -8,6 +8,10 @@ use crate::rng::Rng;
 use crate::time::{Instant, NS_PER_S};
 use crate::units;
 use std::fmt;
+use std::sync::Arc;
+
+/// Sets the lot by which arrivals are dealt out apart from their times, which are of the same seed.
+const LOT: u64 = 0x6c6f_745f_6f66_5f31;
 
 /// The length of a value without steps.
 const FOR_EVER_NS: u64 = u64::MAX;
@@ -189,6 +193,41 @@ pub struct Schedule {
     segment: usize,
     segment_ns: u64,
     area: f64,
+    /// Several targets: which arrivals are meant; none: all.
+    split: Option<Split>,
+}
+
+/// The share of one target in an arrival process that several have.
+///
+/// Constant arrivals take turns, so that each target's number is as its weight asks, at any time and within one. Of a
+/// Poisson process each arrival is dealt out by lot, which makes of it one Poisson process for each target, independent
+/// of each other (Kingman, "Poisson Processes", 1993, 5.1).
+#[derive(Clone, Debug)]
+pub struct Split {
+    /// Targets by turn.
+    turns: Arc<[u16]>,
+    target: u16,
+    lot: Rng,
+    /// Whose the next arrival is.
+    next: u16,
+}
+
+impl Split {
+    /// The arrivals of `target`, where `turns` holds each target as often as its weight asks; it is not empty.
+    pub fn new(turns: Arc<[u16]>, target: u16, seed: u64) -> Self {
+        Self { turns, target, lot: Rng::new(seed ^ LOT), next: 0 }
+    }
+
+    /// Looks at the arrival of this number; each is looked at once, and in order.
+    fn look(&mut self, process: Process, index: u64) {
+        let turns = self.turns.len() as u64;
+        let turn = if process == Process::Constant { index % turns } else { self.lot.below(turns) };
+        self.next = self.turns[turn as usize];
+    }
+
+    fn is_ours(&self) -> bool {
+        self.next == self.target
+    }
 }
 
 impl Schedule {
@@ -208,8 +247,24 @@ impl Schedule {
             segment: 0,
             segment_ns: 0,
             area: 0.0,
+            split: None,
         };
         schedule.walk(schedule.skip);
+        schedule
+    }
+
+    /// Of the requests to one target, those of worker `index` of the `workers` that share them. All targets and workers
+    /// together have the due times that one alone would have.
+    pub fn of_target(process: Process, profile: Profile, seed: u64, split: Split, index: u64, workers: u64) -> Self {
+        let mut schedule = Self::new(process, profile, seed, 0, 1, Instant(0));
+        let mut split = split;
+        // Else there is none to walk to.
+        debug_assert!(split.turns.contains(&split.target));
+        split.look(process, 0);
+        schedule.stride = workers.max(1);
+        let ours = split.is_ours();
+        schedule.split = Some(split);
+        schedule.walk(index + u64::from(!ours));
         schedule
     }
 
@@ -226,6 +281,20 @@ impl Schedule {
     }
 
     fn walk(&mut self, arrivals: u64) {
+        let Some(mut split) = self.split.take() else { return self.step(arrivals) };
+        for _ in 0..arrivals {
+            loop {
+                self.step(1);
+                split.look(self.process, self.index);
+                if split.is_ours() {
+                    break;
+                }
+            }
+        }
+        self.split = Some(split);
+    }
+
+    fn step(&mut self, arrivals: u64) {
         self.index += arrivals;
         match self.process {
             Process::Constant => self.place = self.index as f64,
@@ -319,6 +388,39 @@ mod tests {
                 assert!((seen - f64::from(expected)).abs() <= most, "{process:?} {from}-{to} s: {seen}");
             }
             assert!(dues.is_sorted());
+        }
+    }
+
+    #[test]
+    fn targets_share_one_schedule_by_weight() {
+        let turns: Arc<[u16]> = Arc::from([0, 1, 0, 2, 0, 1, 0]);
+        for (process, profile) in
+            [(Process::Constant, "1k"), (Process::Poisson, "1k"), (Process::Constant, "9:1s,9..1k:5s")]
+        {
+            let alone = dues(process, profile, 9, 1, 7_000);
+            let mut all = Vec::new();
+            for (target, weight) in [(0, 4), (1, 2), (2, 1)] {
+                let stream = |index, workers| {
+                    let split = Split::new(Arc::clone(&turns), target, 9);
+                    let profile = Profile::parse(profile).unwrap();
+                    let mut schedule = Schedule::of_target(process, profile, 9, split, index, workers);
+                    std::iter::repeat_with(move || schedule.next_due().0)
+                };
+                let last = alone[6_999];
+                let own: Vec<u64> = stream(0, 1).take_while(|due| *due <= last).collect();
+                let mut shared: Vec<u64> = (0..3).flat_map(|n| stream(n, 3).take_while(|due| *due <= last)).collect();
+                shared.sort_unstable();
+                assert_eq!(own, shared, "{process:?} {profile}: worker by worker");
+                for until in (0..last).step_by(last as usize / 20) {
+                    let [part, whole] = [&own, &alone].map(|dues| dues.partition_point(|due| *due < until) as f64);
+                    let expected = whole * f64::from(weight) / 7.0;
+                    let most = if process == Process::Poisson { 5.0 * expected.sqrt().max(1.0) } else { 1.0 };
+                    assert!((part - expected).abs() <= most, "{process:?} {profile}: {part} of {whole}");
+                }
+                all.extend(own);
+            }
+            all.sort_unstable();
+            assert_eq!(all, alone, "{process:?} {profile}");
         }
     }
 

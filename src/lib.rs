@@ -9,10 +9,12 @@
 //! - [`histogram`]: record, merge, quantiles, encoding
 //! - [`confidence`]: how much of a run's figures is chance, and whether it was steady
 //! - [`protocol`]: what is said on a connection, both halves, and the `PROTOCOLS` table
+//! - [`scenario`]: scenario files: which requests a load consists of
 //! - [`result`]: the report file
 //! - [`metric`]: the figures by which a run is judged, and the `METRICS` table
 //! - [`limit`]: limits on them (`--fail-if`)
 //! - [`compare`]: whether two versions differ, from the figures of their runs
+//! - [`search`]: the highest rate at which limits hold: the procedure and its statistics
 //! - [`report`]: a report in other formats, and the `FORMATS` table
 //!
 //! Effects:
@@ -32,6 +34,8 @@ pub mod protocol;
 pub mod report;
 pub mod result;
 pub mod rng;
+pub mod scenario;
+pub mod search;
 pub mod service_time;
 pub mod sys;
 pub mod time;

@@ -17,11 +17,13 @@ const PURE: &[&str] = &[
     "src/histogram.rs",
     "src/confidence",
     "src/protocol",
+    "src/scenario",
     "src/result",
     "src/compare",
     "src/machine/warnings.rs",
     "src/metric.rs",
     "src/limit",
+    "src/search",
     "src/report",
 ];
 const NOT_PURE: &[&str] = &["src/result/read.rs", "src/result/write.rs"];

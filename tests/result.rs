@@ -60,19 +60,7 @@ fn sample() -> Report {
             whole_run_received_bytes: 140_800,
         },
         ledger: ledger(),
-        connections: Connections {
-            requested: 100,
-            established: 100,
-            served: 100,
-            alive_at_end: 99,
-            attempts: 104,
-            opened: 102,
-            failed: map([("refused", 2)]),
-            unfinished: 0,
-            closed: 99,
-            closed_by_server: 1,
-            lost: 2,
-        },
+        connections: connections(),
         errors: errors(),
         latency: Latency {
             response: histogram(20_090, 68_000),
@@ -84,6 +72,8 @@ fn sample() -> Report {
         },
         breakdown: Vec::new(),
         datagrams: Some(datagrams()),
+        streams: Vec::new(),
+        sessions: None,
         counted: BTreeMap::new(),
         confidence: Some(confidence()),
         series: series(),
@@ -195,6 +185,25 @@ fn floor() -> Floor {
     }
 }
 
+fn connections() -> Connections {
+    Connections {
+        requested: 100,
+        established: 100,
+        served: 100,
+        alive_at_end: 99,
+        attempts: 104,
+        opened: 102,
+        failed: map([("refused", 2)]),
+        unfinished: 0,
+        closed: 99,
+        closed_by_server: 1,
+        lost: 2,
+        closed_by_reset: 0,
+        opened_per_s: None,
+        time_wait: None,
+    }
+}
+
 fn scenario() -> Scenario {
     Scenario {
         hash: String::new(),
@@ -228,6 +237,10 @@ fn scenario() -> Scenario {
         until_ci: vec!["p99=2%".to_owned()],
         weights: Vec::new(),
         addresses: None,
+        think: None,
+        session_requests: None,
+        session_connection: None,
+        close: None,
     }
 }
 

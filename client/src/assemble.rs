@@ -1,9 +1,11 @@
 //! Puts a report together from what was planned and what was counted.
 
+use crate::aim::Aim;
 use crate::destination::{Addresses, Destination};
 use crate::plan::Plan;
 use crate::run::Run;
 use crate::tally::{self, Counts, SERIES_COLUMNS, SERIES_INTERVAL_NS, Second, Tally};
+use crate::time_wait::{self, Rules};
 use crate::verdict;
 use loadgen_core::confidence::Sample;
 use loadgen_core::histogram::Recorder;
@@ -11,6 +13,7 @@ use loadgen_core::machine;
 use loadgen_core::machine::warnings::{Use, warnings};
 use loadgen_core::protocol::{ClientOptions, Shape};
 use loadgen_core::result::*;
+use loadgen_core::service_time::Distribution;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::ring;
 use loadgen_core::time::{Instant, NS_PER_S};
@@ -48,11 +51,13 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
             ..throughput(tally)
         },
         ledger: Ledger { whole_run: Some(Box::new(ledger(&tally.whole))), ..ledger(&tally.window) },
-        connections: connections(plan, tally),
+        connections: connections(plan, &around.to, tally),
         errors: errors(tally),
         latency: latency(tally),
         breakdown: breakdown(plan, tally),
         datagrams: (plan.protocol.shape == Shape::Datagram).then(|| tally.datagrams.clone()),
+        streams: streams(plan, tally),
+        sessions: sessions(plan, tally),
         counted: owned(&tally.counted),
         confidence: confidence(plan, run),
         series: Series {
@@ -135,6 +140,10 @@ pub fn scenario(plan: &Plan, to: &[Destination], server: Option<&ServerStats>) -
         } else {
             vec![]
         },
+        think: plan.traffic.think.as_ref().map(Distribution::describe),
+        session_requests: plan.traffic.sessions.as_ref().map(|sessions| sessions.lengths.describe()),
+        session_connection: plan.traffic.sessions.as_ref().filter(|s| s.fresh).map(|_| "new".to_owned()),
+        close: plan.traffic.reset.then(|| "rst".to_owned()),
         addresses: (plan.addresses != Addresses::First).then(|| plan.addresses.name().to_owned()),
         server_engine_options: plan.server_ring.as_ref().map_or_else(Vec::new, ring::Options::describe),
     };
@@ -217,8 +226,9 @@ fn owned(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
     counts.iter().map(|(kind, count)| ((*kind).to_owned(), *count)).collect()
 }
 
-fn connections(plan: &Plan, tally: &Tally) -> Connections {
+fn connections(plan: &Plan, to: &[Destination], tally: &Tally) -> Connections {
     let counts = &tally.connections;
+    let opened_per_s = Some(rate(tally.window_opened, window_ns(tally))).filter(|_| tally.window_opened > 0);
     Connections {
         requested: plan.total_connections(),
         established: counts.established,
@@ -231,6 +241,9 @@ fn connections(plan: &Plan, tally: &Tally) -> Connections {
         closed: counts.closed,
         closed_by_server: counts.closed_by_server,
         lost: counts.lost,
+        closed_by_reset: if plan.traffic.reset { counts.closed } else { 0 },
+        opened_per_s,
+        time_wait: opened_per_s.and_then(|rate| time_wait::after(plan, to, rate, Rules::read())),
     }
 }
 
@@ -286,6 +299,36 @@ fn breakdown(plan: &Plan, tally: &Tally) -> Vec<Group> {
         },
     };
     places.zip(&tally.groups).map(row).collect()
+}
+
+/// What was due for each target.
+fn streams(plan: &Plan, tally: &Tally) -> Vec<Stream> {
+    let stream = |(aim, of): (&Aim, &tally::StreamTally)| Stream {
+        target: aim.target.typed.clone(),
+        scheduled: of.scheduled[0],
+        unsent: of.unsent[0],
+        backlog_wait: of.backlog_wait.report(),
+        generator_lag: of.generator_lag.report(),
+        whole_run_scheduled: of.scheduled[1],
+        whole_run_unsent: of.unsent[1],
+    };
+    plan.targets.iter().zip(&tally.streams).map(stream).collect()
+}
+
+fn sessions(plan: &Plan, tally: &Tally) -> Option<Sessions> {
+    plan.traffic.sessions.as_ref()?;
+    let visits = &tally.visits;
+    let lengths = visits.lengths.iter().enumerate().filter(|(_, count)| **count > 0);
+    Some(Sessions {
+        arrived: visits.started + visits.unstarted,
+        completed: visits.lengths.iter().sum(),
+        broken: visits.broken,
+        in_progress_at_end: visits.in_progress,
+        unstarted: visits.unstarted,
+        lengths: lengths.map(|(exponent, count)| ((1_u64 << exponent).to_string(), *count)).collect(),
+        duration: visits.duration.report(),
+        censored: visits.censored,
+    })
 }
 
 fn confidence(plan: &Plan, run: &Run) -> Option<Confidence> {

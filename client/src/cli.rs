@@ -1,7 +1,9 @@
 //! What was typed. Parsing does nothing; what it means is worked out in `plan`.
 
+use crate::command::search::args::SearchArgs;
 use crate::destination::Addresses;
 use crate::fail_if;
+use crate::traffic::TrafficArgs;
 use crate::workload::WorkloadArgs;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -30,6 +32,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Let two servers take turns, and say whether the second is worse
     Ab(Box<AbArgs>),
+    /// Find the highest rate at which limits hold, and draw latency against load
+    Search(Box<SearchArgs>),
     /// Print a report file in another format
     Report(ReportArgs),
     /// Add the reports of all shards of one run up
@@ -49,7 +53,8 @@ impl Cli {
     pub fn parse_args(mut args: Vec<OsString>) -> Result<Self, clap::Error> {
         let first = args.get(1).and_then(|arg| arg.to_str()).unwrap_or("--conns");
         let is_command =
-            ["run", "compare", "ab", "report", "merge", "server", "doctor", "help", "--version", "-V"].contains(&first);
+            ["run", "compare", "ab", "search", "report", "merge", "server", "doctor", "help", "--version", "-V"]
+                .contains(&first);
         if !is_command && args.len() > 1 || args.len() == 1 {
             args.insert(1, "run".into());
         }
@@ -62,16 +67,27 @@ impl Cli {
             ab.run_flags = flags_of_run(matches);
             ab.seed_typed = matches.value_source("seed") == Some(ValueSource::CommandLine);
         }
+        if let (Command::Search(search), Some(matches)) = (&mut cli.command, matches.subcommand_matches("search")) {
+            search.run_flags = flags_of_run(matches);
+        }
         Ok(cli)
     }
 }
 
-/// The table of flags. Those that `ab` shares with `run` mean a little else there.
+/// The table of flags. Those that `ab` and `search` share with `run` mean a little else there.
 fn command_line() -> clap::Command {
     let told = |name: &'static str, help: &'static str| {
         move |ab: clap::Command| ab.mut_arg(name, move |flag| flag.help(help).long_help(help))
     };
-    Cli::command().mut_subcommand("ab", |ab| {
+    let search = move |search: clap::Command| {
+        let search = told("duration", "Length of the measured window of each probe [default: 5s]")(search);
+        let search = told("arrival", "Gaps between requests: poisson or constant [default: poisson]")(search);
+        let search = told("format", "How the result is printed: text, json, md, csv")(search);
+        let search = told("output", "Where the result goes [default: results/<UTC time>-search.json]")(search);
+        let search = told("strict", "Exit with 8 when the answer is not as precise as was asked for")(search);
+        told("seed", "Seed of the first probe; each further one has the next [default: 1]")(search)
+    };
+    Cli::command().mut_subcommand("search", search).mut_subcommand("ab", |ab| {
         let ab = told("duration", "Length of the measured window of each slot [default: 5s]")(ab);
         let ab = told("format", "How the comparison is printed: text, md, json")(ab);
         let ab = told("output", "Where the bundle goes [default: results/<UTC time>-ab.json]")(ab);
@@ -107,7 +123,7 @@ fn flags_of_run(matches: &ArgMatches) -> Vec<String> {
 
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Other commands: ab, compare, merge, report, server, doctor. `loadgen help COMMAND` explains them."
+    after_help = "Others: ab, search, compare, merge, report, server, doctor. `loadgen help COMMAND` explains them."
 )]
 pub struct RunArgs {
     /// host:port (TCP echo) or a URL: tcp:// http:// discard:// chargen://; none: a server of our own
@@ -138,14 +154,14 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "R", value_parser = Profile::parse)]
     pub rate: Option<Profile>,
     /// Gaps between the requests of an open loop: constant or poisson
-    #[arg(long, value_name = "NAME", requires = "rate", hide_short_help = true)]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
     pub arrival: Option<String>,
     /// Wait without sleeping for so long before a request is due; 0us: never [default: a tenth of the gap, up to 100us]
     ///
     /// Waking up takes a sleeping thread 5 to 100 us, most of all on a virtual machine, and by so much its requests
     /// would leave late. What the waiting costs is in the report (generator.spin_ns): by default up to a tenth of a
     /// CPU a thread.
-    #[arg(long, value_name = "T", requires = "rate", value_parser = units::parse_duration_ns, hide_short_help = true)]
+    #[arg(long, value_name = "T", value_parser = units::parse_duration_ns, hide_short_help = true)]
     pub spin: Option<u64>,
     /// Length of the measured window, e.g. 10s [default: 10s]
     #[arg(short, long, value_name = "T", value_parser = units::parse_duration_ns)]
@@ -228,6 +244,8 @@ pub struct RunArgs {
     pub protocol: Option<String>,
     #[command(flatten)]
     pub workload: WorkloadArgs,
+    #[command(flatten)]
+    pub traffic: TrafficArgs,
     /// HTTP method
     #[arg(short = 'X', long, value_name = "M", default_value = "GET", hide_short_help = true)]
     pub method: String,

@@ -3,11 +3,15 @@
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::session::Remote;
+use loadgen_core::arrivals::{Schedule, Split};
 use loadgen_core::protocol::{Protocol, Shape};
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::socket;
+use loadgen_core::time::Instant;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Turns after which they begin anew.
@@ -150,6 +154,54 @@ pub fn remotes(plan: &Plan, destinations: &[Destination], rotate: usize) -> (Vec
     (destinations.iter().map(remote).collect(), turns(destinations))
 }
 
+/// When requests to each target are due that this worker sends, counted from the beginning of the load, which nobody
+/// knows yet. A target's requests are shared among those workers that have connections to it.
+pub fn schedules(
+    plan: &Plan,
+    remotes: &[Remote],
+    turns: &[u16],
+    (index, workers): (u64, u64),
+) -> Vec<Option<Schedule>> {
+    let Some(pacing) = &plan.pacing else { return Vec::new() };
+    let (arrival, profile) = (pacing.arrival, pacing.rate.after(plan.warmup_ns));
+    if plan.targets.len() < 2 {
+        return vec![Some(Schedule::new(arrival, profile, plan.seed, index, workers, Instant(0)))];
+    }
+    let turns: Arc<[u16]> = turns.iter().map(|turn| remotes[usize::from(*turn)].target as u16).collect();
+    let of = |target: usize| {
+        let carriers = carriers(&turns, target as u16, plan.connections, workers);
+        let place = carriers.iter().position(|worker| *worker == index)?;
+        let split = Split::new(Arc::clone(&turns), target as u16, plan.seed);
+        let count = carriers.len() as u64;
+        Some(Schedule::of_target(arrival, profile.clone(), plan.seed, split, place as u64, count))
+    };
+    (0..plan.targets.len()).map(of).collect()
+}
+
+/// The workers that have connections to a target, of those that carry load: connection n is of worker n % workers.
+fn carriers(turns: &[u16], target: u16, connections: u64, workers: u64) -> Vec<u64> {
+    let span = connections.min(turns.len() as u64 * workers);
+    let known = (0..span).filter(|n| turns[(n % turns.len() as u64) as usize] == target).map(|n| n % workers);
+    known.collect::<BTreeSet<u64>>().into_iter().collect()
+}
+
+/// In an open loop each target has its share of the rate, and so needs a connection.
+///
+/// # Errors
+/// If there are too few.
+pub fn check_shares(plan: &Plan, destinations: &[Destination]) -> Result<(), Failure> {
+    if plan.pacing.is_none() || plan.targets.len() < 2 {
+        return Ok(());
+    }
+    let targets: Vec<usize> = turns(destinations).iter().map(|turn| destinations[usize::from(*turn)].target).collect();
+    let reached: BTreeSet<usize> = targets.iter().take(plan.connections as usize).copied().collect();
+    let Some(missed) = (0..plan.targets.len()).find(|target| !reached.contains(target)) else { return Ok(()) };
+    let need = targets.iter().position(|target| *target == missed).map_or(0, |at| at + 1);
+    let (name, conns) = (&plan.targets[missed].target.typed, plan.connections);
+    let message = format!("--conns {conns} leaves no connection for {name}, which has a share of --rate");
+    Err(Failure::usage(message).help(format!("use --conns {need} or more, or other --weights")))
+}
+
 /// Whose turn it is, one after the other, so that shares are kept as well as they can be at any length (smooth weighted
 /// round robin, as nginx has it since 1.3.1).
 fn turns(destinations: &[Destination]) -> Vec<u16> {
@@ -178,6 +230,16 @@ mod tests {
         let endpoint = Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)));
         let one = |(target, weight): (usize, &u32)| Destination { endpoint: endpoint.clone(), target, weight: *weight };
         turns(&weights.iter().enumerate().map(one).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn a_target_s_requests_are_shared_among_the_workers_that_reach_it() {
+        let turns = [0, 1];
+        // Two workers: all even connections are of the first, and go to the first target.
+        assert_eq!([0, 1].map(|target| carriers(&turns, target, 10, 2)), [vec![0], vec![1]]);
+        assert_eq!([0, 1].map(|target| carriers(&turns, target, 10, 3)), [vec![0, 1, 2], vec![0, 1, 2]]);
+        assert_eq!([0, 1].map(|target| carriers(&turns, target, 3, 3)), [vec![0, 2], vec![1]]);
+        assert_eq!([0, 1].map(|target| carriers(&turns, target, 1, 1)), [vec![0], vec![]]);
     }
 
     #[test]

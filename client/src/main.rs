@@ -26,7 +26,9 @@ mod shard;
 mod start_at;
 mod tally;
 mod target;
+mod time_wait;
 mod timers;
+mod traffic;
 mod until;
 mod verdict;
 mod worker;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Run(args) => command::run::run(&args, typed),
         Command::Compare(args) => command::compare::run(&args),
         Command::Ab(args) => command::ab::run(&args, typed),
+        Command::Search(args) => command::search::run(&args, typed),
         Command::Report(args) => command::report::run(&args),
         Command::Merge(args) => command::merge::run(&args),
         Command::Doctor(args) => command::doctor::run(&args),

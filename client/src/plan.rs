@@ -8,6 +8,7 @@ use crate::engine::{self, Engines};
 use crate::failure::Failure;
 use crate::session::StopRule;
 use crate::target::Target;
+use crate::traffic::Traffic;
 use loadgen_core::arrivals::{Process, Profile, Schedule};
 use loadgen_core::confidence::Goal;
 use loadgen_core::protocol::{Client, ClientOptions, Protocol, Shape};
@@ -76,6 +77,8 @@ pub struct Plan {
     /// `None`: a closed loop.
     pub pacing: Option<Pacing>,
     pub spin_ns: u64,
+    /// How users think, come and go.
+    pub traffic: Traffic,
     pub request_log: Option<PathBuf>,
     pub idle: u64,
     pub threads: u64,
@@ -153,6 +156,7 @@ impl Plan {
             connections_over_time: args.conns.steady().is_none().then(|| args.conns.clone()),
             spin_ns: spin(args, pacing.as_ref(), threads)?,
             pacing,
+            traffic: Traffic::new(args, protocol)?,
             request_log: request_log(args, protocol)?,
             idle,
             threads,
@@ -262,7 +266,7 @@ impl Plan {
             return self.sources.clone();
         }
         let spread = matches!(remote.ip(), IpAddr::V4(ip) if ip.is_loopback());
-        let churns = self.requests_per_connection.is_some();
+        let churns = self.churns() && !self.traffic.reset;
         // Closed connections keep their port for a while (TIME_WAIT): churn needs more of them.
         let part = self.part();
         // That of the first shard, which is the largest, so that all have the same number.
@@ -277,6 +281,11 @@ impl Plan {
         let first = part.index * count;
         let numbers = (first..first + count).map(|n| own + n % LOOPBACK_SOURCES);
         numbers.map(|n| SocketAddr::new(source(n).into(), 0)).collect()
+    }
+
+    /// Connections come and go for as long as the load lasts.
+    pub fn churns(&self) -> bool {
+        self.requests_per_connection.is_some() || self.traffic.sessions.as_ref().is_some_and(|sessions| sessions.fresh)
     }
 
     /// The window asked for; `None` where requests are counted.
@@ -367,7 +376,13 @@ fn spin(args: &RunArgs, pacing: Option<&Pacing>, threads: u64) -> Result<u64, Fa
 }
 
 fn pacing(args: &RunArgs) -> Result<Option<Pacing>, Failure> {
-    let Some(rate) = args.rate.clone() else { return Ok(None) };
+    let Some(rate) = args.rate.clone() else {
+        let about_open_loops = [(args.arrival.is_some(), "--arrival"), (args.spin.is_some(), "--spin")];
+        return match about_open_loops.iter().find(|(given, _)| *given) {
+            Some((_, flag)) => Err(Failure::usage(format!("{flag} is for an open loop, which takes a --rate"))),
+            None => Ok(None),
+        };
+    };
     let arrival = match args.arrival.as_deref() {
         None => Process::Constant,
         Some(name) => {

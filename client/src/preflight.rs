@@ -1,6 +1,6 @@
 //! What cannot work is refused before the first connection, with the numbers and the remedy.
 
-use crate::destination::Destination;
+use crate::destination::{self, Destination};
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use loadgen_core::machine;
@@ -28,6 +28,14 @@ const SELECT_CONNECTIONS_MAX: u64 = 1_000;
 /// Raises the descriptor limit and checks that this machine can carry the plan towards these destinations.
 pub fn check(plan: &Plan, to: &[Destination]) -> Result<(), Failure> {
     descriptors(plan)?;
+    destination::check_shares(plan, to)?;
+    if plan.ring.zero_copy.is_some() && to.iter().any(|one| one.endpoint.ip().is_none()) {
+        let message = "--ring zero-copy is for networks: the kernel refuses it for unix sockets (EOPNOTSUPP)";
+        return Err(Failure::usage(message));
+    }
+    if plan.traffic.reset && to.iter().any(|one| one.endpoint.ip().is_none()) {
+        return Err(Failure::usage("--close rst is for TCP: a unix socket knows no reset"));
+    }
     let weights = to.iter().map(|one| u64::from(one.weight)).sum::<u64>().max(1);
     for one in to {
         sources(plan, &one.endpoint)?;

@@ -12,7 +12,6 @@ use crate::start_at::Clocks;
 use crate::tally::Tally;
 use crate::until::{Handover, Until};
 use crate::worker::{Control, Published, Task};
-use loadgen_core::arrivals::Schedule;
 use loadgen_core::protocol::Shape;
 use loadgen_core::sys::clock;
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
@@ -256,24 +255,21 @@ fn closes(plan: &Plan, opens: Instant, confident: Option<Instant>) -> Instant {
 pub fn config(plan: &Plan, to: &[Destination], thread: u64, origin: Instant) -> Config {
     let (index, workers) = plan.part().worker(thread, plan.threads);
     let share = |total: u64| total / workers + u64::from(index < total % workers);
-    // It counts from the beginning of the load, which nobody knows yet.
-    let schedule = plan.pacing.as_ref().map(|pacing| {
-        let profile = pacing.rate.after(plan.warmup_ns);
-        Schedule::new(pacing.arrival, profile, plan.seed, index, workers, Instant(0))
-    });
     let stop_rule = match plan.stop_rule {
         StopRule::After(ns) => StopRule::After(ns),
         StopRule::Requests(n) => StopRule::Requests(share(n)),
         StopRule::RequestsOrAfter(n, ns) => StopRule::RequestsOrAfter(share(n), ns),
     };
     let (remotes, turns) = destination::remotes(plan, to, index as usize);
+    let schedules = destination::schedules(plan, &remotes, &turns, (index, workers));
     Config {
         shape: plan.protocol.shape,
         remotes,
         turns,
         active: share(plan.connections) as usize,
         idle: share(plan.idle) as usize,
-        schedule,
+        schedules,
+        traffic: plan.traffic.clone(),
         connections_over_time: plan.connections_over_time.as_ref().map(|profile| profile.after(plan.warmup_ns)),
         worker: (index, workers),
         log_rows: if plan.request_log.is_some() { (request_log::ROWS_MAX / plan.threads) as usize } else { 0 },

@@ -2,6 +2,10 @@
 //!
 //! Threads share nothing: each has a tally of its own, and they are added up when the run is over.
 
+mod traffic;
+
+pub use traffic::{StreamTally, Visits};
+
 use crate::engine::Counters;
 use crate::request_log::RequestLog;
 use loadgen_core::confidence::Batches;
@@ -35,6 +39,8 @@ pub struct Tally {
     pub window_from: Option<Instant>,
     pub window_to: Option<Instant>,
     pub window_bytes: Bytes,
+    /// Connections that were opened within the window.
+    pub window_opened: u64,
     pub bytes: Bytes,
     pub window_cpu: CpuTime,
     /// The busiest thread's CPU time within the window.
@@ -51,6 +57,10 @@ pub struct Tally {
     pub datagrams: Datagrams,
     /// By target and kind of request, where the report tells these apart.
     pub groups: Vec<Group>,
+    /// Open loop with several targets: what was due for each.
+    pub streams: Vec<StreamTally>,
+    /// Sessions that arrived by a schedule.
+    pub visits: Visits,
     /// What the clients' protocol counted, such as `hits`.
     pub counted: BTreeMap<&'static str, u64>,
     /// Requests one by one, and how many connections they are of.
@@ -76,6 +86,7 @@ impl Tally {
             window_from: None,
             window_to: None,
             window_bytes: Bytes::default(),
+            window_opened: 0,
             bytes: Bytes::default(),
             window_cpu: CpuTime::default(),
             window_cpu_max_ns: 0,
@@ -86,15 +97,21 @@ impl Tally {
             run_delay_ns: 0,
             datagrams: Datagrams::default(),
             groups: Vec::new(),
+            streams: Vec::new(),
+            visits: Visits::default(),
             counted: BTreeMap::new(),
             log: RequestLog::default(),
             slots: 0,
         }
     }
 
-    /// One that tells so many groups of requests apart.
-    pub fn of_groups(groups: usize) -> Self {
-        Self { groups: std::iter::repeat_with(Group::new).take(groups).collect(), ..Self::new() }
+    /// One that tells so many groups of requests apart, and so many streams of them.
+    pub fn of_groups(groups: usize, streams: usize) -> Self {
+        Self {
+            groups: std::iter::repeat_with(Group::new).take(groups).collect(),
+            streams: std::iter::repeat_with(StreamTally::default).take(streams).collect(),
+            ..Self::new()
+        }
     }
 
     /// A response time of a request of the window, which was due so long after it opened.
@@ -148,6 +165,9 @@ impl Tally {
             self.groups.resize_with(other.groups.len(), Group::new);
         }
         self.groups.iter_mut().zip(&other.groups).for_each(|(sum, group)| sum.merge(group));
+        traffic::merge_streams(&mut self.streams, &other.streams);
+        self.visits.merge(&other.visits);
+        self.window_opened += other.window_opened;
         for (name, count) in &other.counted {
             *self.counted.entry(name).or_default() += count;
         }

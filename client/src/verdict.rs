@@ -243,7 +243,11 @@ fn littles_law(report: &Report) -> Option<Reason> {
     let (booked, room) = (u128::from(waited.sum_ns), places * time_ns);
     let too_much = booked * 1000 > room * (1000 + LITTLE_PERMILLE);
     let calm = report.connections.attempts == report.connections.requested && report.ledger.errors.is_empty();
-    let closed = !open && calm && scenario.in_flight.is_none() && scenario.connection_steps.is_none();
+    let closed = !open
+        && calm
+        && scenario.think.is_none()
+        && scenario.in_flight.is_none()
+        && scenario.connection_steps.is_none();
     // What was under way when the window opened is not of the window.
     let slack = places * u128::from(waited.max_ns);
     let seen = u128::from(report.ledger.in_flight_at_end + report.ledger.unsent);
@@ -357,7 +361,8 @@ fn longer_than_window(report: &Report) -> Option<Reason> {
     let scenario = &report.scenario;
     let exchange = protocol::by_name(&scenario.protocol).is_some_and(|p| p.shape.has_replies());
     let settled = scenario.requests.is_some() || scenario.requests_per_connection.is_some() || report.partial;
-    if scenario.mode != "closed" || !exchange || settled || scenario.in_flight.is_some() {
+    let idle = scenario.in_flight.is_some() || scenario.think.is_some();
+    if scenario.mode != "closed" || !exchange || settled || idle {
         return None;
     }
     let alive = report.connections.alive_at_end.min(connections(report));

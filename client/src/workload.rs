@@ -15,7 +15,7 @@ const VALUE_MAX: u64 = 512 << 20;
 
 #[derive(Args, Clone, Debug)]
 pub struct WorkloadArgs {
-    /// What is asked how often, e.g. get=9,set=1 (docs/services.md)
+    /// What is asked how often, e.g. get=9,set=1 (docs/redis.md, docs/memcached.md)
     #[arg(long, value_name = "LIST", value_delimiter = ',', hide_short_help = true)]
     pub mix: Vec<String>,
     /// A command in place of a mix, e.g. 'INCRBY {key} 5'; N= before it is its weight; may be repeated

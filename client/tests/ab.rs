@@ -148,7 +148,7 @@ fn servers_of_commands_are_started_afresh_and_leave_nothing_behind() {
 #[test]
 fn servers_that_run_already_are_compared_where_they_are() {
     let (base, candidate) = (Server::start(&["--engine", "epoll"]), Server::start(&["--engine", "poll"]));
-    let (base, candidate) = (base.address.to_string(), candidate.address.to_string());
+    let (base, candidate) = (base.target(), candidate.target());
     let session =
         Session::run(&[&["--a-target", &base, "--b-target", &candidate, "--format", "json"][..], &QUICK].concat());
     assert!([0, 1].contains(&session.ended.code), "{}", session.ended.stderr);

@@ -63,7 +63,7 @@ fn kill_round(client: &str, server: &str, round: u64) {
 
 /// A new connection is answered.
 fn serves(server: &Server) {
-    let mut stream = TcpStream::connect(server.address).unwrap();
+    let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
     stream.write_all(&[9; 64]).unwrap();
     stream.read_exact(&mut [0; 64]).unwrap();

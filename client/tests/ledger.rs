@@ -185,7 +185,7 @@ fn an_ipv6_target_is_measured() {
         return;
     }
     let server = Server::start_at("[::1]:0", &["--protocol", "http"]);
-    let ended = loadgen_at(&format!("http://{}/", server.address), &[&["--conns", "4"][..], &SHORT].concat());
+    let ended = loadgen_at(&format!("http://{}/", server.address()), &[&["--conns", "4"][..], &SHORT].concat());
     clean(ended.expect(0));
     agrees(ended.report(), &server.stop());
 }

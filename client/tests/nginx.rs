@@ -253,6 +253,26 @@ fn a_churn_is_in_the_log_too() {
 }
 
 #[test]
+fn connections_that_end_in_a_reset_lose_no_reply() {
+    let Some(nginx) = Nginx::start("") else { return };
+    let args = ["--conns", "4", "--requests", "600", "--requests-per-conn", "2", "--close", "rst"];
+    let (ended, _) = nginx.judge("/small", &args, 200);
+    let report = ended.expect(0);
+    assert_eq!((whole(report).ok, report.connections.lost), (600, 0));
+    assert!(report.connections.closed_by_reset >= 300, "{}", brief(report));
+}
+
+#[test]
+fn users_who_think_and_come_and_go_are_in_the_log_too() {
+    let Some(nginx) = Nginx::start("") else { return };
+    let args = ["--conns", "40", "--rate", "200", "--session-requests", "2..5", "--think", "exp:2ms"];
+    let (ended, _) = nginx.judge("/small", &[&args[..], &["--session-conn", "new"], &SHORT].concat(), 200);
+    let report = ended.expect(0);
+    let sessions = report.sessions.as_ref().unwrap();
+    assert!(sessions.closes() && sessions.arrived == 80 && sessions.broken == 0, "{sessions:?}");
+}
+
+#[test]
 fn a_fast_shutdown_half_way_loses_nothing_that_was_answered() {
     for path in ["/small", "/file"] {
         let Some(mut nginx) = Nginx::start("") else { return };

@@ -116,7 +116,7 @@ fn a_drained_server_and_the_client_agree_exactly() {
     with_every_server_engine(|engine| {
         for (protocol, pipeline) in [("echo", "1"), ("echo", "8"), ("http", "1"), ("http", "8")] {
             let server = Server::start(&["--engine", engine, "--protocol", protocol]);
-            let url = format!("{}://{}", if protocol == "http" { "http" } else { "tcp" }, server.address);
+            let url = format!("{}://{}", if protocol == "http" { "http" } else { "tcp" }, server.address());
             let args = ["--target", &url, "--conns", "10", "--pipeline", pipeline, "--timeout", "1s"];
             let run = Running::start(&[&args[..], &["--duration", "500ms", "--warmup", "100ms"]].concat());
             server.wait_for_load();
@@ -140,7 +140,7 @@ fn a_drained_server_and_the_client_agree_exactly() {
 fn a_stream_whose_server_dies_is_an_error() {
     for protocol in ["discard", "chargen"] {
         let server = Server::start(&["--protocol", protocol]);
-        let url = format!("{protocol}://{}", server.address);
+        let url = format!("{protocol}://{}", server.address());
         let run = Running::start(&["--target", &url, "--conns", "4", "--duration", "700ms", "--warmup", "100ms"]);
         std::thread::sleep(Duration::from_millis(450));
         server.kill();

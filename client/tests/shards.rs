@@ -115,6 +115,24 @@ fn a_closed_loop_of_four_shards_is_what_the_server_counted() {
 }
 
 #[test]
+fn the_sessions_of_four_shards_are_those_of_one_schedule() {
+    let folder = scratch();
+    let args = ["--conns", "40", "--rate", "400", "--session-requests", "1..5", "--think", "fixed:1ms"];
+    let server = four(&folder, &args);
+    let merged = merged(&folder);
+    hold_invariants(&merged, "");
+    agrees(&merged, &server);
+    let sessions = merged.sessions.as_ref().unwrap();
+    // 1.4 s of 400 a second.
+    assert!(sessions.closes() && sessions.arrived == 560, "{sessions:?}");
+    assert_eq!(sessions.lengths.values().sum::<u64>(), sessions.completed);
+    let parts: Vec<Report> = (0..SHARDS).map(|i| read_report(&folder.path().join(format!("shard-{i}.json")))).collect();
+    let counted = |report: &Report| report.sessions.as_ref().unwrap().duration.as_ref().map_or(0, |d| d.count);
+    assert_eq!(counted(&merged), parts.iter().map(counted).sum::<u64>());
+    assert!(parts.iter().all(|part| part.sessions.as_ref().unwrap().arrived == 140));
+}
+
+#[test]
 fn the_shards_of_an_open_loop_make_the_schedule_of_a_single_process() {
     for arrival in ["constant", "poisson"] {
         let args = ["--conns", "12", "--rate", "2k", "--arrival", arrival, "--seed", "5", "--threads", "2"];

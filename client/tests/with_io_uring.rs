@@ -6,9 +6,20 @@
 mod faults;
 #[path = "ledger.rs"]
 mod ledger;
+#[path = "memcached.rs"]
+mod memcached;
 #[path = "nginx.rs"]
 mod nginx;
 #[path = "open.rs"]
 mod open;
 #[path = "outages.rs"]
 mod outages;
+#[path = "targets.rs"]
+mod targets;
+#[path = "traffic.rs"]
+mod traffic;
+
+#[path = "hostile.rs"]
+mod hostile;
+#[path = "redis.rs"]
+mod redis;

@@ -134,6 +134,10 @@ fn check_options(options: &Options, engine: &Engine) -> Result<(), Failure> {
     if !engine.needs_ring && !automatic && !options.ring.describe().is_empty() {
         return Err(Failure::new(USAGE, format!("--ring is for engine io_uring, and this is {}", engine.name)));
     }
+    if options.ring.zero_copy.is_some() && matches!(options.listen, Endpoint::Unix(_)) {
+        let message = "--ring zero-copy is for networks: the kernel refuses it for unix sockets (EOPNOTSUPP)";
+        return Err(Failure::new(USAGE, message));
+    }
     match options.ring.about_streams().filter(|_| options.protocol.shape == Shape::Datagram) {
         Some(word) => {
             let message = format!("--ring {word} is for streams, and {} has none; leave it out", options.protocol.name);

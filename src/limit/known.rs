@@ -33,7 +33,9 @@ pub(super) fn why_missing(metric: &Metric, report: &Report) -> String {
     let one_way = protocol::by_name(&report.scenario.protocol).is_some_and(|known| !known.shape.has_replies());
     let answered = report.latency.response.is_some();
     match metric.name {
-        "lag_p99" if report.scenario.mode == "closed" => "a closed loop has no generator lag".to_owned(),
+        "lag_p99" if report.scenario.mode == "closed" && report.latency.generator_lag.is_none() => {
+            "a closed loop has no generator lag".to_owned()
+        }
         "connect_p99" if report.latency.connect.is_some() => too_few(),
         "connect_p99" => "no connection was established".to_owned(),
         _ if one_way => "a one-way stream has no requests".to_owned(),

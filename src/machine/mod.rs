@@ -108,6 +108,11 @@ pub fn local_port_range() -> (u16, u16) {
     port_range(&Root::system().sysctl("net.ipv4.ip_local_port_range")).unwrap_or(DEFAULT_PORT_RANGE)
 }
 
+/// A kernel setting, such as `net.ipv4.tcp_tw_reuse`; empty where this kernel has none of that name.
+pub fn sysctl(name: &str) -> String {
+    Root::system().sysctl(name)
+}
+
 /// The most memory that a process (None: this one) ever had resident, in bytes; None if there is no such process.
 pub fn peak_memory_bytes(pid: Option<u32>) -> Option<u64> {
     kib_field(&status(pid), "VmHWM")

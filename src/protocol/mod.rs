@@ -10,10 +10,13 @@ pub mod discard;
 pub mod echo;
 pub mod http;
 pub mod keyspace;
+pub mod memcached;
+pub mod redis;
 pub mod sequence;
 pub mod store;
 pub mod udp;
 
+use crate::scenario::Scenario;
 use keyspace::Keyspace;
 use sequence::Tag;
 use std::fmt::Debug;
@@ -21,8 +24,15 @@ use std::sync::Arc;
 use store::Store;
 
 /// The table: a newcomer is a file and a line here.
-pub static PROTOCOLS: &[Protocol] =
-    &[echo::PROTOCOL, http::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL, udp::PROTOCOL];
+pub static PROTOCOLS: &[Protocol] = &[
+    echo::PROTOCOL,
+    http::PROTOCOL,
+    discard::PROTOCOL,
+    chargen::PROTOCOL,
+    memcached::PROTOCOL,
+    redis::PROTOCOL,
+    udp::PROTOCOL,
+];
 
 /// One line of the table.
 #[derive(Debug)]
@@ -109,6 +119,8 @@ pub struct ClientOptions {
     pub seed: u64,
     /// Which worker this is, of how many: what is counted up is shared out among them.
     pub worker: (u64, u64),
+    /// What a scenario file says about requests, in place of the fields above where it says something.
+    pub scenario: Option<Arc<Scenario>>,
 }
 
 /// What a server half may need to know.
@@ -135,6 +147,23 @@ pub trait Client: Debug + Send {
     fn compose(&mut self, out: &mut Vec<u8>) -> u16 {
         out.extend_from_slice(self.request());
         0
+    }
+
+    /// Likewise, for a caller that keeps a word for each connection, and calls nothing else then.
+    ///
+    /// `place` is 0 when a connection is opened, and when a session is to begin. In between it is the protocol's own:
+    /// it says how far the connection is in its script. Requests of one connection must be composed in the order in
+    /// which they leave, and one that has been composed has been made. To give a script up, set it to 0.
+    fn compose_next(&mut self, place: &mut u32, out: &mut Vec<u8>) -> u16 {
+        let _ = place;
+        self.compose(out)
+    }
+
+    /// Whether the request that left `place` behind was the last one of its session (of a script), so that the next one
+    /// begins another. Where requests do not belong together, each is a session.
+    fn at_session_end(&self, place: u32) -> bool {
+        let _ = place;
+        true
     }
 
     /// The kinds of requests that the report tells apart, such as `get` and `set`; none where all are alike.

@@ -1,10 +1,13 @@
 //! What a key-value server remembers: bytes by key, for all threads, within a bound.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of keys and values that are kept; beyond it the oldest go.
 const BYTES_MAX: usize = 1 << 30;
+/// Places in [`Inner::counts`].
+pub const COUNTS: usize = 32;
 
 /// A value, and what was said about it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +24,17 @@ pub struct Entry {
 #[derive(Debug)]
 pub struct Store {
     inner: Mutex<Inner>,
+    tallies: Mutex<Vec<Tally>>,
+}
+
+/// What one thread counted, such as the commands it carried out. All may read it; only that thread adds.
+#[derive(Clone, Debug)]
+pub struct Tally(Arc<[AtomicU64]>);
+
+impl Tally {
+    pub fn add(&self, index: usize) {
+        self.0[index].fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Default for Store {
@@ -39,13 +53,39 @@ pub struct Inner {
     bytes: usize,
     bytes_max: usize,
     versions: u64,
+    /// What a protocol counts, by numbers of its own. A store serves one protocol.
+    pub counts: [u64; COUNTS],
 }
 
 impl Store {
     /// One that keeps so many bytes of keys and values.
     pub fn within(bytes_max: usize) -> Self {
         let (entries, order) = (HashMap::new(), VecDeque::new());
-        Self { inner: Mutex::new(Inner { entries, order, bytes: 0, bytes_max, versions: 0 }) }
+        let inner = Inner { entries, order, bytes: 0, bytes_max, versions: 0, counts: [0; COUNTS] };
+        Self { inner: Mutex::new(inner), tallies: Mutex::default() }
+    }
+
+    /// One more thread is going to count, from 0 on.
+    pub fn tally(&self, counts: usize) -> Tally {
+        let tally = Tally(std::iter::repeat_with(|| AtomicU64::new(0)).take(counts).collect());
+        self.tallies().push(tally.clone());
+        tally
+    }
+
+    /// The sums of what the threads counted.
+    pub fn tallied(&self, counts: usize) -> Vec<u64> {
+        let tallies = self.tallies();
+        let count = |tally: &Tally, index: usize| tally.0.get(index).map_or(0, |count| count.load(Ordering::Relaxed));
+        (0..counts).map(|index| tallies.iter().map(|tally| count(tally, index)).sum()).collect()
+    }
+
+    /// All counts are 0 again.
+    pub fn reset_tallies(&self) {
+        self.tallies().iter().flat_map(|tally| tally.0.iter()).for_each(|count| count.store(0, Ordering::Relaxed));
+    }
+
+    fn tallies(&self) -> MutexGuard<'_, Vec<Tally>> {
+        self.tallies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Alone with the entries.
@@ -65,6 +105,16 @@ impl Inner {
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Bytes of keys and values.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// How many of them are kept at most.
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
     /// Writes, in place where the key is there already.

@@ -13,6 +13,7 @@ pub mod junit;
 pub mod md;
 pub mod openmetrics;
 pub mod text;
+mod traffic;
 
 pub use benchmark::{caveat, names};
 

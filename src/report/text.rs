@@ -1,6 +1,6 @@
 //! The summary that a person reads on a terminal: what was run, whether to believe it, and what came out.
 
-use super::{breakdown, intervals};
+use super::{breakdown, intervals, traffic};
 use crate::confidence::{ENOUGH_BEYOND, goal};
 use crate::histogram::{QUANTILES, count_beyond};
 use crate::protocol::{self, Shape};
@@ -16,6 +16,8 @@ const ERRORS_LISTED: usize = 5;
 const WARNINGS_LISTED: usize = 3;
 /// A response time below so many percent of the generator's own floor is near it.
 const NEAR_FLOOR_PERCENT: u64 = 150;
+/// Kernel counters that move in good order, too.
+const ORDINARY: &[&str] = &["Tcp.ActiveOpens", "Tcp.OutRsts", "TcpExt.TCPAbortOnClose", "TcpExt.TCPAbortOnData"];
 /// Characters of an error's first example: two lines.
 const EXAMPLE: usize = 2 * (WIDTH - LABEL) - 10;
 
@@ -49,12 +51,9 @@ fn what_was_run(report: &Report, page: &mut Page) {
         _ => String::new(),
     };
     page.line("", &format!("{} on {}: {connections}, {threads}{part}", scenario.protocol, scenario.target));
-    let arrival = scenario.arrival.as_deref().unwrap_or("constant");
-    let mode = match (scenario.rate_per_s, &scenario.rate_steps) {
-        (Some(rate), _) => format!("open loop at {} requests/s ({arrival})", format_count(rate)),
-        (None, Some(_)) => format!("open loop in steps ({arrival})"),
-        _ if !shape(report).has_replies() => "one-way stream".to_owned(),
-        _ => format!("{} loop", scenario.mode),
+    let mode = match shape(report) {
+        Shape::Exchange | Shape::Datagram => traffic::mode(scenario),
+        _ => "one-way stream".to_owned(),
     };
     let server = scenario.server_engine.as_ref().map_or(String::new(), |engine| format!(", server {engine}"));
     let injected = scenario.server_injected.iter().map(|what| format!(", {what}")).collect::<String>();
@@ -195,6 +194,7 @@ fn datagrams(report: &Report, page: &mut Page) {
 /// By kind and target, where there are several.
 fn breakdown(report: &Report, page: &mut Page) {
     let lines = breakdown::lines(report).into_iter().chain(breakdown::counted(report));
+    let lines = lines.chain(traffic::streams(&report.streams));
     for (index, line) in lines.enumerate() {
         page.line(if index == 0 { "of these" } else { "" }, &line);
     }
@@ -240,6 +240,8 @@ fn connections(report: &Report, page: &mut Page) {
         "{requested} requested, {established} established, {served} served, {alive} alive at the end{failed}{lost}"
     );
     page.line("connections", &text);
+    traffic::churn(report).iter().for_each(|line| page.line("", line));
+    report.sessions.iter().for_each(|sessions| page.line("sessions", &traffic::sessions(sessions)));
 }
 
 fn ledgers(report: &Report, page: &mut Page) {
@@ -307,7 +309,7 @@ fn cost(report: &Report, page: &mut Page) {
     let kernel: Vec<String> = report
         .kernel
         .iter()
-        .filter(|(name, _)| name.as_str() != "Tcp.ActiveOpens")
+        .filter(|(name, _)| !ORDINARY.contains(&name.as_str()))
         .map(|(name, moved)| format!("{name} {moved}"))
         .collect();
     if !kernel.is_empty() {

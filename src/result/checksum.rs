@@ -20,7 +20,8 @@ pub fn take(content: &mut Value) -> (Option<Value>, String) {
     (stored, fnv1a_hex(content.to_string().as_bytes()))
 }
 
-fn of(content: &impl Serialize) -> String {
+/// The checksum of a file with this content, which has none yet.
+pub(crate) fn of(content: &impl Serialize) -> String {
     take(&mut serde_json::to_value(content).expect("report types are plain JSON")).1
 }
 
@@ -30,7 +31,8 @@ impl Report {
         pretty(&self.sealed())
     }
 
-    fn sealed(&self) -> Self {
+    /// With its checksum.
+    pub(crate) fn sealed(&self) -> Self {
         Self { checksum: Some(of(self)), ..self.clone() }
     }
 }

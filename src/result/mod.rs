@@ -14,6 +14,7 @@ pub mod read;
 pub mod schema;
 pub mod server_stats;
 pub mod shard;
+mod traffic;
 pub mod write;
 
 pub use breakdown::{Group, GroupCounts};
@@ -25,3 +26,4 @@ pub use pretty::{pretty, schema_of};
 pub use schema::*;
 pub use server_stats::*;
 pub use shard::*;
+pub use traffic::{Sessions, Stream, TimeWait};

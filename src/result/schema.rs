@@ -9,6 +9,7 @@ use super::datagrams::Datagrams;
 use super::environment::{Environment, Floor};
 use super::server_stats::ServerStats;
 use super::shard::{Merged, Shard};
+use super::traffic::{Sessions, Stream, TimeWait};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,6 +42,12 @@ pub struct Report {
     /// Requests by kind and target, where there are several; empty: all are alike.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub breakdown: Vec<Group>,
+    /// What was due for each target, in an open loop with several; empty: there is one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub streams: Vec<Stream>,
+    /// Sessions that arrived by the schedule; null: it was one of requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<Sessions>,
     /// What the protocol counted besides, over the whole run, such as `hits` and `misses`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counted: BTreeMap<String, u64>,
@@ -115,7 +122,7 @@ pub struct Scenario {
     pub threads: u64,
     /// `closed` or `open`.
     pub mode: String,
-    /// Open loop only.
+    /// Open loop only: requests, or where there is `session_requests`, sessions.
     pub rate_per_s: Option<u64>,
     /// Open loop only: `constant` or `poisson`.
     pub arrival: Option<String>,
@@ -164,6 +171,18 @@ pub struct Scenario {
     /// Which of a target's addresses were used: `all` (in turn), `ipv4`, `ipv6`; null: the first that answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addresses: Option<String>,
+    /// How long users think before each request, as `exp:1s`, in one spelling; null: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub think: Option<String>,
+    /// Partly open: sessions arrive by the schedule, and each has so many requests (`5`, `1..20`, `geom:0.2`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_requests: Option<String>,
+    /// `new`: each session has a connection of its own; null: it takes any that is free.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_connection: Option<String>,
+    /// `rst`: connections are closed by a reset; null: in good order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub close: Option<String>,
 }
 
 /// The parts of a run, in order; lengths in nanoseconds.
@@ -263,6 +282,15 @@ pub struct Connections {
     pub closed_by_server: u64,
     /// Lost with requests on them, reset, or closed by us because of an error.
     pub lost: u64,
+    /// Of `closed`, those that we closed by a reset (`--close rst`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub closed_by_reset: u64,
+    /// Connections that were opened within the measured window, a second; null: none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opened_per_s: Option<u64>,
+    /// Where connections come and go: what they leave behind; null where they do not, or leave nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_wait: Option<TimeWait>,
 }
 
 /// How often something went wrong, and the first example.
@@ -291,7 +319,7 @@ pub struct Latency {
     pub connect: Option<Histogram>,
     /// Open loop only: how long a due request waited because every connection was busy.
     pub backlog_wait: Option<Histogram>,
-    /// Open loop only: how late a request left although a connection was free.
+    /// Open loop and think times: how late a request left although a connection was free.
     pub generator_lag: Option<Histogram>,
     /// How many of `response` are requests without a reply (timeouts and in flight): their true time is longer.
     #[serde(default)]

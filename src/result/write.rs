@@ -61,7 +61,11 @@ pub fn write_new_bundle(path: &Path, bundle: &Bundle) -> io::Result<PathBuf> {
     new_text(path, &bundle.to_json())
 }
 
-fn text_atomically(path: &Path, text: &str) -> io::Result<()> {
+/// Writes the text of another file of ours (a search) as [`write_atomically`] does.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn text_atomically(path: &Path, text: &str) -> io::Result<()> {
     match Place::of(path) {
         Ok(Place::Stream) => open_stream(path).and_then(|mut stream| stream.write_all(text.as_bytes())),
         Ok(Place::File { file, folder }) => replace(&file, &folder, text),
@@ -69,7 +73,11 @@ fn text_atomically(path: &Path, text: &str) -> io::Result<()> {
     }
 }
 
-fn new_text(path: &Path, text: &str) -> io::Result<PathBuf> {
+/// Writes such a text as [`write_new`] does.
+///
+/// # Errors
+/// As [`write_atomically`].
+pub fn new_text(path: &Path, text: &str) -> io::Result<PathBuf> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let mut temporary = filled(folder, text)?;
     let mut chosen = path.to_owned();

@@ -26,14 +26,27 @@ pub(crate) enum Ended {
 pub(crate) struct ClientCaller {
     client: Box<dyn Client>,
     state: ClientState,
+    /// Of the requests that its options lead to, in order.
+    kinds: Vec<u16>,
     pub(crate) kept: Vec<u8>,
     pub(crate) replies: Vec<Reply>,
     pub(crate) error: Option<ReplyErrorKind>,
 }
 
 impl ClientCaller {
-    pub(crate) fn new(client: Box<dyn Client>) -> Self {
-        Self { client, state: ClientState::default(), kept: vec![], replies: vec![], error: None }
+    pub(crate) fn new(mut client: Box<dyn Client>) -> Self {
+        let kinds = (0..512).map(|_| client.compose(&mut Vec::new())).collect();
+        Self { client, state: ClientState::default(), kinds, kept: vec![], replies: vec![], error: None }
+    }
+
+    /// What the client half itself counted.
+    pub(crate) fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.client.counts()
+    }
+
+    /// The reply that is awaited next is of this kind, as all that follow.
+    pub(crate) fn awaiting(self, kind: u16) -> Self {
+        Self { kinds: vec![kind], ..self }
     }
 
     /// Presents `piece` behind what was kept. After an error, bytes are dropped: the connection is closed.
@@ -44,6 +57,7 @@ impl ClientCaller {
         self.kept.extend_from_slice(piece);
         let mut at = 0;
         loop {
+            self.state.kind = self.kinds[self.replies.len() % self.kinds.len()];
             match self.client.consume(&mut self.state, &self.kept[at..]) {
                 Ok(consumed) => {
                     at += consumed.bytes;

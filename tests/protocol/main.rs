@@ -8,13 +8,24 @@ use callers::{ClientCaller, Ended, ServerCaller};
 mod callers;
 mod datagrams;
 mod http;
+mod memcached;
+mod redis;
 
 const SIZE: usize = 37;
 /// Bytes taken of an endless stream.
 const DOWNLOAD: usize = 300;
 
-/// Options that lead HTTP to its different answers; other protocols ignore most of them.
-fn variants() -> Vec<ClientOptions> {
+/// Options that lead a protocol to its different answers.
+fn variants(protocol: &Protocol) -> Vec<ClientOptions> {
+    match protocol.name {
+        "memcached" => memcached::variants(),
+        "redis" => redis::variants(),
+        _ => http_variants(),
+    }
+}
+
+/// Those of HTTP; other protocols ignore most of them.
+fn http_variants() -> Vec<ClientOptions> {
     let plain = callers::options(SIZE);
     let with = |method: &str, path: &str, body: &[u8]| ClientOptions {
         method: method.into(),
@@ -70,7 +81,7 @@ fn answer(protocol: &Protocol, stream: &[u8], room: usize) -> Vec<u8> {
 /// Of protocols over streams; those over datagrams have tests of their own.
 fn cases() -> impl Iterator<Item = (&'static Protocol, ClientOptions)> {
     let streams = PROTOCOLS.iter().filter(|protocol| protocol.shape != Shape::Datagram);
-    streams.flat_map(|protocol| variants().into_iter().map(move |options| (protocol, options)))
+    streams.flat_map(|protocol| variants(protocol).into_iter().map(move |options| (protocol, options)))
 }
 
 #[test]
@@ -256,7 +267,7 @@ fn garbage_is_survived_and_bounded() {
     }
 }
 
-/// Random bytes; or random words of HTTP; or a valid stream with a few bytes changed.
+/// Random bytes; or random words of the protocols; or a valid stream with a few bytes changed.
 fn garbage(rng: &mut Rng, valid: &[u8]) -> Vec<u8> {
     const WORDS: &[&str] = &[
         "\r\n",
@@ -279,6 +290,21 @@ fn garbage(rng: &mut Rng, valid: &[u8]) -> Vec<u8> {
         "\0",
         ";",
         "Connection: close\r\n",
+        "*2\r\n",
+        "$5\r\n",
+        "%1\r\n",
+        "GET\r\n",
+        "+OK\r\n",
+        "-ERR\r\n",
+        ":7\r\n",
+        "|1\r\n",
+        ">1\r\n",
+        "get a b\r\n",
+        "set a 0 0 5\r\n",
+        "ms a 2 q\r\nhi\r\n",
+        "VALUE a 0 1\r\n",
+        "END\r\n",
+        "VA 2 f0\r\n",
     ];
     let length = rng.below(300) as usize;
     match rng.below(3) {

@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod merge;
 pub mod report;
 pub mod run;
+pub mod search;
 
 use crate::failure::Failure;
 use std::path::{Path, PathBuf};

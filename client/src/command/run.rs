@@ -11,6 +11,7 @@ use crate::plan::Plan;
 use crate::preflight;
 use crate::progress::tell;
 use crate::run::{self, Run};
+use crate::time_wait::{self, Rules};
 use crate::workload::without_passwords;
 use crate::{shard, start_at, verdict};
 use loadgen_core::machine::{self, KernelCounters};
@@ -48,6 +49,10 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     preflight::check(&plan, &to)?;
     let signal = run::catch_signals()?;
     let mut notes = Vec::new();
+    let forecast = time_wait::before(&plan, &to, Rules::read()).and_then(|forecast| forecast.note);
+    if let Some(note) = forecast.filter(|_| !plan.quiet) {
+        tell(format_args!("note: {note}"));
+    }
     let floor = floor(&plan, &mut notes);
     // Behind the floor, whose connections are none of the run's.
     let kernel = KernelCounters::read();

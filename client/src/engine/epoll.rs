@@ -27,7 +27,8 @@ pub static ENTRY: Entry =
 
 /// Runs a worker's task on this engine.
 pub fn run(task: Task) -> io::Result<Tally> {
-    let engine = Epoll::new(task.capacity(), task.wire())?;
+    let mut engine = Epoll::new(task.capacity(), task.wire())?;
+    engine.io.reset = task.config.traffic.reset;
     worker::run(engine, task)
 }
 
@@ -58,6 +59,8 @@ struct EpollIo {
     again: Vec<u64>,
     /// Connections are UDP sockets.
     datagrams: bool,
+    /// Connections are closed by a reset.
+    reset: bool,
     calls: Calls,
 }
 
@@ -83,6 +86,7 @@ impl Epoll {
             remotes: Vec::new(),
             again: Vec::new(),
             datagrams: false,
+            reset: false,
             calls: Calls::default(),
         };
         let buffer = vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice();
@@ -204,6 +208,9 @@ impl Io for EpollIo {
         self.calls.connect += 1;
         let socket = socket::connect(remote, source)?;
         self.datagrams = remote.is_datagram();
+        if self.reset && !self.datagrams {
+            socket::reset_on_close(socket.as_fd())?;
+        }
         if let Some(remote) = remote.socket_addr().filter(|remote| !self.remotes.contains(remote)) {
             self.remotes.push(remote);
         }

@@ -38,7 +38,10 @@ pub fn run(task: Task) -> io::Result<Tally> {
         // Each is received into one buffer, whole.
         options.buffer_bytes = options.buffer_bytes.max(CAPACITY as u32);
     }
-    let engine = Uring::new(task.capacity(), &task.wire(), &options)?;
+    let mut engine = Uring::new(task.capacity(), &task.wire(), &options)?;
+    if task.config.traffic.reset {
+        engine.io.lanes.reset_on_close();
+    }
     worker::run(engine, task)
 }
 

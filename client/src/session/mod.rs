@@ -3,23 +3,27 @@
 //!
 //! Read in this order: here, what a connection is and its states; `opening` (connections come, fail and come back);
 //! `greeting` (what is said before the first request); `requests` (they are sent, answered, or fail); `outbox` (where
-//! each is written anew); `datagrams` (where each is one); `streams` (where there are none); `pacing` (the open
-//! loop); `window` (what
-//! counts for the measured window).
+//! each is written anew); `datagrams` (where each is one); `thinking` (users take their time); `visits` (users come
+//! and go); `streams` (where there are no requests); `pacing` (the open loop); `window` (what counts for the measured
+//! window).
 
 mod datagrams;
 mod greeting;
+mod kept;
 mod opening;
 mod outbox;
 mod pacing;
 mod requests;
 mod streams;
+mod thinking;
+mod visits;
 mod window;
 
 use crate::engine::{Handler, Io};
 use crate::request_log::RequestLog;
 use crate::tally::{Phase, Tally};
 use crate::timers::Timers;
+use crate::traffic::Traffic;
 use datagrams::Datagrams;
 use loadgen_core::arrivals::{Profile, Schedule};
 use loadgen_core::protocol::{Client, ClientState, Shape};
@@ -34,6 +38,8 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Range;
+use thinking::Thinking;
+use visits::Visits;
 use window::Window;
 
 /// What a session is to do. Counts are this worker's share.
@@ -47,8 +53,11 @@ pub struct Config {
     pub active: usize,
     /// Connections that are proved with one request and then left idle: the slots behind them.
     pub idle: usize,
-    /// Open loop: when requests are due. None: a closed loop, where a reply makes the next request due.
-    pub schedule: Option<Schedule>,
+    /// Open loop: when requests (where sessions arrive: their first ones) are due, for each target; none to a target
+    /// that this worker has no connections to. Empty: a closed loop, where a reply makes the next request due.
+    pub schedules: Vec<Option<Schedule>>,
+    /// How long users think, how they come and go, and how they leave.
+    pub traffic: Traffic,
     /// How many of `active` are in use, over the time since the load began; all workers' together.
     pub connections_over_time: Option<Profile>,
     /// Which worker this is, of how many.
@@ -239,8 +248,12 @@ pub struct Session {
     /// Requests that are due or sent, and unanswered; whose turn is next, where they take turns.
     in_flight: u64,
     next_turn: u32,
-    /// Open loop only.
-    pacer: Option<Pacer>,
+    /// Open loop only: one for all connections, or for those to each target.
+    pacers: Vec<Pacer>,
+    thinking: Option<Thinking>,
+    visits: Option<Visits>,
+    /// Where each connection is in its script, where requests are written anew.
+    places: Vec<u32>,
     /// The place of the request that is being issued, on its connection.
     issuing: Option<usize>,
     /// Of the active slots, those in use: all, unless their number changes over time.
@@ -302,7 +315,10 @@ impl Session {
             owed,
             in_flight: 0,
             next_turn: 0,
-            pacer: config.schedule.clone().map(|schedule| Pacer::new(schedule, config.active)),
+            pacers: config.schedules.iter().map(|schedule| Pacer::new(schedule.clone(), config.active)).collect(),
+            thinking: config.traffic.think.clone().map(|think| Thinking::new(think, config.seed, config.active)),
+            visits: config.traffic.sessions.as_ref().map(|of| Visits::new(of, config.seed, config.active)),
+            places: if composes { vec![0; capacity] } else { Vec::new() },
             issuing: None,
             in_use,
             began: Instant::NEVER,
@@ -313,12 +329,15 @@ impl Session {
             alive: 0,
             request_failures: 0,
             connect_failures: 0,
-            tally: Tally::of_groups(if groups > 1 || !clients[0].kinds().is_empty() { groups } else { 0 }),
+            tally: Tally::of_groups(
+                if groups > 1 || !clients[0].kinds().is_empty() { groups } else { 0 },
+                if config.schedules.len() > 1 { config.schedules.len() } else { 0 },
+            ),
             log: RequestLog::new(config.log_rows),
             config,
             clients,
         };
-        if !matches!(session.config.stop_rule, StopRule::After(_)) {
+        if session.counts_requests() {
             session.window.open_at(session.config.origin, session.config.stop_rule);
         }
         session
@@ -350,7 +369,12 @@ impl Session {
                 continue;
             }
             match self.shape {
-                Shape::Exchange | Shape::Datagram if self.pacer.is_some() => self.let_in(io, slot, now),
+                Shape::Exchange | Shape::Datagram if !self.pacers.is_empty() => self.let_in(io, slot, now),
+                Shape::Exchange | Shape::Datagram
+                    if self.thinking.is_some() && !self.is_idle(slot) && !self.counts_requests() =>
+                {
+                    self.first_thought(io, slot);
+                }
                 Shape::Exchange | Shape::Datagram => self.go_on(io, slot, now),
                 Shape::Upload => self.upload(io, slot),
                 Shape::Download => {}
@@ -366,6 +390,7 @@ impl Session {
         }
         self.cross_boundaries(now);
         self.issue_due(io, now);
+        self.wake_all(io, now);
         self.end_schedule(now);
         self.close_window(now);
         self.drain_until = Some(until);
@@ -389,6 +414,7 @@ impl Session {
             }
         }
         self.issue_due(io, now);
+        self.wake(io, now);
         self.fire_timeouts(io, now);
         self.end_refused(io, now);
         self.end_lingering(io, now);
@@ -412,7 +438,7 @@ impl Session {
     /// When [`Session::tick`] is next needed.
     pub fn next_deadline(&self) -> Instant {
         let mut next = self.window.next_boundary().min(self.timeouts.next()).min(self.backoffs.next());
-        next = next.min(self.next_issue());
+        next = next.min(self.next_issue()).min(self.next_wake());
         next = self.datagrams.as_ref().map_or(next, |datagrams| next.min(datagrams.linger_until()));
         if !self.to_start.is_empty() || !self.refused.is_empty() {
             return Instant(0);
@@ -450,13 +476,20 @@ impl Session {
     /// The final figures.
     pub fn into_tally(mut self) -> Tally {
         self.book_unsent();
-        self.close_series(clock::now());
+        let now = clock::now();
+        self.close_visits(now);
+        self.close_series(now);
         for (name, count) in self.clients.iter().flat_map(|client| client.counts()) {
             *self.tally.counted.entry(name).or_default() += count;
         }
         self.tally.log = self.log;
         self.tally.slots = self.conns.len() as u32;
         self.tally
+    }
+
+    /// The run ends with a number of requests, and its window is all of it.
+    fn counts_requests(&self) -> bool {
+        !matches!(self.config.stop_rule, StopRule::After(_))
     }
 
     fn is_idle(&self, slot: u32) -> bool {

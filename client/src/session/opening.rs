@@ -109,6 +109,11 @@ impl Session {
         *conn = Conn { flags: kept_flags | flag::UNPROVEN, failures: conn.failures, queued, ..Conn::default() };
         conn.state = State::Connecting;
         self.stamps[slot as usize * depth] = super::Stamp { due, sent: now };
+        if !self.is_visited(slot)
+            && let Some(place) = self.places.get_mut(slot as usize)
+        {
+            *place = 0;
+        }
         self.open += 1;
         match io.connect(slot, endpoint, source) {
             Ok(()) => self.arm_timeout(slot, now),
@@ -154,8 +159,18 @@ impl Session {
                 self.upload(io, slot);
             }
             Shape::Download => {}
+            Shape::Exchange | Shape::Datagram if self.conns[slot as usize].flags & flag::DUE != 0 => {
+                self.begin(io, slot, now);
+            }
+            // The request that it will prove it by has yet to be thought of.
+            Shape::Exchange | Shape::Datagram if self.thinks(slot) => {
+                self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot));
+            }
+            Shape::Exchange | Shape::Datagram if self.going && self.visits_are_fresh() && !self.is_idle(slot) => {
+                self.leave(io, slot, now);
+            }
             // A scheduled request will prove it.
-            Shape::Exchange | Shape::Datagram if self.pacer.is_some() && self.going && !self.is_idle(slot) => {
+            Shape::Exchange | Shape::Datagram if !self.pacers.is_empty() && self.going && !self.is_idle(slot) => {
                 self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot));
                 self.offer_fresh(slot, now);
                 self.issue_due(io, now);
@@ -208,19 +223,20 @@ impl Session {
     }
 
     /// Opens the connection anew as soon as the gate lets it through.
-    pub(super) fn reopen(&mut self, slot: u32) {
+    pub(super) fn reopen(&mut self, slot: u32, now: Instant) {
         if self.drain_until.is_some() {
             return self.drop_due(slot);
         }
-        if !self.has_use_for(slot) {
+        if !self.has_use_for(slot, now) {
             return;
         }
         self.to_open.push_back(slot);
     }
 
-    /// Whether there is a request left for a connection that would be opened: of a given number, all may be spent.
-    fn has_use_for(&self, slot: u32) -> bool {
-        if self.is_retired(slot) {
+    /// Whether there is a request left for a connection that would be opened: of a given number, all may be spent, and
+    /// users open their connection when they need it.
+    fn has_use_for(&mut self, slot: u32, now: Instant) -> bool {
+        if self.is_retired(slot) || self.thinks(slot) || self.rests(slot, now) {
             return false;
         }
         self.budget > 0 || self.conns[slot as usize].flags & (flag::DUE | flag::RESERVED) != 0
@@ -231,7 +247,7 @@ impl Session {
         if self.drain_until.is_some() {
             return self.drop_due(slot);
         }
-        if !self.has_use_for(slot) {
+        if !self.has_use_for(slot, now) {
             return;
         }
         let conn = &mut self.conns[slot as usize];
@@ -258,7 +274,10 @@ impl Session {
                 self.closed(slot);
                 self.drop_due(slot);
             }
-            (State::Open, Shape::Exchange | Shape::Datagram) => self.close_when_answered(io, slot),
+            (State::Open, Shape::Exchange | Shape::Datagram) => {
+                self.drop_due(slot);
+                self.close_when_answered(io, slot);
+            }
             (State::Open, Shape::Upload | Shape::Download) => {
                 io.end_stream(slot);
                 self.conns[slot as usize].state = State::Ending;
@@ -286,6 +305,7 @@ impl Session {
             let due = self.stamps[slot as usize * self.config.depth + usize::from(conn.oldest)].due;
             // A window that has been closed has counted it already.
             self.tally.window.unsent += u64::from(self.window.covers(due));
+            self.never_left(slot, due);
         }
     }
 }
@@ -296,7 +316,9 @@ pub(super) fn connect_failure(error: &io::Error) -> &'static str {
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
     match (error.kind(), error.raw_os_error()) {
-        (ErrorKind::ConnectionRefused, _) => "refused",
+        // Of a unix socket: there is no such file, or its listener's queue is full (unix(7)).
+        (ErrorKind::ConnectionRefused | ErrorKind::NotFound, _) => "refused",
+        (ErrorKind::WouldBlock, _) => "queue_full",
         (ErrorKind::TimedOut, _) => "timeout",
         (ErrorKind::ConnectionReset, _) => "reset",
         (ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::PermissionDenied, _) => "unreachable",

@@ -82,7 +82,7 @@ impl Session {
         let target = self.config.target(slot);
         for position in end - due..end {
             outbox.starts.push(outbox.bytes.len());
-            let kind = self.clients[target].compose(&mut outbox.bytes);
+            let kind = self.clients[target].compose_next(&mut self.places[slot as usize], &mut outbox.bytes);
             self.set_kind(slot, position, kind);
         }
     }

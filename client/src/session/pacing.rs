@@ -18,7 +18,7 @@ const IN_PARTLY: u8 = 2;
 
 #[derive(Debug)]
 pub(super) struct Pacer {
-    schedule: Schedule,
+    schedule: Option<Schedule>,
     /// The request that is due next and has not been issued; never, unless the load has begun.
     next: Instant,
     /// Requests due from here on belong to nobody.
@@ -34,7 +34,7 @@ pub(super) struct Pacer {
 }
 
 impl Pacer {
-    pub(super) fn new(schedule: Schedule, connections: usize) -> Self {
+    pub(super) fn new(schedule: Option<Schedule>, connections: usize) -> Self {
         Self {
             schedule,
             next: Instant::NEVER,
@@ -48,7 +48,7 @@ impl Pacer {
 
     fn advance(&mut self) -> Instant {
         let due = self.next;
-        self.next = self.schedule.next_due();
+        self.next = self.schedule.as_mut().map_or(Instant::NEVER, Schedule::next_due);
         if self.next >= self.ends {
             self.next = Instant::NEVER;
         }
@@ -56,7 +56,7 @@ impl Pacer {
     }
 
     /// How much of the time from `due` on, until a connection became free at `freed`, was the server's.
-    fn backlog_ns(&self, due: Instant, freed: Instant) -> u64 {
+    pub(super) fn backlog_ns(&self, due: Instant, freed: Instant) -> u64 {
         let until = freed.min(self.expected.max(due));
         let stalled = until.min(self.stall.1).since(due.max(self.stall.0));
         until.since(due).saturating_sub(stalled)
@@ -66,8 +66,10 @@ impl Pacer {
 impl Session {
     /// The load begins: the schedule counts from `at`, and ends where the window does.
     pub(super) fn begin_schedule(&mut self, at: Instant, ends: Instant) {
-        if let Some(pacer) = &mut self.pacer {
-            pacer.schedule.begin(at);
+        for pacer in &mut self.pacers {
+            if let Some(schedule) = &mut pacer.schedule {
+                schedule.begin(at);
+            }
             pacer.ends = ends;
             pacer.advance();
         }
@@ -75,7 +77,7 @@ impl Session {
 
     /// No request that is due later will be sent.
     pub(super) fn end_schedule(&mut self, now: Instant) {
-        if let Some(pacer) = &mut self.pacer {
+        for pacer in &mut self.pacers {
             pacer.ends = pacer.ends.min(now);
             if pacer.next >= pacer.ends {
                 pacer.next = Instant::NEVER;
@@ -83,28 +85,34 @@ impl Session {
         }
     }
 
+    /// Whether it is due after the schedule's end, and so of nobody.
+    pub(super) fn is_too_late(&self, due: Instant) -> bool {
+        self.pacers.first().is_some_and(|pacer| due >= pacer.ends)
+    }
+
+    /// Which of the pacers a connection belongs to.
+    #[inline]
+    pub(super) fn stream(&self, slot: u32) -> usize {
+        if self.pacers.len() < 2 { 0 } else { self.config.target(slot) }
+    }
+
     /// When the next request can leave: when it is due, if there is a connection for it.
     pub fn next_issue(&self) -> Instant {
-        match &self.pacer {
-            Some(pacer) if self.drain_until.is_none() && !(pacer.idle.is_empty() && pacer.partly.is_empty()) => {
-                pacer.next
-            }
-            _ => Instant::NEVER,
+        if self.drain_until.is_some() {
+            return Instant::NEVER;
         }
+        let able = self.pacers.iter().filter(|pacer| !(pacer.idle.is_empty() && pacer.partly.is_empty()));
+        able.map(|pacer| pacer.next).fold(Instant::NEVER, Instant::min)
     }
 
     /// The engine will wait until `expected` at most.
     pub fn waits_until(&mut self, expected: Instant) {
-        if let Some(pacer) = &mut self.pacer {
-            pacer.expected = expected;
-        }
+        self.pacers.iter_mut().for_each(|pacer| pacer.expected = expected);
     }
 
     /// This thread stood still.
     pub fn stood_still(&mut self, from: Instant, to: Instant) {
-        if let Some(pacer) = &mut self.pacer {
-            pacer.stall = (from, to);
-        }
+        self.pacers.iter_mut().for_each(|pacer| pacer.stall = (from, to));
         self.tally.stalls.note(to.since(from), from.since(self.config.origin));
     }
 
@@ -117,8 +125,9 @@ impl Session {
 
     /// A connection may carry (more) requests.
     pub(super) fn offer(&mut self, slot: u32) {
+        let stream = self.stream(slot);
         let conn = &mut self.conns[slot as usize];
-        let Some(pacer) = &mut self.pacer else { return };
+        let Some(pacer) = self.pacers.get_mut(stream) else { return };
         let (bit, queue) =
             if conn.outstanding == 0 { (IN_IDLE, &mut pacer.idle) } else { (IN_PARTLY, &mut pacer.partly) };
         if conn.queued & bit == 0 {
@@ -137,25 +146,35 @@ impl Session {
 
     /// Issues what is due, as long as there are connections for it.
     pub(super) fn issue_due(&mut self, io: &mut impl Io, now: Instant) {
-        for _ in 0..ISSUES_A_TURN {
-            if self.pacer.as_ref().is_none_or(|pacer| pacer.next > now) {
-                return;
-            }
-            let Some(slot) = self.take_free() else { return };
-            let Some(pacer) = &mut self.pacer else { return };
-            let due = pacer.advance();
-            self.issue_one(io, slot, due);
+        for stream in 0..self.pacers.len() {
+            self.issue_of(io, stream, now);
         }
     }
 
-    fn take_free(&mut self) -> Option<u32> {
-        while let Some(slot) = self.pacer.as_mut()?.idle.pop_front() {
+    fn issue_of(&mut self, io: &mut impl Io, stream: usize, now: Instant) {
+        for _ in 0..ISSUES_A_TURN {
+            if self.pacers[stream].next > now {
+                return;
+            }
+            let Some(slot) = self.take_free(stream) else { return };
+            let due = self.pacers[stream].advance();
+            if self.visits_are_fresh() {
+                self.arrive_anew(io, slot, due);
+            } else {
+                self.arrive(slot, due);
+                self.issue_one(io, stream, slot, due);
+            }
+        }
+    }
+
+    fn take_free(&mut self, stream: usize) -> Option<u32> {
+        while let Some(slot) = self.pacers[stream].idle.pop_front() {
             self.conns[slot as usize].queued &= !IN_IDLE;
             if self.has_room(slot) {
                 return Some(slot);
             }
         }
-        while let Some(slot) = self.pacer.as_mut()?.partly.pop_front() {
+        while let Some(slot) = self.pacers[stream].partly.pop_front() {
             self.conns[slot as usize].queued &= !IN_PARTLY;
             if self.has_room(slot) {
                 return Some(slot);
@@ -165,15 +184,20 @@ impl Session {
     }
 
     fn has_room(&self, slot: u32) -> bool {
+        if self.visits_are_fresh() {
+            return self.is_vacant(slot);
+        }
         let conn = &self.conns[slot as usize];
         conn.state == State::Open
             && usize::from(conn.outstanding) < self.config.depth
             && self.config.requests_per_connection.is_none_or(|limit| conn.issued < limit)
             && !self.is_retired(slot)
+            && !self.is_visited(slot)
     }
 
-    fn issue_one(&mut self, io: &mut impl Io, slot: u32, due: Instant) {
+    fn issue_one(&mut self, io: &mut impl Io, stream: usize, slot: u32, due: Instant) {
         self.schedule(1, due);
+        self.offered(slot, due);
         let position = usize::from(self.conns[slot as usize].outstanding);
         let stamp = self.stamp(slot, position);
         let freed = stamp.sent;
@@ -187,25 +211,71 @@ impl Session {
             self.offer(slot);
         }
         // It may stand behind another on its connection: then it leaves later.
-        let left = self.stamp(slot, position).sent == now;
-        let Some(pacer) = self.pacer.as_ref().filter(|_| left) else { return };
+        if self.stamp(slot, position).sent != now {
+            return;
+        }
         let late = now.since(due);
-        let backlog_ns = pacer.backlog_ns(due, freed).min(late);
-        self.left(due, late - backlog_ns, backlog_ns);
+        let backlog_ns = self.pacers[stream].backlog_ns(due, freed).min(late);
+        self.left(slot, due, late - backlog_ns, backlog_ns);
     }
 
-    fn left(&mut self, due: Instant, lag_ns: u64, backlog_ns: u64) {
+    pub(super) fn left(&mut self, slot: u32, due: Instant, lag_ns: u64, backlog_ns: u64) {
         self.window.issued(lag_ns, backlog_ns);
         if self.window.covers(due) {
             self.tally.backlog_wait.record(backlog_ns);
             self.tally.generator_lag.record(lag_ns);
+            let stream = self.stream(slot);
+            if let Some(stream) = self.tally.streams.get_mut(stream) {
+                stream.backlog_wait.record(backlog_ns);
+                stream.generator_lag.record(lag_ns);
+            }
+        }
+    }
+
+    /// A request is due that this connection will carry; where there are several streams, each counts its own.
+    pub(super) fn offered(&mut self, slot: u32, due: Instant) {
+        let stream = self.stream(slot);
+        let covered = self.window.covers(due);
+        if let Some(stream) = self.tally.streams.get_mut(stream) {
+            stream.scheduled(covered);
+        }
+    }
+
+    /// A request that was due never left, and has waited until now.
+    pub(super) fn waited_in_vain(&mut self, slot: u32, due: Instant, now: Instant) {
+        let stream = self.stream(slot);
+        self.unsent_of(stream, due, now);
+    }
+
+    /// Likewise, where its connection never came before the schedule ended.
+    pub(super) fn never_left(&mut self, slot: u32, due: Instant) {
+        let stream = self.stream(slot);
+        if let Some(ends) = self.pacers.get(stream).map(|pacer| pacer.ends) {
+            self.unsent_of(stream, due, ends);
+        }
+    }
+
+    fn unsent_of(&mut self, stream: usize, due: Instant, until: Instant) {
+        if self.pacers.is_empty() {
+            return;
+        }
+        let (covered, waited_ns) = (self.window.covers(due), until.since(due));
+        if let Some(stream) = self.tally.streams.get_mut(stream) {
+            stream.unsent(covered, waited_ns);
+        }
+        if covered {
+            self.tally.backlog_wait.record(waited_ns);
+            self.tally.responded(self.window.age_ns(due), waited_ns);
+            self.tally.censored += 1;
         }
     }
 
     /// A request left that had been issued before: its connection was not yet done with others, and that is backlog.
     pub(super) fn left_later(&mut self, slot: u32, position: usize, due: Instant, now: Instant) {
-        if self.pacer.is_some() && self.issuing != Some(position) && due >= self.began && !self.is_idle(slot) {
-            self.left(due, 0, now.since(due));
+        if !self.pacers.is_empty() && self.issuing != Some(position) && due >= self.began && !self.is_idle(slot) {
+            let waited_ns = now.since(due);
+            let lag_ns = self.take_lag(slot).min(waited_ns);
+            self.left(slot, due, lag_ns, waited_ns - lag_ns);
         }
     }
 
@@ -220,21 +290,20 @@ impl Session {
     /// Books what was due and never left, because every connection was busy until the end. It counts with the time it
     /// had waited by then: to leave it out would be to leave out the worst.
     pub(super) fn book_unsent(&mut self) {
-        loop {
-            let Some(pacer) = &mut self.pacer else { return };
-            if pacer.next >= pacer.ends {
-                return;
-            }
-            let ends = pacer.ends;
-            let due = pacer.advance();
-            self.tally.whole.scheduled += 1;
-            self.tally.whole.unsent += 1;
-            if self.window.covers(due) {
-                self.tally.window.scheduled += 1;
-                self.tally.window.unsent += 1;
-                self.tally.backlog_wait.record(ends.since(due));
-                self.tally.responded(self.window.age_ns(due), ends.since(due));
-                self.tally.censored += 1;
+        for stream in 0..self.pacers.len() {
+            while self.pacers[stream].next < self.pacers[stream].ends {
+                let ends = self.pacers[stream].ends;
+                let due = self.pacers[stream].advance();
+                let covered = self.window.covers(due);
+                self.tally.visits.unstarted += u64::from(self.visits.is_some());
+                self.tally.whole.scheduled += 1;
+                self.tally.whole.unsent += 1;
+                self.tally.window.scheduled += u64::from(covered);
+                self.tally.window.unsent += u64::from(covered);
+                if let Some(stream) = self.tally.streams.get_mut(stream) {
+                    stream.scheduled(covered);
+                }
+                self.unsent_of(stream, due, ends);
             }
         }
     }

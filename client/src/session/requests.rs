@@ -289,11 +289,7 @@ impl Session {
         if request.sent == Instant(0) {
             self.tally.whole.unsent += 1;
             self.tally.window.unsent += u64::from(covered);
-            if covered && self.pacer.is_some() {
-                self.tally.backlog_wait.record(now.since(request.due));
-                self.tally.responded(self.window.age_ns(request.due), now.since(request.due));
-                self.tally.censored += 1;
-            }
+            self.waited_in_vain(slot, request.due, now);
             return false;
         }
         *self.tally.whole.errors.entry(kind).or_default() += 1;
@@ -322,6 +318,7 @@ impl Session {
         now: Instant,
         example: String,
     ) {
+        self.break_visit(slot);
         let outstanding = self.conns[slot as usize].outstanding;
         let mut failed = (0, 0);
         for position in 0..outstanding {
@@ -359,16 +356,24 @@ impl Session {
                 self.tally.connections.closed += 1;
                 self.closed(slot);
                 self.due_on_reopening(slot, now);
-                self.reopen(slot);
+                self.reopen(slot, now);
             }
             return;
         }
         if self.config.in_flight_max.is_some() && self.going && !self.is_idle(slot) {
             return self.take_turns(io, now);
         }
-        if self.pacer.is_some() && self.going && !self.is_idle(slot) {
-            self.offer(slot);
-            return self.issue_due(io, now);
+        if self.going && !self.is_idle(slot) {
+            if self.visits.is_some() {
+                return self.visit_goes_on(io, slot, now);
+            }
+            if !self.pacers.is_empty() {
+                self.offer(slot);
+                return self.issue_due(io, now);
+            }
+            if self.thinking.is_some() {
+                return self.think_on(io, slot, now);
+            }
         }
         self.begin(io, slot, now);
     }
@@ -384,22 +389,22 @@ impl Session {
         if self.drain_until.is_none() {
             self.due_on_reopening(slot, now);
         }
-        self.reopen(slot);
+        self.reopen(slot, now);
     }
 
     /// In a closed loop the next request is due the moment the reply before it arrived, also when a new connection
     /// must be opened for it first: that is then part of its response time.
     fn due_on_reopening(&mut self, slot: u32, now: Instant) {
-        if !self.going || self.is_idle(slot) || self.budget == 0 || self.pacer.is_some() {
+        if !self.going || self.is_idle(slot) {
             return;
         }
-        self.budget -= 1;
-        self.owed += 1;
-        self.schedule(1, now);
-        let conn = &mut self.conns[slot as usize];
-        conn.oldest = 0;
-        conn.flags |= flag::DUE;
-        self.stamps[slot as usize * self.config.depth] = Stamp { due: now, sent: Instant(0) };
+        if !self.pacers.is_empty() {
+            return self.visit_moves_on(slot, now);
+        }
+        match self.due_after(now) {
+            due if due > now => self.think(slot, due),
+            due => _ = self.owe(slot, due),
+        }
     }
 
     /// The server's stream ended, or the connection broke.
@@ -422,7 +427,7 @@ impl Session {
             (None, Ok(_)) if outstanding == 0 => {
                 self.closed(slot);
                 self.tally.connections.closed_by_server += 1;
-                return if proven { self.reopen(slot) } else { self.back_off(slot, now) };
+                return if proven { self.reopen(slot, now) } else { self.back_off(slot, now) };
             }
             (Some(error), _) => {
                 let kind = loss(error);
@@ -540,36 +545,6 @@ impl Session {
             self.tally.window.in_flight += 1;
             self.tally.responded(self.window.age_ns(request.due), now.since(request.due));
             self.tally.censored += 1;
-        }
-    }
-
-    pub(super) fn keep(&mut self, slot: u32, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        let mut kept = self.spare.pop().unwrap_or_default();
-        kept.extend_from_slice(bytes);
-        self.kept.insert(slot, kept);
-        self.conns[slot as usize].flags |= flag::KEPT;
-    }
-
-    pub(super) fn take_kept(&mut self, slot: u32) -> Vec<u8> {
-        self.conns[slot as usize].flags &= !flag::KEPT;
-        self.kept.remove(&slot).unwrap_or_default()
-    }
-
-    pub(super) fn forget_kept(&mut self, slot: u32) {
-        if self.conns[slot as usize].flags & flag::KEPT != 0 {
-            let kept = self.take_kept(slot);
-            self.recycle(kept);
-        }
-    }
-
-    /// Keeps a buffer's memory for the next incomplete reply.
-    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() > 0 {
-            buffer.clear();
-            self.spare.push(buffer);
         }
     }
 }

@@ -28,6 +28,7 @@ pub(super) struct Window {
     second_bytes: Bytes,
     second_sent: u64,
     opened_bytes: Bytes,
+    opened_before: u64,
     opened_cpu: CpuTime,
     opened_run_delay_ns: u64,
 }
@@ -49,6 +50,7 @@ impl Window {
             second_bytes: Bytes::default(),
             second_sent: 0,
             opened_bytes: Bytes::default(),
+            opened_before: 0,
             opened_cpu: CpuTime::default(),
             opened_run_delay_ns: 0,
         }
@@ -136,6 +138,7 @@ impl Session {
             self.window.from = at;
             self.window.is_open = true;
             self.window.opened_bytes = self.tally.bytes;
+            self.window.opened_before = self.tally.connections.opened;
             self.window.opened_cpu = thread_cpu();
             self.window.opened_run_delay_ns = thread_run_delay_ns();
             self.tally.window_from = Some(at);
@@ -188,7 +191,8 @@ impl Session {
     fn settle_window(&mut self, at: Instant) {
         // In an open loop no request is due after the window, and those within it keep until their reply is here or
         // the time for it is over. In a closed loop each reply would bring another.
-        if self.pacer.is_none() {
+        if self.pacers.is_empty() {
+            self.owe_until(at);
             self.settle_requests(at);
             self.window.from = Instant::NEVER;
         }
@@ -198,6 +202,7 @@ impl Session {
         self.tally.window_cpu_max_ns = cpu.total_ns.saturating_sub(self.tally.spin_ns);
         self.tally.run_delay_ns = thread_run_delay_ns().saturating_sub(self.window.opened_run_delay_ns);
         self.tally.window_bytes = self.tally.bytes.since(&self.window.opened_bytes);
+        self.tally.window_opened = self.tally.connections.opened - self.window.opened_before;
         self.tally.window_replies = self.window.replies;
         self.tally.window_to = Some(at);
         self.window.is_open = false;

@@ -353,7 +353,7 @@ pub(crate) fn with_every_server_engine(test: impl Fn(&str)) {
 pub(crate) struct Server {
     child: Child,
     output: BufReader<ChildStdout>,
-    pub(crate) address: SocketAddr,
+    endpoint: String,
 }
 
 impl Server {
@@ -368,13 +368,17 @@ impl Server {
         let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         output.read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("listening on ").unwrap_or_else(|| panic!("it says {line:?}"));
-        let address = address.parse().unwrap();
-        Self { child, output, address }
+        let endpoint = line.trim_end().strip_prefix("listening on ").unwrap_or_else(|| panic!("it says {line:?}"));
+        Self { child, output, endpoint: endpoint.to_owned() }
+    }
+
+    /// Of a TCP port.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.endpoint.parse().unwrap()
     }
 
     pub(crate) fn target(&self) -> String {
-        self.address.to_string()
+        self.endpoint.clone()
     }
 
     pub(crate) fn kill(mut self) {

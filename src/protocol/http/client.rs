@@ -1,9 +1,8 @@
 //! The client half of HTTP.
 
-use std::fmt::Write as _;
-
 use super::chunked::{self, Chunked};
-use super::head::{Body, is_text, is_token};
+use super::compose::{self, Composer};
+use super::head::Body;
 use super::reply::{self, ReplyHead};
 use crate::protocol::{Client, ClientOptions, ClientState, Consumed, Outcome, Reply, ReplyError, ReplyErrorKind};
 
@@ -21,80 +20,25 @@ const STATUS_4XX: u8 = 2;
 const STATUS_5XX: u8 = 4;
 
 pub(super) fn client(options: &ClientOptions) -> Result<Box<dyn Client>, String> {
-    Ok(Box::new(HttpClient {
-        request: request(options)?,
-        to_head: options.method == "HEAD",
-        known: Vec::new(),
-        meaning: ReplyHead { status: 0, body: Body::None, last: false },
-    }))
-}
-
-fn request(options: &ClientOptions) -> Result<Vec<u8>, String> {
-    check(options)?;
-    let given = |name: &str| options.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
-    let mut head = format!("{} {} HTTP/1.1\r\n", options.method, options.path);
-    let mut line = |name: &str, value: &str| {
-        write!(head, "{name}: {value}\r\n").expect("writing to a string does not fail");
-    };
-    if !given("host") {
-        line("Host", &options.authority);
-    }
-    // Nothing else that was not asked for: each line is work for the server, and shows in the figures.
-    for (name, value) in &options.headers {
-        line(name, value.trim_matches([' ', '\t']));
-    }
-    // RFC 9110, 8.6: these methods expect a body, so that its absence is said too.
-    if !options.body.is_empty() || matches!(options.method.as_str(), "POST" | "PUT" | "PATCH") {
-        line("Content-Length", &options.body.len().to_string());
-    }
-    head.push_str("\r\n");
-    Ok([head.as_bytes(), &options.body].concat())
-}
-
-fn check(options: &ClientOptions) -> Result<(), String> {
-    let ClientOptions { method, path, authority, headers, .. } = options;
-    let is_name = |name: &str| !name.is_empty() && name.bytes().all(is_token);
-    if !is_name(method) {
-        return Err(format!("method {method:?} is no HTTP method"));
-    }
-    if method == "CONNECT" {
-        return Err("method CONNECT opens a tunnel, which is no request to measure".into());
-    }
-    if !path.starts_with('/') {
-        return Err(format!("path {path:?} does not start with '/'"));
-    }
-    if path.bytes().any(|b| b <= b' ' || b == 0x7f) {
-        return Err(format!("path {path:?} contains blanks or control characters; write them as %20 and the like"));
-    }
-    if authority.bytes().any(|b| b <= b' ' || b == 0x7f) {
-        return Err(format!("host {authority:?} contains blanks or control characters"));
-    }
-    for (name, value) in headers {
-        if !is_name(name) {
-            return Err(format!("header name {name:?} is not allowed in HTTP"));
-        }
-        if !value.bytes().all(is_text) {
-            return Err(format!("the value of header {name} contains control characters"));
-        }
-        if ["content-length", "transfer-encoding"].iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
-            return Err(format!("header {name} follows from the body and cannot be set"));
-        }
-    }
-    if headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("host")).count() > 1 {
-        return Err("header Host is given twice".into());
-    }
-    Ok(())
+    Ok(Box::new(HttpClient::new(options)?))
 }
 
 /// `ClientState`: `left` and `seen` belong to the body (see [`Chunked`]); while a head is awaited, `seen` counts
 /// the 1xx replies before it. `flags` keep what the head said until its body is over.
 #[derive(Debug)]
 struct HttpClient {
+    /// The only one, or an example.
     request: Vec<u8>,
-    to_head: bool,
+    /// Where requests differ.
+    composer: Option<Composer>,
+    /// Of callers that have no place for each connection: all requests are one session.
+    place: u32,
+    /// The method is HEAD, by the kind of request.
+    to_head: Vec<bool>,
     /// The last final head, with its empty line, and its meaning. Servers repeat themselves, and equal bytes have
     /// equal meaning: comparing is many times faster than parsing.
     known: Vec<u8>,
+    known_to_head: bool,
     meaning: ReplyHead,
 }
 
@@ -103,11 +47,41 @@ impl Client for HttpClient {
         &self.request
     }
 
+    fn composes(&self) -> bool {
+        self.composer.is_some()
+    }
+
+    fn compose(&mut self, out: &mut Vec<u8>) -> u16 {
+        let mut place = self.place;
+        let kind = self.compose_next(&mut place, out);
+        self.place = place;
+        kind
+    }
+
+    fn compose_next(&mut self, place: &mut u32, out: &mut Vec<u8>) -> u16 {
+        match &mut self.composer {
+            Some(composer) => composer.next(place, out),
+            None => {
+                out.extend_from_slice(&self.request);
+                0
+            }
+        }
+    }
+
+    fn at_session_end(&self, place: u32) -> bool {
+        place == 0
+    }
+
+    fn kinds(&self) -> &[String] {
+        self.composer.as_ref().map_or(&[], |composer| &composer.kinds)
+    }
+
     fn consume(&mut self, state: &mut ClientState, input: &[u8]) -> Result<Consumed, ReplyError> {
+        let to_head = self.to_head.get(usize::from(state.kind)).copied().unwrap_or(false);
         let mut bytes = 0;
         loop {
             let (taken, complete) = match state.step {
-                HEAD => match self.head(&input[bytes..])? {
+                HEAD => match self.head(&input[bytes..], to_head)? {
                     Some((length, head)) => (length, begin(state, head)?),
                     None => return Ok(Consumed { bytes, reply: None }),
                 },
@@ -134,16 +108,38 @@ impl Client for HttpClient {
 }
 
 impl HttpClient {
-    fn head(&mut self, input: &[u8]) -> Result<Option<(usize, ReplyHead)>, ReplyError> {
-        if !self.known.is_empty() && input.starts_with(&self.known) {
+    fn new(options: &ClientOptions) -> Result<Self, String> {
+        let scenario = options.scenario.as_ref().filter(|scenario| scenario.has_requests());
+        let mut composer = scenario.map(|scenario| Composer::new(scenario, options)).transpose()?;
+        let to_head = composer.as_ref().map_or_else(|| vec![options.method == "HEAD"], |it| it.to_head.clone());
+        let request = match &composer {
+            None => compose::single(options)?,
+            Some(it) => it.constant().map_or_else(|| it.example(), <[u8]>::to_vec),
+        };
+        // One request that never changes lies ready for all connections, as without a scenario.
+        composer = composer.filter(|composer| composer.constant().is_none());
+        Ok(Self {
+            request,
+            composer,
+            place: 0,
+            to_head,
+            known: Vec::new(),
+            known_to_head: false,
+            meaning: ReplyHead { status: 0, body: Body::None, last: false },
+        })
+    }
+
+    fn head(&mut self, input: &[u8], to_head: bool) -> Result<Option<(usize, ReplyHead)>, ReplyError> {
+        if !self.known.is_empty() && self.known_to_head == to_head && input.starts_with(&self.known) {
             return Ok(Some((self.known.len(), self.meaning)));
         }
-        let parsed = reply::parse(input, self.to_head)?;
+        let parsed = reply::parse(input, to_head)?;
         if let Some((length, head)) = parsed
             && !head.is_interim()
         {
             self.known.clear();
             self.known.extend_from_slice(&input[..length]);
+            self.known_to_head = to_head;
             self.meaning = head;
         }
         Ok(parsed)
@@ -220,13 +216,13 @@ mod tests {
 
     #[test]
     fn request_bytes() {
-        let get = String::from_utf8(request(&options("GET")).unwrap()).unwrap();
+        let get = String::from_utf8(compose::single(&options("GET")).unwrap()).unwrap();
         assert_eq!(get, "GET /a?b=c HTTP/1.1\r\nHost: example.org:81\r\n\r\n");
-        let post = String::from_utf8(request(&options("POST")).unwrap()).unwrap();
+        let post = String::from_utf8(compose::single(&options("POST")).unwrap()).unwrap();
         assert!(post.ends_with("Content-Length: 0\r\n\r\n"));
 
         let headers = vec![("host".into(), "other".into()), ("X".into(), " y ".into())];
-        let put = request(&ClientOptions { headers, body: b"hello".into(), ..options("PUT") }).unwrap();
+        let put = compose::single(&ClientOptions { headers, body: b"hello".into(), ..options("PUT") }).unwrap();
         let put = String::from_utf8(put).unwrap();
         assert!(put.ends_with("host: other\r\nX: y\r\nContent-Length: 5\r\n\r\nhello"), "{put}");
         assert!(!put.contains("example.org"));
@@ -260,12 +256,7 @@ mod tests {
     #[test]
     fn a_head_seen_before_is_not_parsed_and_its_memory_is_reused() {
         let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
-        let mut client = HttpClient {
-            request: vec![],
-            to_head: false,
-            known: Vec::new(),
-            meaning: ReplyHead { status: 0, body: Body::None, last: false },
-        };
+        let mut client = HttpClient::new(&options("GET")).unwrap();
         let mut state = ClientState::default();
         client.consume(&mut state, reply).unwrap();
         let memory = (client.known.as_ptr(), client.known.capacity());

@@ -3,8 +3,10 @@
 //! Heads are parsed by `httparse`; framing is decided here, strictly: what two parsers could read in two ways is
 //! refused. Bodies stream and are never kept. A head is kept back (by the caller) until it is complete.
 
+pub(crate) mod check;
 mod chunked;
 mod client;
+mod compose;
 mod head;
 mod reply;
 mod request;

@@ -11,7 +11,7 @@ use super::{
     Connections, Cpu, EngineStats, Environment, ErrorRow, Floor, Generator, Histogram, Latency, Ledger, Merged, Phases,
     Report, RingStats, Scenario,
 };
-use super::{breakdown, datagrams};
+use super::{breakdown, datagrams, traffic};
 use crate::histogram::Recorder;
 use std::collections::{BTreeMap, BTreeSet};
 use windows::{Windows, add_all};
@@ -45,6 +45,8 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         latency: latency(&shards),
         breakdown: breakdown::merge(&shards),
         datagrams: datagrams::merge(&shards),
+        streams: traffic::merge_streams(&shards),
+        sessions: traffic::merge_sessions(&shards),
         counted: sum_by_key(shards.iter().map(|shard| &shard.counted)),
         confidence: None,
         series: windows.series(&shards),
@@ -161,6 +163,10 @@ fn connections(shards: &[&Report]) -> Connections {
         closed: sum(|c| c.closed),
         closed_by_server: sum(|c| c.closed_by_server),
         lost: sum(|c| c.lost),
+        closed_by_reset: sum(|c| c.closed_by_reset),
+        opened_per_s: sum_known(shards, |shard| shard.connections.opened_per_s),
+        // Each machine has ports of its own: the worst of them.
+        time_wait: shards.iter().filter_map(|s| s.connections.time_wait.clone()).max_by_key(|of| of.closes_per_s),
     }
 }
 

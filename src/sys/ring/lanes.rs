@@ -54,6 +54,11 @@ impl Lanes {
         Ok(buffers)
     }
 
+    /// From here on, closing a TCP socket that was connected by us sends a reset.
+    pub fn reset_on_close(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.ring.reset_on_close = true);
+    }
+
     pub fn len(&self) -> usize {
         self.lanes.len()
     }

@@ -75,6 +75,8 @@ pub struct Ring {
     pub(super) remotes: Vec<SocketAddr>,
     /// Some of them could meet themselves.
     pub(super) verify: bool,
+    /// Sockets are connected so that closing them sends a reset.
+    pub(super) reset_on_close: bool,
     pub(super) ports: (u16, u16),
     pub(super) options: Options,
     pub(super) table: u32,

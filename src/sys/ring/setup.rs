@@ -82,6 +82,7 @@ impl Ring {
             in_flight: 0,
             remotes: Vec::new(),
             verify: false,
+            reset_on_close: false,
             ports: machine::local_port_range(),
             options: Options {
                 receive_limit: if limits_receives { options.receive_limit } else { 0 },

@@ -18,6 +18,8 @@ pub(super) const BUFFER_GROUP: u16 = 0;
 /// Values of socket options; the kernel reads them when the request runs.
 static ON: libc::c_int = 1;
 static RECEIVE_BUFFER: libc::c_int = socket::DATAGRAM_BUFFER;
+/// Likewise of SO_LINGER: closing sends a reset.
+static RESET: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
 
 /// An entry for an operation on the socket in a slot: of the ring's own table, or an ordinary descriptor.
 macro_rules! on_socket {
@@ -66,12 +68,17 @@ impl Ring {
             let (value, len) = (&raw const *value, size_of::<libc::c_int>() as u32);
             opcode::SetSockOpt::new(target, level as u32, name as u32, value.cast(), len).build()
         };
-        let mut chain = Vec::with_capacity(5);
+        let mut chain = Vec::with_capacity(6);
         chain.push(opcode::Socket::new(remote.family(), remote.socket_type(), 0).file_index(Some(place)).build());
         match remote {
             Endpoint::Tcp(_) => chain.push(option(libc::IPPROTO_TCP, libc::TCP_NODELAY, &ON)),
             Endpoint::Udp(_) => chain.push(option(libc::SOL_SOCKET, libc::SO_RCVBUF, &RECEIVE_BUFFER)),
             Endpoint::Unix(_) => {}
+        }
+        if let (Endpoint::Tcp(_), true) = (remote, self.reset_on_close) {
+            let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
+            let (value, len) = ((&raw const RESET).cast(), size_of_val(&RESET) as u32);
+            chain.push(opcode::SetSockOpt::new(target, level, name, value, len).build());
         }
         if let Some(address) = &remote.socket_addr() {
             self.verify |= self.may_meet_itself(address, source);

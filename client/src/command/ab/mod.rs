@@ -9,7 +9,7 @@ mod order;
 mod planner;
 mod server;
 mod session;
-mod slot;
+pub mod slot;
 
 use crate::cli::AbArgs;
 use crate::command::compare;
@@ -63,6 +63,7 @@ pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
         flags: flags(args),
         folder: folder.path().to_owned(),
         ready: Duration::from_nanos(args.ready),
+        of: "arm",
     };
     let mut bundle = Bundle {
         schema: BUNDLE_SCHEMA.to_owned(),

@@ -19,7 +19,7 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What a slot needs to know.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Bench {
     pub program: PathBuf,
     /// Flags of `loadgen run` that all arms share.
@@ -28,6 +28,8 @@ pub struct Bench {
     pub folder: PathBuf,
     /// How long a server may take until it accepts.
     pub ready: Duration,
+    /// What a run is one of, for messages: `arm`, `probe`.
+    pub of: &'static str,
 }
 
 impl Bench {
@@ -88,7 +90,7 @@ impl Bench {
         match read::read(&path) {
             // A target that is not there at all is no slow one, although there is a report of that.
             Ok(report) if status.code() != Some(Exit::Unreachable as i32) => Ok(Some(report)),
-            _ => Err(failed(arm, status.code(), &words)),
+            _ => Err(self.failed(arm, status.code(), &words)),
         }
     }
 
@@ -105,6 +107,24 @@ impl Bench {
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }
+
+    /// The run measured nothing, and has said why.
+    fn failed(&self, arm: &Arm, code: Option<i32>, words: &str) -> Failure {
+        let exit = match code {
+            Some(2) => Exit::Usage,
+            Some(3) => Exit::Unreachable,
+            Some(6) => Exit::NotWritten,
+            _ => Exit::Machine,
+        };
+        let mut lines = words.lines().map(str::trim).filter(|line| !line.is_empty());
+        let cause = lines.next().unwrap_or("it ended without a word");
+        let cause = cause.strip_prefix("error: ").unwrap_or(cause);
+        let failure = Failure::new(exit, format!("{} {}: {cause}", self.of, arm.name));
+        match lines.find_map(|line| line.strip_prefix("help: ")) {
+            Some(help) => failure.help(help),
+            None => failure,
+        }
+    }
 }
 
 /// The run itself knows nothing of the server's processes. Seen from outside the window's edges are not known, either:
@@ -113,24 +133,6 @@ fn note_cpu(report: &mut Report, cpu_ns: u64) {
     let replies = report.ledger.whole_run.as_ref().map_or(0, |whole| whole.ok);
     report.cpu.server_ns = Some(cpu_ns);
     report.cpu.server_ns_per_request = cpu_ns.checked_div(replies);
-}
-
-/// The run measured nothing, and has said why.
-fn failed(arm: &Arm, code: Option<i32>, words: &str) -> Failure {
-    let exit = match code {
-        Some(2) => Exit::Usage,
-        Some(3) => Exit::Unreachable,
-        Some(6) => Exit::NotWritten,
-        _ => Exit::Machine,
-    };
-    let mut lines = words.lines().map(str::trim).filter(|line| !line.is_empty());
-    let cause = lines.next().unwrap_or("it ended without a word");
-    let cause = cause.strip_prefix("error: ").unwrap_or(cause);
-    let failure = Failure::new(exit, format!("arm {}: {cause}", arm.name));
-    match lines.find_map(|line| line.strip_prefix("help: ")) {
-        Some(help) => failure.help(help),
-        None => failure,
-    }
 }
 
 /// An arm's server and target in one slot: `{port}` is another port each time.

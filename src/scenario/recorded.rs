@@ -1,0 +1,231 @@
+//! A recorded list of requests: one a line, as `METHOD PATH`, out of an access log, or as JSON.
+
+use crate::protocol::http::check;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// Methods that differ, at most: each is a kind of the report.
+const METHODS_MAX: usize = 64;
+
+/// Requests in the order of the list, in one piece of memory. Nothing in them is a template.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct List {
+    entries: Vec<Entry>,
+    bytes: Vec<u8>,
+    methods: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Entry {
+    start: usize,
+    path: u32,
+    headers: u32,
+    body: u32,
+    method: u16,
+    names_host: bool,
+}
+
+/// One request of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed<'a> {
+    pub method: &'a str,
+    /// A number into [`List::methods`].
+    pub kind: u16,
+    pub path: &'a [u8],
+    /// Whole lines, each with its end.
+    pub headers: &'a [u8],
+    /// There is a Host among them.
+    pub names_host: bool,
+    pub body: &'a [u8],
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    #[serde(default = "get")]
+    method: String,
+    path: String,
+    #[serde(default)]
+    headers: Headers,
+    #[serde(default)]
+    body: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Headers {
+    Lines(Vec<String>),
+    Fields(BTreeMap<String, String>),
+}
+
+impl Default for Headers {
+    fn default() -> Self {
+        Self::Lines(Vec::new())
+    }
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+impl List {
+    /// Reads a list. Empty lines and those that begin with `#` are left out.
+    ///
+    /// # Errors
+    /// The line, from 1 on, and one clause that says what is wrong with it; line 0: with the whole.
+    pub fn parse(text: &[u8]) -> Result<Self, (usize, String)> {
+        let mut list = Self::default();
+        for (line, number) in text.split(|byte| *byte == b'\n').zip(1..) {
+            let line = std::str::from_utf8(line).map_err(|_| (number, "is not UTF-8".to_owned()))?.trim();
+            if !line.is_empty() && !line.starts_with('#') {
+                list.add(line).map_err(|why| (number, why))?;
+            }
+        }
+        if list.entries.is_empty() {
+            return Err((0, "has no requests".to_owned()));
+        }
+        list.bytes.shrink_to_fit();
+        list.entries.shrink_to_fit();
+        Ok(list)
+    }
+
+    fn add(&mut self, line: &str) -> Result<(), String> {
+        if line.starts_with('{') {
+            let read: Line = serde_json::from_str(line).map_err(|error| in_a_line(&error.to_string()))?;
+            let headers = match read.headers {
+                Headers::Lines(lines) => {
+                    lines.iter().map(|line| check::header_line(line)).collect::<Result<Vec<_>, _>>()?
+                }
+                Headers::Fields(fields) => fields.into_iter().collect(),
+            };
+            return self.push(&read.method, &read.path, &headers, read.body.as_bytes());
+        }
+        // An access log has the request in quotes: 127.0.0.1 - - [date] "GET /path HTTP/1.1" 200 …
+        let request = line.split('"').nth(1).unwrap_or(line);
+        let words: Vec<&str> = request.split_whitespace().collect();
+        match words[..] {
+            [method, path] => self.push(method, path, &[], &[]),
+            [method, path, version] if version.starts_with("HTTP/") => self.push(method, path, &[], &[]),
+            _ => Err("is neither METHOD PATH, nor a line of an access log, nor a JSON object".to_owned()),
+        }
+    }
+
+    fn push(&mut self, method: &str, path: &str, headers: &[(String, String)], body: &[u8]) -> Result<(), String> {
+        check::method(method)?;
+        check::path(path)?;
+        check::headers(headers)?;
+        let kind = match self.methods.iter().position(|known| known == method) {
+            Some(known) => known,
+            None if self.methods.len() == METHODS_MAX => {
+                return Err(format!("is the {}th method; {METHODS_MAX} are the limit", METHODS_MAX + 1));
+            }
+            None => {
+                self.methods.push(method.to_owned());
+                self.methods.len() - 1
+            }
+        };
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(path.as_bytes());
+        for (name, value) in headers {
+            self.bytes.extend_from_slice(format!("{name}: {}\r\n", value.trim_matches([' ', '\t'])).as_bytes());
+        }
+        let headers_len = self.bytes.len() - start - path.len();
+        self.bytes.extend_from_slice(body);
+        let whole = |length: usize| u32::try_from(length).map_err(|_| "is longer than 4 GiB".to_owned());
+        self.entries.push(Entry {
+            start,
+            path: whole(path.len())?,
+            headers: whole(headers_len)?,
+            body: whole(body.len())?,
+            method: kind as u16,
+            names_host: headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")),
+        });
+        Ok(())
+    }
+
+    /// Never 0.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn get(&self, index: usize) -> Listed<'_> {
+        let entry = &self.entries[index];
+        let (path, rest) = self.bytes[entry.start..].split_at(entry.path as usize);
+        let (headers, rest) = rest.split_at(entry.headers as usize);
+        Listed {
+            method: &self.methods[usize::from(entry.method)],
+            kind: entry.method,
+            path,
+            headers,
+            names_host: entry.names_host,
+            body: &rest[..entry.body as usize],
+        }
+    }
+
+    /// All methods, in the order of their first request.
+    pub fn methods(&self) -> &[String] {
+        &self.methods
+    }
+
+    /// How many requests have the method of this number.
+    pub fn count(&self, kind: u16) -> usize {
+        self.entries.iter().filter(|entry| entry.method == kind).count()
+    }
+}
+
+fn in_a_line(text: &str) -> String {
+    format!("is no request as JSON: {}", text.lines().collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_three_forms_are_read_in_order() {
+        let text = "GET /a\r\n\n# a comment\n\
+            10.0.0.1 - - [23/Nov/2026:10:00:00 +0000] \"HEAD /b?x=%20 HTTP/1.1\" 200 5 \"-\" \"curl\"\n\
+            {\"method\": \"POST\", \"path\": \"/{c}\", \"headers\": {\"A\": \" b \"}, \"body\": \"hé\"}\n\
+            {\"path\": \"/d\", \"headers\": [\"Host: x\"]}\n";
+        let list = List::parse(text.as_bytes()).unwrap();
+        assert_eq!(list.methods(), ["GET", "HEAD", "POST"]);
+        let told: Vec<String> = (0..list.len())
+            .map(|index| {
+                let Listed { method, path, headers, body, .. } = list.get(index);
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                format!("{method} {} {:?} {}", text(path), text(headers), text(body))
+            })
+            .collect();
+        assert_eq!(
+            told,
+            ["GET /a \"\" ", "HEAD /b?x=%20 \"\" ", "POST /{c} \"A: b\\r\\n\" hé", "GET /d \"Host: x\\r\\n\" "]
+        );
+        assert!(list.get(3).names_host && !list.get(2).names_host && list.count(0) == 2);
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_with_its_line() {
+        for (text, line) in [
+            ("", 0),
+            ("# nothing\n\n", 0),
+            ("GET /a\nGET", 2),
+            ("GET a", 1),
+            ("GET /a /b", 1),
+            ("CONNECT /a", 1),
+            ("\u{7f}\u{1}", 1),
+            ("- - \"\\x16\\x03\" 400", 1),
+            ("{\"path\": \"/\", \"x\": 1}", 1),
+            ("{\"method\": \"GET\"}", 1),
+            ("{\"path\": \"/ \"}", 1),
+            ("{\"path\": \"/\", \"headers\": [\"no colon\"]}", 1),
+            ("{\"path\": \"/\", \"headers\": {\"A\": \"b\\r\\nC: d\"}}", 1),
+            ("{\"path\": \"/\", \"headers\": {\"content-length\": \"5\"}}", 1),
+        ] {
+            let (at, why) = List::parse(text.as_bytes()).unwrap_err();
+            assert_eq!(at, line, "{text:?}: {why}");
+            assert!(!why.contains(['\n', '\r']), "{why:?}");
+        }
+        assert_eq!(List::parse(b"GET /\xff").unwrap_err().0, 1);
+    }
+}
