@@ -71,7 +71,7 @@ fn sample() -> Report {
             censored: 88,
         },
         breakdown: Vec::new(),
-        datagrams: Some(datagrams()),
+        datagrams: Some(Datagrams { received: 20_011, lost: 5, duplicated: 3, late: 1, ..Datagrams::default() }),
         streams: Vec::new(),
         sessions: None,
         counted: BTreeMap::new(),
@@ -91,10 +91,6 @@ fn sample() -> Report {
         ab: Some(AbSlot { session: "20261123T130240Z".to_owned(), block: 1, slot: 0, arm: "A".to_owned() }),
         checksum: None,
     }
-}
-
-fn datagrams() -> Datagrams {
-    Datagrams { received: 20_011, lost: 5, duplicated: 3, reordered: 2, late: 1, old: 1, foreign: 6 }
 }
 
 fn limit() -> LimitOutcome {

@@ -110,7 +110,7 @@ fn an_ipv6_target_is_measured() {
     drop(free);
     with_each_engine(|engine| {
         let server = Server::start_at("[::1]:0", &["--protocol", "udp"]);
-        let ended = at(server.address, engine, &[&["--conns", "4"][..], &SHORT].concat());
+        let ended = at(server.address(), engine, &[&["--conns", "4"][..], &SHORT].concat());
         clean(ended.expect(0));
         agrees(ended.report(), &server.stop());
     });
@@ -120,7 +120,7 @@ fn an_ipv6_target_is_measured() {
 #[test]
 fn of_a_name_s_addresses_one_that_listens_is_chosen() {
     let server = Server::start(&["--protocol", "udp"]);
-    let target = format!("udp://localhost:{}", server.address.port());
+    let target = format!("udp://localhost:{}", server.address().port());
     let ended = loadgen_at(&target, &["--conns", "2", "--requests", "20"]);
     clean(ended.expect(0));
     assert_eq!(whole(ended.report()).ok, 20);
@@ -130,7 +130,7 @@ fn of_a_name_s_addresses_one_that_listens_is_chosen() {
 fn two_targets_share_the_load() {
     with_each_engine(|engine| {
         let servers = [Server::start(&["--protocol", "udp"]), Server::start(&["--protocol", "udp"])];
-        let targets: Vec<String> = servers.iter().map(|server| format!("udp://{}", server.address)).collect();
+        let targets: Vec<String> = servers.iter().map(|server| format!("udp://{}", server.address())).collect();
         let args = ["--target", &targets[0], "--target", &targets[1], "--weights", "3,1", "--conns", "8"];
         let ended = loadgen(&[&args[..], &["--engine", engine], &SHORT].concat());
         clean(ended.expect(0));
@@ -187,7 +187,7 @@ fn one_who_never_answers_is_unreachable_too() {
 fn a_server_that_is_gone_for_a_while_is_found_again() {
     with_each_engine(|engine| {
         let server = Server::start(&["--protocol", "udp"]);
-        let address = server.address;
+        let address = server.address();
         let target = format!("udp://{address}");
         let args = ["--target", &target, "--engine", engine, "--conns", "4", "--duration", "3s", "--timeout", "200ms"];
         let running = common::Running::start(&args);
@@ -457,7 +457,7 @@ fn loss_doubles_reordering_and_lateness_are_counted_as_they_happened() {
     with_each_engine(|engine| {
         for (seed, load) in [(1, &["--rate", "1500"][..]), (2, &["--rate", "1000", "--threads", "2"]), (3, &[])] {
             let server = Server::start(&["--protocol", "udp"]);
-            let (address, stop, relay) = Relay::start(server.address, seed);
+            let (address, stop, relay) = Relay::start(server.address(), seed);
             // Enough room for all that is missing at any time.
             let args = ["--conns", "6", "--pipeline", "64", "--timeout", "700ms", "--duration", "2s"];
             let closed = ["--conns", "6", "--pipeline", "2", "--timeout", "700ms", "--duration", "2s"];
