@@ -10,6 +10,7 @@
 //! - [`confidence`]: how much of a run's figures is chance, and whether it was steady
 //! - [`protocol`]: what is said on a connection, both halves, and the `PROTOCOLS` table
 //! - [`scenario`]: scenario files: which requests a load consists of
+//! - [`tls`]: TLS under any of them
 //! - [`result`]: the report file
 //! - [`metric`]: the figures by which a run is judged, and the `METRICS` table
 //! - [`limit`]: limits on them (`--fail-if`)
@@ -39,4 +40,5 @@ pub mod search;
 pub mod service_time;
 pub mod sys;
 pub mod time;
+pub mod tls;
 pub mod units;

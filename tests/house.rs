@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "src/confidence",
     "src/protocol",
     "src/scenario",
+    "src/tls",
     "src/result",
     "src/compare",
     "src/machine/warnings.rs",

@@ -32,6 +32,7 @@ fn histogram(count: u64, from_ns: u64) -> Option<Histogram> {
 
 /// A report in which every field says something.
 fn sample() -> Report {
+    let datagrams = Datagrams { received: 90, lost: 5, duplicated: 3, reordered: 2, late: 1, old: 1, foreign: 6 };
     let machine = machine();
     Report {
         schema: SCHEMA.to_owned(),
@@ -66,14 +67,16 @@ fn sample() -> Report {
             response: histogram(20_090, 68_000),
             service: histogram(20_000, 66_000),
             connect: histogram(102, 41_000),
+            handshake: None,
             backlog_wait: None,
             generator_lag: None,
             censored: 88,
         },
         breakdown: Vec::new(),
-        datagrams: Some(Datagrams { received: 20_011, lost: 5, duplicated: 3, late: 1, ..Datagrams::default() }),
         streams: Vec::new(),
         sessions: None,
+        datagrams: Some(datagrams),
+        tls: None,
         counted: BTreeMap::new(),
         confidence: Some(confidence()),
         series: series(),
@@ -237,6 +240,8 @@ fn scenario() -> Scenario {
         session_requests: None,
         session_connection: None,
         close: None,
+        file: None,
+        tls: None,
     }
 }
 

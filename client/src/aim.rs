@@ -4,8 +4,9 @@ use crate::cli::RunArgs;
 use crate::destination;
 use crate::failure::{Exit, Failure};
 use crate::plan::unknown;
+use crate::scenario;
 use crate::target::Target;
-use loadgen_core::protocol::{self, Protocol, Shape};
+use loadgen_core::protocol::{self, Protocol, Shape, http};
 use loadgen_core::sys::endpoint::Endpoint;
 use std::net::ToSocketAddrs;
 
@@ -55,7 +56,10 @@ pub fn choose_protocol(args: &RunArgs, targets: &[Target]) -> Result<&'static Pr
                 .ok_or_else(|| unknown("protocol", name, protocol::PROTOCOLS.iter().map(|p| p.name)))?,
         ),
     };
-    let Some(first) = targets.first() else { return Ok(chosen.unwrap_or(&protocol::PROTOCOLS[0])) };
+    let Some(first) = targets.first() else {
+        let asked = if scenario::is_of_http(args) { &http::PROTOCOL } else { &protocol::PROTOCOLS[0] };
+        return Ok(chosen.unwrap_or(asked));
+    };
     let protocol = first.protocol(chosen).map_err(Failure::usage)?;
     for other in &targets[1..] {
         let theirs = other.protocol(chosen).map_err(Failure::usage)?;
@@ -77,7 +81,7 @@ pub fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<Endpoint>, Fa
         }
         return Ok(vec![Endpoint::unix(path).map_err(Failure::usage)?]);
     }
-    let port = target.port.or(protocol.default_port).ok_or_else(|| {
+    let port = target.port.or(target.usual_port).or(protocol.default_port).ok_or_else(|| {
         Failure::usage(format!("target '{}' names no port, and {} has no usual one", target.typed, protocol.name))
     })?;
     let addresses = (target.host.as_str(), port).to_socket_addrs().map_err(|error| {

@@ -17,7 +17,7 @@ use loadgen_core::service_time::Distribution;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::ring;
 use loadgen_core::time::{Instant, NS_PER_S};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where requests differ, the digest is of so many: enough to tell mixes and key spaces apart.
 const HASHED_REQUESTS: usize = 256;
@@ -55,9 +55,10 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
         errors: errors(tally),
         latency: latency(tally),
         breakdown: breakdown(plan, tally),
-        datagrams: (plan.protocol.shape == Shape::Datagram).then(|| tally.datagrams.clone()),
         streams: streams(plan, tally),
         sessions: sessions(plan, tally),
+        datagrams: (plan.protocol.shape == Shape::Datagram).then(|| tally.datagrams.clone()),
+        tls: tls(plan, tally),
         counted: owned(&tally.counted),
         confidence: confidence(plan, run),
         series: Series {
@@ -140,15 +141,44 @@ pub fn scenario(plan: &Plan, to: &[Destination], server: Option<&ServerStats>) -
         } else {
             vec![]
         },
-        think: plan.traffic.think.as_ref().map(Distribution::describe),
+        think: think(plan),
         session_requests: plan.traffic.sessions.as_ref().map(|sessions| sessions.lengths.describe()),
         session_connection: plan.traffic.sessions.as_ref().filter(|s| s.fresh).map(|_| "new".to_owned()),
         close: plan.traffic.reset.then(|| "rst".to_owned()),
         addresses: (plan.addresses != Addresses::First).then(|| plan.addresses.name().to_owned()),
+        file: plan.client_options.scenario.as_deref().map(scenario_file),
         server_engine_options: plan.server_ring.as_ref().map_or_else(Vec::new, ring::Options::describe),
+        tls: plan.tls.scenario(),
     };
     scenario.hash = scenario.digest();
     scenario
+}
+
+fn think(plan: &Plan) -> Option<String> {
+    let usual = plan.traffic.think.as_ref().map(Distribution::describe);
+    usual.or_else(|| plan.traffic.scripts.as_ref().map(|_| "script".to_owned()))
+}
+
+/// What a scenario file asks for.
+fn scenario_file(file: &loadgen_core::scenario::Scenario) -> ScenarioFile {
+    let weighted = |name: &str, weight: u64| Weighted { name: name.to_owned(), weight, steps: Vec::new() };
+    let by_itself = |index: usize| {
+        let mut alone = file.scripts.iter().filter(|script| script.name.is_none());
+        alone.find(|script| usize::from(script.steps[0].request) == index).map_or(0, |script| script.weight.into())
+    };
+    let mut requests: Vec<Weighted> =
+        file.requests.iter().enumerate().map(|(at, request)| weighted(&request.name, by_itself(at))).collect();
+    if let Some(recorded) = &file.recorded {
+        let methods = recorded.list.methods().iter().zip(0..);
+        requests.extend(methods.map(|(method, kind)| weighted(method, recorded.list.count(kind) as u64)));
+    }
+    let script = |script: &loadgen_core::scenario::Script| {
+        let name = |step: &loadgen_core::scenario::Step| file.requests[usize::from(step.request)].name.clone();
+        let steps = script.steps.iter().map(name).collect();
+        Some(Weighted { name: script.name.clone()?, weight: script.weight.into(), steps })
+    };
+    let scripts = file.scripts.iter().filter_map(script).collect();
+    ScenarioFile { name: file.name.clone(), hash: file.digest(), requests, scripts }
 }
 
 /// A digest of the request as it would be sent to a host called `localhost`.
@@ -268,6 +298,7 @@ fn latency(tally: &Tally) -> Latency {
         response: tally.response.report(),
         service: tally.service.report(),
         connect: Recorder::report(&tally.connect),
+        handshake: tally.tls.handshake.report(),
         backlog_wait: tally.backlog_wait.report(),
         generator_lag: tally.generator_lag.report(),
         censored: tally.censored,
@@ -279,7 +310,16 @@ fn breakdown(plan: &Plan, tally: &Tally) -> Vec<Group> {
     // It was planned with these.
     let clients = plan.clients(0).unwrap_or_default();
     let kinds = clients.first().map_or(&[][..], |client| client.kinds());
-    let names: Vec<Option<&String>> = if kinds.is_empty() { vec![None] } else { kinds.iter().map(Some).collect() };
+    // Requests of a scenario file that are commands have names, too.
+    let requests = plan.client_options.scenario.iter().flat_map(|scenario| &scenario.requests);
+    let named: Vec<Option<&String>> = requests.map(|request| Some(&request.name)).collect();
+    let names: Vec<Option<&String>> = if !kinds.is_empty() && named.len() == kinds.len() {
+        named
+    } else if kinds.is_empty() {
+        vec![None]
+    } else {
+        kinds.iter().map(Some).collect()
+    };
     let several = plan.targets.len() > 1;
     let targets = clients.iter().enumerate().map(|(at, _)| several.then(|| plan.targets[at].target.typed.clone()));
     let places = targets.flat_map(|target| names.iter().map(move |kind| (target.clone(), *kind)));
@@ -328,6 +368,21 @@ fn sessions(plan: &Plan, tally: &Tally) -> Option<Sessions> {
         lengths: lengths.map(|(exponent, count)| ((1_u64 << exponent).to_string(), *count)).collect(),
         duration: visits.duration.report(),
         censored: visits.censored,
+    })
+}
+
+fn tls(plan: &Plan, tally: &Tally) -> Option<Tls> {
+    let asked = plan.tls.scenario()?;
+    let of = &tally.tls;
+    let list = |names: &BTreeSet<&'static str>| names.iter().copied().collect::<Vec<_>>().join(", ");
+    Some(Tls {
+        version: list(&of.versions),
+        cipher: list(&of.ciphers),
+        alpn: (!of.alpn.is_empty()).then(|| of.alpn.iter().cloned().collect::<Vec<_>>().join(", ")),
+        insecure: asked.insecure,
+        resumption: asked.resumption,
+        handshakes_full: of.full,
+        handshakes_resumed: of.resumed,
     })
 }
 

@@ -6,8 +6,10 @@ use crate::destination::Addresses;
 use crate::embedded::Injected;
 use crate::engine::{self, Engines};
 use crate::failure::Failure;
+use crate::scenario;
 use crate::session::StopRule;
 use crate::target::Target;
+use crate::tls::Tls;
 use crate::traffic::Traffic;
 use loadgen_core::arrivals::{Process, Profile, Schedule};
 use loadgen_core::confidence::Goal;
@@ -79,6 +81,7 @@ pub struct Plan {
     pub spin_ns: u64,
     /// How users think, come and go.
     pub traffic: Traffic,
+    pub tls: Tls,
     pub request_log: Option<PathBuf>,
     pub idle: u64,
     pub threads: u64,
@@ -133,6 +136,7 @@ impl Plan {
         let size = payload(args, protocol, pipeline)?;
         let client_options = client_options(args, protocol, targets.first(), size)?;
         let embedded = targets.is_empty();
+        let tls = Tls::new(args, protocol, &targets)?;
         let (server_cpus, client_cpus) = place(args, embedded, threads)?;
         let Engines { engine, instead_of, ring, server_engine, server_ring } = Engines::choose(args, embedded)?;
         check_rings(protocol, &ring, server_ring.as_ref())?;
@@ -157,6 +161,7 @@ impl Plan {
             spin_ns: spin(args, pacing.as_ref(), threads)?,
             pacing,
             traffic: Traffic::new(args, protocol)?,
+            tls,
             request_log: request_log(args, protocol)?,
             idle,
             threads,
@@ -536,6 +541,7 @@ fn client_options(
         worker: (0, 1),
         ..ClientOptions::default()
     };
+    scenario::fill(args, &mut options, protocol)?;
     args.workload.fill(&mut options, protocol, target)?;
     Ok(options)
 }

@@ -139,13 +139,14 @@ impl Supervisor {
             control.go(origin);
         }
         let (workers, published, handovers) = (Vec::new(), Vec::new(), Vec::new());
+        let tls = plan.tls.settings(&plan.targets)?;
         let mut supervisor = Self { workers, published, handovers, control, origin };
         for index in 0..plan.threads {
             let published = Arc::new(Published::default());
             let handover = (!plan.until_ci.is_empty()).then(|| Arc::new(Handover::new()));
             supervisor.handovers.extend(handover.clone());
             let task = Task {
-                config: config(plan, to, index, origin),
+                config: Config { tls: tls.clone(), ..config(plan, to, index, origin) },
                 clients: plan.clients(index)?,
                 cpu: pick(&plan.client_cpus, index),
                 spin_ns: plan.spin_ns,
@@ -265,6 +266,7 @@ pub fn config(plan: &Plan, to: &[Destination], thread: u64, origin: Instant) -> 
     Config {
         shape: plan.protocol.shape,
         remotes,
+        tls: Vec::new(),
         turns,
         active: share(plan.connections) as usize,
         idle: share(plan.idle) as usize,

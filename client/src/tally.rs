@@ -2,8 +2,10 @@
 //!
 //! Threads share nothing: each has a tally of its own, and they are added up when the run is over.
 
+mod tls;
 mod traffic;
 
+pub use tls::TlsTally;
 pub use traffic::{StreamTally, Visits};
 
 use crate::engine::Counters;
@@ -28,6 +30,7 @@ pub struct Tally {
     pub batches: Batches,
     pub service: Recorder,
     pub connect: Recorder,
+    pub tls: TlsTally,
     /// Open loop only.
     pub backlog_wait: Recorder,
     pub generator_lag: Recorder,
@@ -79,6 +82,7 @@ impl Tally {
             batches: Batches::new(),
             service: Recorder::new(),
             connect: Recorder::new(),
+            tls: TlsTally::default(),
             backlog_wait: Recorder::new(),
             generator_lag: Recorder::new(),
             censored: 0,
@@ -142,6 +146,7 @@ impl Tally {
         self.batches.merge(&other.batches);
         self.service.merge(&other.service);
         self.connect.merge(&other.connect);
+        self.tls.merge(&other.tls);
         self.backlog_wait.merge(&other.backlog_wait);
         self.generator_lag.merge(&other.generator_lag);
         self.log.append(&other.log, self.slots);

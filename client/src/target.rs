@@ -5,15 +5,27 @@ use loadgen_core::protocol::{self, Protocol};
 use loadgen_core::sys::endpoint::Endpoint;
 use std::path::{Path, PathBuf};
 
+/// Schemes that mean TLS under another scheme's protocol, and the usual port of that.
+const SECURE: &[(&str, &str, Option<u16>)] = &[
+    ("https", "http", Some(443)),
+    ("rediss", "redis", Some(6379)),
+    ("memcacheds", "memcached", Some(11211)),
+    ("tls", "tcp", None),
+];
+
 /// A target as typed, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub typed: String,
     /// By the scheme; `None` where there is none (`host:port`).
     pub scheme: Option<String>,
+    /// The scheme says that the stream is encrypted.
+    pub tls: bool,
     /// Without brackets where it is an IPv6 address.
     pub host: String,
     pub port: Option<u16>,
+    /// Where that of the scheme is another than that of the protocol.
+    pub usual_port: Option<u16>,
     /// With its query; empty where there is none.
     pub path: String,
     /// `unix:PATH`: the socket, in place of host and port.
@@ -55,8 +67,12 @@ impl Target {
         if host.is_empty() {
             return Err(format!("target '{typed}' names no host"));
         }
+        let secure = SECURE.iter().find(|(secure, ..)| scheme.as_deref() == Some(secure));
+        let scheme = secure.map_or(scheme, |(_, plain, _)| Some((*plain).to_owned()));
+        let usual_port = secure.and_then(|(_, _, usual)| *usual);
         let (host, path) = (host.to_owned(), path.to_owned());
-        Ok(Self { typed: without_password(typed), scheme, host, port, path, socket: None, login })
+        let (typed, tls) = (without_password(typed), secure.is_some());
+        Ok(Self { typed, scheme, tls, host, port, usual_port, path, socket: None, login })
     }
 
     fn of_socket(typed: &str, path: &str) -> Result<Self, String> {
@@ -65,8 +81,10 @@ impl Target {
         Ok(Self {
             typed: typed.to_owned(),
             scheme: None,
+            tls: false,
             host: "localhost".to_owned(),
             port: None,
+            usual_port: None,
             path: String::new(),
             socket: Some(path.to_owned()),
             login: None,
@@ -80,7 +98,8 @@ impl Target {
         }
         let Some(scheme) = &self.scheme else { return Ok(&protocol::PROTOCOLS[0]) };
         protocol::by_scheme(scheme).ok_or_else(|| {
-            let known: Vec<_> = protocol::PROTOCOLS.iter().flat_map(|p| p.schemes).copied().collect();
+            let known = protocol::PROTOCOLS.iter().flat_map(|p| p.schemes).copied();
+            let known: Vec<_> = known.chain(SECURE.iter().map(|(secure, ..)| *secure)).collect();
             format!("scheme '{scheme}' of target '{}' is not known; there are {}", self.typed, known.join(", "))
         })
     }

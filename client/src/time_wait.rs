@@ -112,8 +112,7 @@ fn ways(plan: &Plan, to: &[Destination]) -> Option<Ways> {
     if !plan.churns() || plan.traffic.reset {
         return None;
     }
-    let endpoints = to.iter().map(|one| &one.endpoint);
-    let tcp: Vec<&Endpoint> = endpoints.filter(|one| matches!(one, Endpoint::Tcp(_))).collect();
+    let tcp: Vec<&Endpoint> = to.iter().map(|one| &one.endpoint).filter(|one| one.ip().is_some()).collect();
     let pairs = tcp.iter().map(|endpoint| plan.sources_for(endpoint).len().max(1) as u64).sum();
     let loopback = tcp.iter().all(|endpoint| endpoint.ip().is_some_and(|ip| ip.is_loopback()));
     (!tcp.is_empty()).then_some(Ways { pairs, loopback })

@@ -53,7 +53,7 @@ impl Task {
     /// Where all requests are alike: as many back to back as may be in flight on one connection, so that several leave
     /// at once.
     pub fn wire(&self) -> Vec<u8> {
-        if session::composes(&self.clients) {
+        if session::composes(&self.config, &self.clients) {
             return Vec::new();
         }
         self.clients[0].request().repeat(self.config.depth.max(1))
@@ -117,7 +117,7 @@ pub fn run<E: Engine>(mut engine: E, task: Task) -> io::Result<Tally> {
         affinity::pin(&[cpu])?;
     }
     let Task { config, clients, control, published, handover, spin_ns, .. } = task;
-    if !config.schedules.is_empty() || config.traffic.think.is_some() {
+    if !config.schedules.is_empty() || config.traffic.thinks() {
         process::precise_timers()?;
     }
     let mut standstill = Standstill::new(clock::now());

@@ -10,7 +10,7 @@ use common::{
 use loadgen_core::protocol::udp::{HEADER, LARGEST};
 use loadgen_core::result::Datagrams;
 use loadgen_core::rng::Rng;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -89,12 +89,15 @@ fn sizes_that_no_datagram_has_are_refused() {
 
 #[test]
 fn what_udp_does_not_have_is_refused() {
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 8] = [
         (&["--target", "udp://127.0.0.1"], "names no port"),
-        (&["--protocol", "udp", "--close", "rst"], "is about streams"),
         (&["--target", "unix:/tmp/x.sock", "--protocol", "udp"], "goes over IP"),
         (&["--protocol", "udp", "--engine", "io_uring", "--ring", "bundles"], "is for streams"),
         (&["--protocol", "udp", "--server-engine", "io_uring", "--server-ring", "zero-copy"], "is for streams"),
+        (&["--protocol", "udp", "--requests-per-conn", "5"], "--requests-per-conn is about connections"),
+        (&["--protocol", "udp", "--close", "rst"], "--close rst is about connections"),
+        (&["--protocol", "udp", "--think", "10ms"], "--think is about connections"),
+        (&["--protocol", "udp", "--rate", "10", "--session-requests", "3"], "--session-requests is about connections"),
     ];
     for (args, why) in cases {
         let refused = loadgen(&[args, &["--requests", "1", "--conns", "1"]].concat());
@@ -141,54 +144,6 @@ fn two_targets_share_the_load() {
 }
 
 #[test]
-fn churn_opens_a_socket_for_every_so_many_requests() {
-    with_each_engine(|engine| {
-        let args = ["--protocol", "udp", "--engine", engine, "--conns", "4", "--pipeline", "2"];
-        let ended = loadgen(&[&args[..], &["--requests-per-conn", "5"], &SHORT].concat());
-        let report = ended.expect(0);
-        agrees_with_embedded(report);
-        assert!(
-            report.connections.opened > 8 && whole(report).ok <= report.connections.opened * 5,
-            "{}",
-            brief(report)
-        );
-        assert_eq!(datagrams(&ended), &in_order(whole(report).ok), "{}", brief(report));
-    });
-}
-
-#[test]
-fn users_think_and_come_and_go() {
-    with_each_engine(|engine| {
-        let sessions = ["--session-requests", "3", "--rate", "300", "--conns", "40"];
-        for load in [&["--think", "fixed:20ms", "--conns", "20"][..], &sessions] {
-            let ended = loadgen(&[&["--protocol", "udp", "--engine", engine][..], load, &SHORT].concat());
-            let report = ended.expect(0);
-            clean(report);
-            agrees_with_embedded(report);
-            assert!(whole(report).ok > 100, "{}", brief(report));
-        }
-    });
-}
-
-/// A user whose request is lost goes on when it is given up.
-#[test]
-fn who_thinks_goes_on_after_a_loss() {
-    with_each_engine(|engine| {
-        let sessions = ["--session-requests", "4", "--rate", "100", "--conns", "60"];
-        for load in [&["--think", "fixed:10ms", "--conns", "6"][..], &sessions] {
-            let peer = Peer::start(|n, request| if n % 10 == 9 { vec![] } else { vec![request.to_vec()] });
-            let args = ["--timeout", "300ms", "--duration", "1500ms"];
-            let ended = at(peer.address, engine, &[&args[..], load].concat());
-            let report = ended.expect(4);
-            let (asked, lost) = (peer.stop(), datagrams(&ended).lost);
-            assert_eq!((whole(report).sent, asked / 10), (asked, lost), "{}", brief(report));
-            assert!(lost > 5 && whole(report).in_flight_at_end == 0, "{}", brief(report));
-            assert_eq!(report.connections.lost, 0, "{}", brief(report));
-        }
-    });
-}
-
-#[test]
 fn a_port_where_nobody_listens_is_unreachable() {
     with_each_engine(|engine| {
         let free = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -213,6 +168,7 @@ fn one_who_never_answers_is_unreachable_too() {
         let lost = datagrams(&ended).lost;
         assert_eq!((whole(report).ok, errors(report, "timeout")), (0, lost), "{}", brief(report));
         assert!(lost >= 3 && whole(report).sent == lost + whole(report).in_flight_at_end, "{}", brief(report));
+        assert!(ended.took < Duration::from_secs(10), "{:?}", ended.took);
     });
 }
 
@@ -339,10 +295,10 @@ struct Deeds {
     reordered: u64,
 }
 
-const LATE: Duration = Duration::from_millis(2500);
+const LATE: Duration = Duration::from_millis(1500);
 const HELD: Duration = Duration::from_millis(15);
 /// After this, no reply is made late: it could come when the run is over.
-const LATE_WITHIN: Duration = Duration::from_millis(800);
+const LATE_WITHIN: Duration = Duration::from_millis(1200);
 
 /// Between clients and a server; one socket to the server for each client.
 struct Relay {
@@ -354,6 +310,7 @@ struct Relay {
     waiting: Vec<(Instant, SocketAddr, Vec<u8>)>,
     /// By client, the highest number that was sent to it in time.
     highest: HashMap<SocketAddr, u64>,
+    answered: HashSet<(SocketAddr, u64)>,
     rng: Rng,
     began: Instant,
     deeds: Deeds,
@@ -373,6 +330,7 @@ impl Relay {
             fates: HashMap::new(),
             waiting: Vec::new(),
             highest: HashMap::new(),
+            answered: HashSet::new(),
             rng: Rng::new(seed),
             began: Instant::now(),
             deeds: Deeds::default(),
@@ -466,17 +424,11 @@ impl Relay {
         if self.fates[&(client, number)] != Fate::ReplyLate {
             let highest = self.highest.entry(client).or_insert(number);
             // The same number again is a double.
-            self.deeds.reordered += u64::from(number < *highest && self.first_time(client, number));
-            let highest = self.highest.entry(client).or_insert(number);
+            let first = self.answered.insert((client, number));
+            self.deeds.reordered += u64::from(first && number < *highest);
             *highest = (*highest).max(number);
         }
         self.front.send_to(reply, client).unwrap();
-    }
-
-    /// Only what was held comes behind others for the first time; a double comes right behind itself, or behind what
-    /// its own first copy came behind.
-    fn first_time(&mut self, client: SocketAddr, number: u64) -> bool {
-        self.fates[&(client, number)] == Fate::ReplyHeld
     }
 }
 
@@ -488,14 +440,14 @@ fn number(datagram: &[u8]) -> u64 {
 #[test]
 fn loss_doubles_reordering_and_lateness_are_counted_as_they_happened() {
     with_each_engine(|engine| {
-        let open = &["--rate", "600", "--threads", "2", "--pipeline", "32"][..];
-        for (seed, load) in [(1, open), (2, &["--pipeline", "2"])] {
+        for (seed, load) in [(1, &["--rate", "1500"][..]), (2, &["--rate", "1000", "--threads", "2"]), (3, &[])] {
             let server = Server::start(&["--protocol", "udp"]);
             let (address, stop, relay) = Relay::start(server.address(), seed);
-            // No more are unanswered than fit into the relay's buffers: nobody else may lose any, however busy this
-            // machine is. The timeout is long for the same reason.
-            let args = ["--conns", "6", "--timeout", "1500ms", "--duration", "3500ms"];
-            let ended = at(address, engine, &[&args[..], load].concat());
+            // Enough room for all that is missing at any time.
+            let args = ["--conns", "6", "--pipeline", "64", "--timeout", "700ms", "--duration", "2s"];
+            let closed = ["--conns", "6", "--pipeline", "2", "--timeout", "700ms", "--duration", "2s"];
+            let args = if load.is_empty() { &closed[..] } else { &args };
+            let ended = at(address, engine, &[args, load].concat());
             thread::sleep(Duration::from_millis(50));
             stop.store(true, Ordering::Relaxed);
             let deeds = relay.join().unwrap();

@@ -14,8 +14,12 @@ mod nginx;
 mod open;
 #[path = "outages.rs"]
 mod outages;
+#[path = "scenario.rs"]
+mod scenario;
 #[path = "targets.rs"]
 mod targets;
+#[path = "tls.rs"]
+mod tls;
 #[path = "traffic.rs"]
 mod traffic;
 

@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::engine::{self, Choice, ENGINES};
+use crate::tls::TlsOptions;
 use clap::Parser;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use loadgen_core::protocol::{self, PROTOCOLS, Protocol};
@@ -84,6 +85,10 @@ pub struct Options {
     /// Bytes of the kernel's send buffer of a connection (SO_SNDBUF); for trying what short sends do.
     #[arg(long, value_name = "BYTES", value_parser = size, hide_short_help = true)]
     pub send_buffer: Option<usize>,
+
+    /// Encryption.
+    #[command(flatten)]
+    pub tls: TlsOptions,
 
     /// End when this process, our parent, does.
     #[arg(long, value_name = "PID", hide = true)]

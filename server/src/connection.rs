@@ -8,6 +8,7 @@
 use crate::held::{Half, Held};
 use crate::injector::Injector;
 use crate::pool::Pool;
+use crate::secured::{Keys, Opened, Secured};
 use crate::stats::Counters;
 use loadgen_core::protocol::{MAX_KEPT, MIN_OUTPUT, Next, Output, Server, ServerState, Shape};
 use loadgen_core::sys::poller::{Event, Interest};
@@ -38,17 +39,28 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     /// `None`: nothing is injected, and replies leave at once.
     pub(crate) injector: Option<Arc<Injector>>,
+    /// `None`: the stream is not encrypted.
+    pub(crate) keys: Option<Box<Keys>>,
 }
 
+/// What arrived with the end of a record may be that much more when it is decrypted.
+const RECORD: usize = 16 << 10;
+
 impl Shared {
-    pub(crate) fn new(protocol: Box<dyn Server>, shape: Shape, injector: Option<Arc<Injector>>) -> Self {
+    pub(crate) fn new(
+        protocol: Box<dyn Server>,
+        shape: Shape,
+        injector: Option<Arc<Injector>>,
+        keys: Option<Box<Keys>>,
+    ) -> Self {
         let output = if injector.is_some() { Output::one_reply(CAPACITY) } else { Output::new(CAPACITY) };
         Self {
             protocol,
             shape,
-            scratch: vec![0; CAPACITY].into(),
+            scratch: vec![0; if keys.is_some() { CAPACITY + RECORD } else { CAPACITY }].into(),
             output,
             injector,
+            keys,
             pool: Pool::new(),
             counters: Counters::default(),
         }
@@ -92,6 +104,8 @@ pub(crate) struct Connection {
     pending: Vec<u8>,
     /// Where service times are injected: replies until their release, in place of `pending` and `replies`.
     held: Option<Box<Held>>,
+    /// Where the stream is encrypted; `input` is not, `pending` is.
+    tls: Option<Box<Secured>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,7 +192,7 @@ enum Step {
 
 impl Connection {
     /// `speaks_first`: the protocol has something to say before it has heard anything.
-    pub(crate) fn new(socket: OwnedFd, speaks_first: bool, held: Option<Box<Held>>) -> Self {
+    pub(crate) fn new(socket: OwnedFd, speaks_first: bool, held: Option<Box<Held>>, tls: Option<Box<Secured>>) -> Self {
         Self {
             socket,
             phase: Phase::Serving,
@@ -197,6 +211,7 @@ impl Connection {
             input: Vec::new(),
             pending: Vec::new(),
             held,
+            tls,
         }
     }
 
@@ -222,11 +237,14 @@ impl Connection {
     pub(crate) fn note(&mut self, event: Event) -> bool {
         self.readable |= event.readable;
         self.closing |= event.closing;
+        if !self.pending.is_empty() {
+            return event.writable;
+        }
         if let Some(held) = &self.held {
             // One that has broken says so, even to those who wait for nothing but the time.
             return event.closing || held.stuck && event.writable || self.readable && !held.is_full();
         }
-        if self.pending.is_empty() { self.readable } else { event.writable }
+        self.readable
     }
 
     /// Answers what has arrived until now, and nothing that arrives later; then ends.
@@ -288,6 +306,10 @@ impl Connection {
         if !self.pending.is_empty() {
             return self.send_pending(shared);
         }
+        if self.tls.as_ref().is_some_and(|tls| tls.has_output()) {
+            shared.output.clear();
+            return self.send_output(shared);
+        }
         if let Some(step) = self.step_held(shared)? {
             return Ok(step);
         }
@@ -306,6 +328,14 @@ impl Connection {
         }
         let now = clock::now();
         let due = held.due(now).len();
+        if let (true, Some(tls), Some(keys)) = (due > 0, &mut self.tls, &mut shared.keys) {
+            keys.plaintext.clear();
+            keys.plaintext = held.take_due(now, std::mem::take(&mut keys.plaintext));
+            if !tls.seal(&keys.plaintext, &mut keys.ciphertext) {
+                return Ok(Some(Step::Closed(Cause::Error)));
+            }
+            return self.send_sealed(shared).map(Some);
+        }
         if due > 0 {
             let taken = send(self.socket.as_fd(), held.due(now), &mut shared.counters)?;
             held.sent(taken, now, &mut shared.counters);
@@ -327,7 +357,7 @@ impl Connection {
     }
 
     fn go_on_serving(&mut self, shared: &mut Shared, have: &mut usize) -> io::Result<Step> {
-        if self.unfinished {
+        if self.unfinished && !self.is_handshaking() {
             // An endless stream has no end to wait for.
             if self.draining && shared.shape == Shape::Download {
                 return Ok(self.begin_close(Cause::Drained));
@@ -335,6 +365,9 @@ impl Connection {
             if self.looking {
                 self.looking = false;
                 *have += self.receive(shared, *have)?.unwrap_or(0);
+                if self.phase != Phase::Serving {
+                    return Ok(Step::Go);
+                }
             }
             return self.serve(shared, have);
         }
@@ -346,6 +379,9 @@ impl Connection {
         }
         match self.receive(shared, *have)? {
             None => Ok(Step::Go),
+            // A handshake says nothing to the protocol; what it has to say itself is sent first.
+            Some(0) if self.tls.is_some() && !self.ended => Ok(Step::Go),
+            Some(_) if self.is_handshaking() => Ok(self.begin_close(Cause::Peer)),
             Some(n) => {
                 *have += n;
                 self.serve(shared, have)
@@ -353,12 +389,21 @@ impl Connection {
         }
     }
 
-    /// Receives behind the `have` bytes of the scratch buffer; 0 bytes are the end of the peer's stream.
+    fn is_handshaking(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_handshaking())
+    }
+
+    /// Receives behind the `have` bytes of the scratch buffer; 0 bytes are the end of the peer's stream (but where it
+    /// is encrypted, where not all of them say something).
     fn receive(&mut self, shared: &mut Shared, have: usize) -> io::Result<Option<usize>> {
-        let buffer = &mut shared.scratch[have..];
+        debug_assert!(have < CAPACITY, "no room is no end of the stream");
+        let buffer = &mut shared.scratch[have..CAPACITY];
         shared.counters.calls.recv += 1;
         match socket::receive(self.socket.as_fd(), buffer) {
             Ok(0) => {
+                if let (Some(tls), Phase::Serving, false) = (&mut self.tls, self.phase, self.ended) {
+                    tls.ended(&mut shared.counters);
+                }
                 self.ended = true;
                 self.readable = false;
                 Ok(Some(0))
@@ -368,7 +413,7 @@ impl Connection {
                 // epoll(7), question 9: a short receive from a stream has emptied it, unless its end is behind.
                 self.readable = n == buffer.len() || self.closing;
                 self.left = self.left.saturating_sub(n as u32);
-                Ok(Some(n))
+                Ok(Some(if self.tls.is_some() { self.decrypt(shared, have, n) } else { n }))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 shared.counters.empty_receives += 1;
@@ -378,6 +423,23 @@ impl Connection {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Puts what the `n` bytes behind the `have` say in their place, and answers how much that is.
+    fn decrypt(&mut self, shared: &mut Shared, have: usize, n: usize) -> usize {
+        let (Some(tls), Some(keys), Phase::Serving) = (&mut self.tls, &mut shared.keys, self.phase) else { return 0 };
+        let arrived = &mut shared.scratch[have..have + n];
+        match tls.received(arrived, &mut keys.plaintext, &mut shared.counters) {
+            Opened::Failed => {
+                self.phase = Phase::Closing(Cause::ProtocolError);
+                return 0;
+            }
+            Opened::Handshaking => {}
+            Opened::Plaintext { ended } => self.ended |= ended,
+        }
+        let n = keys.plaintext.len();
+        shared.scratch[have..have + n].copy_from_slice(&keys.plaintext);
+        n
     }
 
     fn serve(&mut self, shared: &mut Shared, have: &mut usize) -> io::Result<Step> {
@@ -415,15 +477,40 @@ impl Connection {
 
     /// Sends straight from the shared output; only what the kernel does not take is copied.
     fn send_output(&mut self, shared: &mut Shared) -> io::Result<Step> {
-        let bytes = shared.output.bytes();
-        let taken = if bytes.is_empty() { 0 } else { send(self.socket.as_fd(), bytes, &mut shared.counters)? };
-        if taken < bytes.len() {
-            shared.pool.keep(&mut self.pending, &bytes[taken..]);
-            self.taken = 0;
-            return Ok(Step::Wait(Interest::WRITE));
+        if let (Some(tls), Some(keys)) = (&mut self.tls, &mut shared.keys) {
+            let sealed = tls.seal(shared.output.bytes(), &mut keys.ciphertext);
+            return if sealed { self.send_sealed(shared) } else { Ok(Step::Closed(Cause::Error)) };
         }
-        shared.counters.replies += u64::from(std::mem::take(&mut self.replies));
-        Ok(Step::Go)
+        let taken = self.send_some(shared.output.bytes(), &mut shared.counters, &mut shared.pool)?;
+        Ok(self.after_sending(taken, shared))
+    }
+
+    /// Likewise what has been encrypted.
+    fn send_sealed(&mut self, shared: &mut Shared) -> io::Result<Step> {
+        let bytes = shared.keys.as_ref().map_or(&[][..], |keys| &keys.ciphertext);
+        let taken = self.send_some(bytes, &mut shared.counters, &mut shared.pool)?;
+        Ok(self.after_sending(taken, shared))
+    }
+
+    /// Whether the kernel took all of it; what it did not take is pending.
+    fn send_some(&mut self, bytes: &[u8], counters: &mut Counters, pool: &mut Pool) -> io::Result<bool> {
+        let taken = if bytes.is_empty() { 0 } else { send(self.socket.as_fd(), bytes, counters)? };
+        if taken < bytes.len() {
+            pool.keep(&mut self.pending, &bytes[taken..]);
+            self.taken = 0;
+        }
+        Ok(taken == bytes.len())
+    }
+
+    fn after_sending(&mut self, all: bool, shared: &mut Shared) -> Step {
+        if !all {
+            return Step::Wait(Interest::WRITE);
+        }
+        match &mut self.held {
+            None => shared.counters.replies += u64::from(std::mem::take(&mut self.replies)),
+            Some(held) => held.arrived(&mut shared.counters),
+        }
+        Step::Go
     }
 
     fn send_pending(&mut self, shared: &mut Shared) -> io::Result<Step> {
@@ -433,11 +520,14 @@ impl Connection {
             return Ok(Step::Wait(Interest::WRITE));
         }
         shared.pool.give_back(&mut self.pending);
-        shared.counters.replies += u64::from(std::mem::take(&mut self.replies));
-        Ok(Step::Go)
+        Ok(self.after_sending(true, shared))
     }
 
     fn end_stream(&mut self, shared: &mut Shared, cause: Cause) -> Step {
+        // Said once, and sent before anything else is done.
+        if self.tls.as_mut().is_some_and(|tls| !tls.close()) {
+            return Step::Go;
+        }
         if self.ended {
             return Step::Closed(cause);
         }
@@ -485,8 +575,8 @@ mod tests {
         let accepted = listener.accept().unwrap().0;
         accepted.set_nonblocking(true).unwrap();
         let echo = (by_name("echo").unwrap().server)(&ServerOptions { size: 10, ..ServerOptions::default() }).unwrap();
-        let mut shared = Shared::new(echo, Shape::Exchange, None);
-        let mut connection = Connection::new(accepted.into(), false, None);
+        let mut shared = Shared::new(echo, Shape::Exchange, None, None);
+        let mut connection = Connection::new(accepted.into(), false, None, None);
 
         peer.write_all(&[1; 10]).unwrap();
         connection.drain();

@@ -7,6 +7,7 @@
 //! - `peer`: the same for io_uring, where the kernel moves the bytes and tells afterwards
 //! - `held`, `injector`, `request_log`: injected service times: replies that wait for their release, the resource that
 //!   all threads share, and what it did to each request
+//! - [`tls`], `secured`: encryption: settings as typed, and a connection under them
 //! - `slab`, `pool`, `acceptor`: connections by token, buffers, and taking connections in
 //! - `stats`: counters
 
@@ -21,9 +22,11 @@ mod injector;
 mod peer;
 mod pool;
 mod request_log;
+mod secured;
 pub mod serve;
 mod slab;
 mod stats;
+pub mod tls;
 
 use clap::Parser;
 use std::ffi::OsString;

@@ -9,6 +9,7 @@ use crate::connection::{Cause, DISCARDED_AT_CLOSE, Phase};
 use crate::held::{Half, Held};
 use crate::injector::Injector;
 use crate::pool::Pool;
+use crate::secured::{Keys, Opened, Secured};
 use crate::stats::Counters;
 use loadgen_core::protocol::{Next, Output, Server, ServerState, Shape};
 use loadgen_core::sys::clock;
@@ -27,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) counters: Counters,
     /// `None`: nothing is injected, and replies leave at once.
     pub(crate) injector: Option<Arc<Injector>>,
+    /// `None`: the stream is not encrypted.
+    pub(crate) keys: Option<Box<Keys>>,
 }
 
 /// One connection. Its socket is known to the ring by the slot.
@@ -51,9 +54,11 @@ pub(crate) struct Peer {
     left: u32,
     /// Where service times are injected: replies until their release, in place of `replies`.
     held: Option<Box<Held>>,
+    /// Where the stream is encrypted; `input` is not.
+    tls: Option<Box<Secured>>,
 }
 
-const _: () = assert!(size_of::<Peer>() <= 72);
+const _: () = assert!(size_of::<Peer>() <= 80);
 
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +79,7 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Peer {
-    pub(crate) fn new(held: Option<Box<Held>>) -> Self {
+    pub(crate) fn new(held: Option<Box<Held>>, tls: Option<Box<Secured>>) -> Self {
         Self {
             state: ServerState::default(),
             input: Vec::new(),
@@ -87,6 +92,7 @@ impl Peer {
             replies: 0,
             left: 0,
             held,
+            tls,
         }
     }
 
@@ -103,6 +109,7 @@ impl Peer {
     pub(crate) fn forget(&mut self, pool: &mut Pool) {
         pool.give_back(&mut self.input);
         self.held = None;
+        self.tls = None;
     }
 }
 
@@ -110,6 +117,10 @@ impl Turn<'_> {
     /// A new connection: it is listened to, and speaks first where the protocol does.
     pub(crate) fn begin(&mut self) -> After {
         self.lane.flows.receive(&mut self.lane.ring, self.slot);
+        if self.peer.tls.is_none() { self.speak_first() } else { After::Nothing }
+    }
+
+    fn speak_first(&mut self) -> After {
         if self.context.shape == Shape::Download { self.serve(&[]) } else { After::Nothing }
     }
 
@@ -124,20 +135,68 @@ impl Turn<'_> {
             }
             // The last reply is under way: nobody wants to know more.
             Phase::Closing(_) => After::Nothing,
-            Phase::Serving if self.has_no_room() => {
-                self.keep(bytes);
-                self.peer.unseen = true;
-                self.lane.flows.pause(&mut self.lane.ring, self.slot);
-                After::Nothing
-            }
-            Phase::Serving if self.peer.input.is_empty() => self.serve(bytes),
-            Phase::Serving => {
-                self.keep(bytes);
-                self.serve_input()
-            }
+            Phase::Serving if self.peer.tls.is_some() => self.decrypt(bytes),
+            Phase::Serving => self.take(bytes),
         };
         self.look_on();
         after
+    }
+
+    /// Answers what the peer says, now or when there is room.
+    fn take(&mut self, bytes: &[u8]) -> After {
+        if self.has_no_room() {
+            self.keep(bytes);
+            self.peer.unseen = true;
+            self.lane.flows.pause(&mut self.lane.ring, self.slot);
+            After::Nothing
+        } else if self.peer.input.is_empty() {
+            self.serve(bytes)
+        } else {
+            self.keep(bytes);
+            self.serve_input()
+        }
+    }
+
+    fn decrypt(&mut self, bytes: &[u8]) -> After {
+        let Context { keys: Some(keys), counters, .. } = &mut *self.context else { return After::Nothing };
+        let Some(tls) = &mut self.peer.tls else { return After::Nothing };
+        keys.arrived.clear();
+        keys.arrived.extend_from_slice(bytes);
+        let mut plaintext = std::mem::take(&mut keys.plaintext);
+        let handshaking = tls.is_handshaking();
+        let opened = tls.received(&mut keys.arrived, &mut plaintext, counters);
+        let after = match opened {
+            Opened::Failed => {
+                self.peer.phase = Phase::Closing(Cause::ProtocolError);
+                self.context.pool.give_back(&mut self.peer.input);
+                self.settle()
+            }
+            Opened::Handshaking => self.settle(),
+            Opened::Plaintext { ended } => {
+                self.peer.ended |= ended;
+                self.peer.looked |= ended;
+                if !plaintext.is_empty() || ended {
+                    self.take(&plaintext)
+                } else if handshaking {
+                    self.begin_serving()
+                } else {
+                    self.settle()
+                }
+            }
+        };
+        if let Some(keys) = &mut self.context.keys {
+            keys.plaintext = plaintext;
+        }
+        after
+    }
+
+    /// The handshake is over, and nothing was said besides.
+    fn begin_serving(&mut self) -> After {
+        if self.is_sending() {
+            self.peer.unfinished |= self.context.shape == Shape::Download;
+            return After::Nothing;
+        }
+        if self.context.shape == Shape::Download { self.serve(&[]) } else { self.settle() }
     }
 
     /// The output is gone.
@@ -175,6 +234,9 @@ impl Turn<'_> {
 
     /// The peer ended its stream (0), or the connection broke.
     pub(crate) fn ended(&mut self, error: i32) -> After {
+        if let (Some(tls), Phase::Serving, false, 0) = (&mut self.peer.tls, self.peer.phase, self.peer.ended, error) {
+            tls.ended(&mut self.context.counters);
+        }
         self.peer.ended = true;
         self.peer.looked = true;
         match self.peer.phase {
@@ -264,6 +326,11 @@ impl Turn<'_> {
 
     /// Has the protocol answer, and keeps what it does not consume. Stops when there is output to be sent.
     fn serve(&mut self, data: &[u8]) -> After {
+        if self.peer.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+            // Nobody has said anything yet; who ends within the handshake never will.
+            self.peer.phase = if self.peer.ended { Phase::Closing(Cause::Peer) } else { self.peer.phase };
+            return self.settle();
+        }
         if self.peer.held.is_some() {
             return self.serve_held(data);
         }
@@ -326,7 +393,18 @@ impl Turn<'_> {
             return true;
         }
         let Lane { ring, flows } = &mut *self.lane;
-        let bytes = held.take_due(now, ring.spare());
+        let bytes = match (&mut self.peer.tls, &mut self.context.keys) {
+            (Some(tls), Some(keys)) => {
+                keys.ciphertext.clear();
+                keys.ciphertext = held.take_due(now, std::mem::take(&mut keys.ciphertext));
+                let mut sealed = ring.spare();
+                if !tls.seal(&keys.ciphertext, &mut sealed) {
+                    return false;
+                }
+                sealed
+            }
+            _ => held.take_due(now, ring.spare()),
+        };
         let len = bytes.len() as u32;
         let lease = ring.lend(bytes);
         if let Ok(lease) = lease {
@@ -336,17 +414,51 @@ impl Turn<'_> {
     }
 
     fn send_output(&mut self) -> After {
-        let len = self.context.output.bytes().len() as u32;
-        if len == 0 {
+        if self.context.output.bytes().is_empty() {
             return self.settle();
         }
+        if self.peer.tls.is_some() {
+            return self.send_sealed();
+        }
+        let bytes = self.context.output.take(self.lane.ring.spare());
+        self.send(bytes)
+    }
+
+    /// Sends what is in the output, encrypted, behind what TLS itself has to say.
+    fn send_sealed(&mut self) -> After {
+        let Some(tls) = &mut self.peer.tls else { return After::Nothing };
+        let mut bytes = self.lane.ring.spare();
+        if !tls.seal(self.context.output.bytes(), &mut bytes) {
+            return After::Closed(Cause::Error);
+        }
+        self.send(bytes)
+    }
+
+    fn send(&mut self, bytes: Vec<u8>) -> After {
         let Lane { ring, flows } = &mut *self.lane;
-        let bytes = self.context.output.take(ring.spare());
+        let len = bytes.len() as u32;
         match ring.lend(bytes) {
             Ok(lease) => flows.send_owned(ring, self.slot, lease, len),
             Err(_) => return After::Closed(Cause::Error),
         }
         After::Nothing
+    }
+
+    /// What TLS itself has to say, and at the end of the stream that it ends. `None`: nothing, or it is said.
+    fn say_of_tls(&mut self, ends: bool) -> Option<After> {
+        let sending = self.is_sending();
+        let tls = self.peer.tls.as_mut()?;
+        if ends {
+            if sending {
+                return Some(After::Nothing);
+            }
+            tls.close();
+        }
+        if sending || !tls.has_output() {
+            return None;
+        }
+        self.context.output.clear();
+        Some(self.send_sealed())
     }
 
     /// Nothing is under way, or (where replies are held) there is room for more: listens on, or ends.
@@ -359,6 +471,11 @@ impl Turn<'_> {
         if peer.phase == Phase::Serving && peer.draining && peer.looked {
             peer.phase = Phase::Closing(Cause::Drained);
         }
+        let ends = matches!(peer.phase, Phase::Closing(_)) && !holds;
+        if let Some(after) = self.say_of_tls(ends) {
+            return after;
+        }
+        let peer = &mut *self.peer;
         match peer.phase {
             Phase::Closing(_) if holds => After::Nothing,
             Phase::Closing(cause) if peer.ended => After::Closed(cause),

@@ -5,11 +5,13 @@ use crate::engine::{Choice, Engine, Worker};
 use crate::injector::{Injector, Releasing};
 use crate::request_log::{MOST_ROWS, RequestLog};
 use crate::stats::{self, Counters};
+use crate::tls;
 use loadgen_core::machine;
 use loadgen_core::protocol::{ServerOptions, Shape};
 use loadgen_core::result::{Machine, ServerStats};
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::{affinity, datagram, errno, limits, process, socket};
+use loadgen_core::tls::server::Settings;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Display;
@@ -25,8 +27,8 @@ use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 
 /// Exit codes, as in the table of all commands.
-const USAGE: u8 = 2;
-const UNWRITTEN: u8 = 6;
+pub(crate) const USAGE: u8 = 2;
+pub(crate) const UNWRITTEN: u8 = 6;
 const MACHINE: u8 = 7;
 
 /// As many signals as make a thread leave at once.
@@ -40,7 +42,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(code: u8, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: u8, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
 
@@ -70,6 +72,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
         tell(format_args!("engine {} instead of {why}", engine.name));
     }
     let injector = injector(options)?;
+    let tls = tls::settings(options)?;
     limits::raise_descriptors().map_err(|e| Failure::machine("cannot raise the descriptor limit", &e))?;
     let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| Failure::machine("cannot watch for signals", &e))?;
     // Before anybody is served: reading all this takes a moment.
@@ -96,7 +99,8 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
         .enumerate()
         .map(|(index, listener)| {
             let (signals, injector) = (Arc::clone(&received), injector.clone());
-            let around = Around { signals, ready: ready.clone(), injector, asked: asked.clone() };
+            let (asked, tls) = (asked.clone(), tls.clone());
+            let around = Around { signals, ready: ready.clone(), injector, asked, tls };
             start(options, engine, index, listener, around)
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -243,6 +247,7 @@ struct Around {
     injector: Option<Arc<Injector>>,
     /// With the store that they have in common.
     asked: ServerOptions,
+    tls: Option<Settings>,
 }
 
 fn start(
@@ -252,7 +257,7 @@ fn start(
     listener: OwnedFd,
     around: Around,
 ) -> Result<Handle, Failure> {
-    let Around { signals, ready, injector, asked } = around;
+    let Around { signals, ready, injector, asked, tls } = around;
     let protocol = options.protocol;
     let server = (protocol.server)(&asked).map_err(|e| Failure::new(USAGE, e))?;
     let cpu = options.cpus.as_ref().map(|list| list.0[index % list.0.len()]);
@@ -265,6 +270,7 @@ fn start(
         ready,
         ring: options.ring.clone(),
         injector,
+        tls,
     };
     let run = engine.run;
     let body = move || {

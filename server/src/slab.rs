@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn a_stale_token_finds_nobody() {
-        let connection = || Connection::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()), false, None);
+        let connection =
+            || Connection::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()), false, None, None);
         let mut slab = Slab::default();
         let first = slab.insert(connection());
         assert!(slab.get(first).is_some());

@@ -2,6 +2,7 @@
 
 use crate::connection::Cause;
 use crate::injector::Releasing;
+use crate::secured::TlsCounters;
 use loadgen_core::result::{DatagramStats, RingStats, ServerStats};
 use loadgen_core::sys::clock;
 use loadgen_core::sys::poller::PollerCalls;
@@ -33,6 +34,7 @@ pub(crate) struct Counters {
     pub(crate) datagrams: Option<Box<DatagramStats>>,
     /// Of replies that were held until their release.
     pub(crate) releasing: Option<Box<Releasing>>,
+    pub(crate) tls: Option<Box<TlsCounters>>,
 }
 
 /// System calls by kind, counted where they are made; the poller counts its own.
@@ -98,6 +100,15 @@ impl Counters {
             add(&mut all.receive_errors, of.receive_errors.iter().map(|(why, count)| (why.as_str(), *count)));
             all.kernel_dropped += of.kernel_dropped;
             all.receive_buffer_bytes = of.receive_buffer_bytes;
+        }
+        if let Some(tls) = &self.tls {
+            let sum = total.tls.get_or_insert_default();
+            sum.handshakes_full += tls.full;
+            sum.handshakes_resumed += tls.resumed;
+            sum.truncated += tls.truncated;
+            add(&mut sum.failures, tls.failures.iter().map(|(name, count)| (*name, *count)));
+            add(&mut sum.versions, tls.versions.iter().map(|(name, count)| (*name, *count)));
+            add(&mut sum.ciphers, tls.ciphers.iter().map(|(name, count)| (*name, *count)));
         }
         total.waits += self.events_per_wait.iter().sum::<u64>();
         total.events += self.events;

@@ -29,9 +29,9 @@ pub static PROTOCOLS: &[Protocol] = &[
     http::PROTOCOL,
     discard::PROTOCOL,
     chargen::PROTOCOL,
+    udp::PROTOCOL,
     memcached::PROTOCOL,
     redis::PROTOCOL,
-    udp::PROTOCOL,
 ];
 
 /// One line of the table.

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 const NS_PER_MS: f64 = 1e6;
 
-/// One interval a histogram, tagged with its name: `response`, `service`, `connect`, `backlog_wait`, `generator_lag`.
+/// One interval a histogram, tagged with its name: `response`, `service`, `connect`, `handshake`, `backlog_wait`,
+/// `generator_lag`.
 /// Each run begins with a start and a base time of its own.
 pub fn render(reports: &[Report]) -> String {
     let mut log = Vec::new();
@@ -38,10 +39,11 @@ fn one(name: &str, report: &Report, log: &mut Vec<u8>) -> Result<(), Problem> {
     let before = phases.ramp_ns.saturating_add(phases.warmup_ns);
     let window = (before, phases.measure_ns);
     let whole = (0, before.saturating_add(phases.measure_ns).saturating_add(phases.drain_ns));
-    let histograms: [(&str, &Option<Histogram>, (u64, u64)); 5] = [
+    let histograms: [(&str, &Option<Histogram>, (u64, u64)); 6] = [
         ("response", &latency.response, window),
         ("service", &latency.service, window),
         ("connect", &latency.connect, whole),
+        ("handshake", &latency.handshake, whole),
         ("backlog_wait", &latency.backlog_wait, window),
         ("generator_lag", &latency.generator_lag, window),
     ];

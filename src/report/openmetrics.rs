@@ -53,6 +53,7 @@ const HISTOGRAMS: &[(&str, &str, OfHistogram)] = &[
     ("response_time", "From the intended send time to the end of the reply", |r| r.latency.response.as_ref()),
     ("service_time", "From sending to the end of the reply", |r| r.latency.service.as_ref()),
     ("connect_time", "From the start of a connection attempt to its success", |r| r.latency.connect.as_ref()),
+    ("handshake_time", "Handshakes of TLS", |r| r.latency.handshake.as_ref()),
     ("backlog_wait", "Wait of due requests for a connection", |r| r.latency.backlog_wait.as_ref()),
     ("generator_lag", "Lateness of requests although a connection was free", |r| r.latency.generator_lag.as_ref()),
 ];

@@ -4,7 +4,7 @@ use super::{breakdown, intervals, traffic};
 use crate::confidence::{ENOUGH_BEYOND, goal};
 use crate::histogram::{QUANTILES, count_beyond};
 use crate::protocol::{self, Shape};
-use crate::result::{Floor, Histogram, Ledger, Report, RingStats, VerdictState, Weight};
+use crate::result::{Floor, Histogram, Ledger, Report, RingStats, Tls, VerdictState, Weight};
 use crate::units::{format_count, format_duration, format_exact_count, format_rate, format_size};
 
 const WIDTH: usize = 80;
@@ -52,7 +52,7 @@ fn what_was_run(report: &Report, page: &mut Page) {
     };
     page.line("", &format!("{} on {}: {connections}, {threads}{part}", scenario.protocol, scenario.target));
     let mode = match shape(report) {
-        Shape::Exchange | Shape::Datagram => traffic::mode(scenario),
+        shape if shape.has_replies() => traffic::mode(scenario),
         _ => "one-way stream".to_owned(),
     };
     let server = scenario.server_engine.as_ref().map_or(String::new(), |engine| format!(", server {engine}"));
@@ -137,6 +137,7 @@ fn latency(report: &Report, page: &mut Page) {
         ("backlog wait", &report.latency.backlog_wait),
         ("lag", &report.latency.generator_lag),
         ("connect", &report.latency.connect),
+        ("handshake", &report.latency.handshake),
     ];
     for (label, histogram) in others {
         if let Some(histogram) = histogram {
@@ -241,7 +242,17 @@ fn connections(report: &Report, page: &mut Page) {
     );
     page.line("connections", &text);
     traffic::churn(report).iter().for_each(|line| page.line("", line));
+    report.tls.iter().for_each(|tls| page.line("tls", &agreed(tls)));
     report.sessions.iter().for_each(|sessions| page.line("sessions", &traffic::sessions(sessions)));
+}
+
+/// What was agreed on under TLS, and how often.
+fn agreed(tls: &Tls) -> String {
+    let [full, resumed] = [tls.handshakes_full, tls.handshakes_resumed].map(format_exact_count);
+    let alpn = tls.alpn.as_ref().map_or(String::new(), |name| format!(", {name}"));
+    let known = if tls.version.is_empty() { String::new() } else { format!("{} {}{alpn}; ", tls.version, tls.cipher) };
+    let trust = if tls.insecure { "; ! --insecure: the certificate was NOT verified" } else { "" };
+    format!("{known}{full} full handshakes, {resumed} resumed{trust}")
 }
 
 fn ledgers(report: &Report, page: &mut Page) {

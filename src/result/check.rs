@@ -22,6 +22,7 @@ pub(super) fn report(report: &Report) -> Result<(), String> {
         ("latency.response", report.latency.response.as_ref()),
         ("latency.service", report.latency.service.as_ref()),
         ("latency.connect", report.latency.connect.as_ref()),
+        ("latency.handshake", report.latency.handshake.as_ref()),
         ("latency.backlog_wait", report.latency.backlog_wait.as_ref()),
         ("latency.generator_lag", report.latency.generator_lag.as_ref()),
         ("server.injected.overrun", injected.and_then(|injected| injected.overrun.as_ref())),

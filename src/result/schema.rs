@@ -7,8 +7,10 @@
 use super::breakdown::Group;
 use super::datagrams::Datagrams;
 use super::environment::{Environment, Floor};
+use super::scenario_file::ScenarioFile;
 use super::server_stats::ServerStats;
 use super::shard::{Merged, Shard};
+use super::tls::{ScenarioTls, Tls};
 use super::traffic::{Sessions, Stream, TimeWait};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -48,6 +50,9 @@ pub struct Report {
     /// Sessions that arrived by the schedule; null: it was one of requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sessions: Option<Sessions>,
+    /// What was agreed on with the server; null: the stream was not encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// What the protocol counted besides, over the whole run, such as `hits` and `misses`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counted: BTreeMap<String, u64>,
@@ -171,7 +176,8 @@ pub struct Scenario {
     /// Which of a target's addresses were used: `all` (in turn), `ipv4`, `ipv6`; null: the first that answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addresses: Option<String>,
-    /// How long users think before each request, as `exp:1s`, in one spelling; null: not at all.
+    /// How long users think before each request, as `exp:1s`, in one spelling; `script`: only where a step of a script
+    /// says so; null: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub think: Option<String>,
     /// Partly open: sessions arrive by the schedule, and each has so many requests (`5`, `1..20`, `geom:0.2`).
@@ -183,6 +189,12 @@ pub struct Scenario {
     /// `rst`: connections are closed by a reset; null: in good order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub close: Option<String>,
+    /// The scenario file, where one says which requests are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<ScenarioFile>,
+    /// How the stream was to be encrypted; null: it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ScenarioTls>,
 }
 
 /// The parts of a run, in order; lengths in nanoseconds.
@@ -317,6 +329,9 @@ pub struct Latency {
     pub service: Option<Histogram>,
     /// From the start of a connection attempt to its success, over the whole run.
     pub connect: Option<Histogram>,
+    /// TLS only: from the end of TCP's handshake to that of TLS, over the whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<Histogram>,
     /// Open loop only: how long a due request waited because every connection was busy.
     pub backlog_wait: Option<Histogram>,
     /// Open loop and think times: how late a request left although a connection was free.

@@ -54,6 +54,9 @@ pub struct ServerStats {
     /// Only where service times were injected, or requests logged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injected: Option<InjectedStats>,
+    /// Only where the stream is encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsStats>,
     /// The machine that it ran on. Within a report it is under `environment`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
@@ -90,4 +93,20 @@ pub struct InjectedStats {
     /// Rows of `--request-log`, and requests that found no room in it.
     pub logged: u64,
     pub log_dropped: u64,
+}
+
+/// What `loadgen-server` counted about TLS (docs/tls.md).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TlsStats {
+    /// Handshakes that came to their end, with a certificate, and by resuming an earlier session.
+    pub handshakes_full: u64,
+    pub handshakes_resumed: u64,
+    /// Connections that failed, by what went wrong, such as `tls_alert`, `tls_protocol`, `tls_truncated`.
+    pub failures: BTreeMap<String, u64>,
+    /// Sessions by version, `1.2` or `1.3`.
+    pub versions: BTreeMap<String, u64>,
+    /// Sessions by cipher, as IANA calls it.
+    pub ciphers: BTreeMap<String, u64>,
+    /// Streams of clients that ended without saying that they would (close_notify). That is no error here.
+    pub truncated: u64,
 }

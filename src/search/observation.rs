@@ -71,7 +71,7 @@ impl Share {
     pub fn certainly(&self) -> Option<bool> {
         let expected = self.count * self.allowed;
         // Not known: the values are few, or depend on one another over the whole probe.
-        let inflation = self.inflation.unwrap_or((expected / FEW).max(1.0)).max(1.0);
+        let inflation = self.inflation.unwrap_or_else(|| (expected / FEW).max(1.0)).max(1.0);
         let error = (expected * (1.0 - self.allowed) * inflation).sqrt();
         let distance = (self.beyond - expected) / error;
         (distance.abs() >= CERTAIN).then_some(distance < 0.0)

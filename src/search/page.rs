@@ -52,7 +52,8 @@ fn rate(per_s: u64) -> String {
 
 /// `95 %: 12,100 to 12,600`.
 fn interval(knee: &KneeRow) -> String {
-    let [low, high] = [knee.low_per_s, knee.high_per_s].map(|end| end.map_or("?".to_owned(), format_exact_count));
+    let [low, high] =
+        [knee.low_per_s, knee.high_per_s].map(|end| end.map_or_else(|| "?".to_owned(), format_exact_count));
     match knee.basis {
         Basis::Fit => format!("95 %: {low} to {high}"),
         Basis::Bracket => format!("it held at {low} and did not at {high}"),
@@ -78,9 +79,9 @@ fn sorted(found: &Found) -> Vec<&Probe> {
 }
 
 fn cells(probe: &Probe) -> [String; 6] {
-    let duration = |ns: Option<u64>| ns.map_or("-".to_owned(), format_duration);
+    let duration = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), format_duration);
     [
-        probe.rate_per_s.map_or("-".to_owned(), format_exact_count),
+        probe.rate_per_s.map_or_else(|| "-".to_owned(), format_exact_count),
         format_exact_count(probe.achieved_per_s),
         duration(probe.p50_ns),
         duration(probe.p99_ns),

@@ -220,11 +220,8 @@ impl Search {
     fn crossed(&self) -> Option<Crossed> {
         let all: Vec<Crossed> = (0..self.settings.slos).filter_map(|slo| self.crossed_by(slo)).collect();
         let mut first = all.iter().min_by(|a, b| a.knee.rate.total_cmp(&b.knee.rate)).cloned()?;
-        let known = |end: fn(&Knee) -> Option<f64>| {
-            all.iter().map(|crossed| end(&crossed.knee)).reduce(|a, b| Some(a?.min(b?))).flatten()
-        };
         // The lower end is unknown if one of them is; the upper end is that of whoever has one.
-        first.knee.low = known(|knee| knee.low);
+        first.knee.low = all.iter().map(|crossed| crossed.knee.low).reduce(|a, b| Some(a?.min(b?))).flatten();
         first.knee.high = all.iter().filter_map(|crossed| crossed.knee.high).reduce(f64::min);
         Some(first)
     }
@@ -258,7 +255,7 @@ impl Search {
                 let Bracket { held: low, broken: high } = bracket(answers);
                 let rate = fit.map_or(centre, |fit| fit.rate);
                 // It held at the lower end, which is what is asked for.
-                let rate = low.unwrap_or(rate.min(high.unwrap_or(rate)));
+                let rate = low.unwrap_or_else(|| rate.min(high.unwrap_or(rate)));
                 Knee { rate, low, high, basis: Basis::Bracket, slo, probes: shares.len() }
             }
         };

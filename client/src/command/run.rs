@@ -13,7 +13,7 @@ use crate::progress::tell;
 use crate::run::{self, Run};
 use crate::time_wait::{self, Rules};
 use crate::workload::without_passwords;
-use crate::{shard, start_at, verdict};
+use crate::{scenario, shard, start_at, verdict};
 use loadgen_core::machine::{self, KernelCounters};
 use loadgen_core::report::Format;
 use loadgen_core::result::{Floor, Report, ServerStats, Shard, VerdictState, write};
@@ -26,6 +26,9 @@ use std::time::SystemTime;
 pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let plan = planned(args)?;
     fail_if::check(&args.fail_if)?;
+    if args.scenario.dump_scenario {
+        return print(&scenario::dump(args, &plan)?).map(|()| Exit::Done);
+    }
     let started_at = write::timestamp(SystemTime::now());
     let path = output_path(&plan, &started_at);
     if let Some(path) = &path {
@@ -82,6 +85,9 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
 /// What was typed, and which part of it falls to this process.
 fn planned(args: &RunArgs) -> Result<Plan, Failure> {
     let mut plan = Plan::new(args)?;
+    if plan.tls.is_insecure() {
+        tell("warning: --insecure: the server's certificate is not verified; whoever answers is believed");
+    }
     if let Some(why) = &plan.instead_of {
         tell(format_args!("engine {} instead of {why}", plan.engine.name));
     }
@@ -229,7 +235,10 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
         return Exit::of_signal(signal);
     }
     if connections.established == 0 {
-        if let Some(first) = report.errors.first() {
+        let tls = report.errors.iter().find(|row| row.kind.starts_with("tls_"));
+        if let Some(first) = tls {
+            tell(format_args!("error: TLS with {} failed: {}", report.scenario.target, first.first));
+        } else if let Some(first) = report.errors.first() {
             tell(format_args!("error: the target could not be reached: {}", first.first));
             tell(format_args!("  help: is it running, and is {} its address?", report.scenario.target));
         }

@@ -57,10 +57,10 @@ struct EpollIo {
     /// Where connections go, by TCP.
     remotes: Vec<SocketAddr>,
     again: Vec<u64>,
-    /// Connections are UDP sockets.
-    datagrams: bool,
     /// Connections are closed by a reset.
     reset: bool,
+    /// Connections are UDP sockets.
+    datagrams: bool,
     calls: Calls,
 }
 
@@ -85,8 +85,8 @@ impl Epoll {
             generations: vec![0; capacity],
             remotes: Vec::new(),
             again: Vec::new(),
-            datagrams: false,
             reset: false,
+            datagrams: false,
             calls: Calls::default(),
         };
         let buffer = vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice();
@@ -207,10 +207,10 @@ impl Io for EpollIo {
     fn connect(&mut self, slot: u32, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()> {
         self.calls.connect += 1;
         let socket = socket::connect(remote, source)?;
-        self.datagrams = remote.is_datagram();
-        if self.reset && !self.datagrams {
+        if self.reset && !remote.is_datagram() {
             socket::reset_on_close(socket.as_fd())?;
         }
+        self.datagrams = remote.is_datagram();
         if let Some(remote) = remote.socket_addr().filter(|remote| !self.remotes.contains(remote)) {
             self.remotes.push(remote);
         }

@@ -197,15 +197,6 @@ impl Session {
                 self.note("timeout", Phase::Reply, 1, || format!("no reply within {waited}"));
             }
         }
-        // One that never answered and may carry no more begins anew.
-        let conn = &self.conns[slot as usize];
-        let limit = self.config.requests_per_connection.is_some_and(|limit| conn.issued >= limit);
-        if limit && conn.outstanding == 0 && conn.flags & flag::UNPROVEN != 0 {
-            io.close(slot);
-            self.tally.connections.closed += 1;
-            self.closed(slot);
-            return self.back_off(slot, now);
-        }
         self.go_on(io, slot, now);
     }
 
@@ -220,7 +211,7 @@ impl Session {
         if self.conns[slot as usize].flags & flag::SERVED == 0 {
             self.connect_failures += 1;
         }
-        self.fail_all(slot, kind, kind, now, example);
+        self.fail_all(slot, [kind; 2], now, example);
         self.closed(slot);
         self.tally.connections.lost += 1;
         self.back_off(slot, now);

@@ -3,17 +3,17 @@
 //!
 //! Read in this order: here, what a connection is and its states; `opening` (connections come, fail and come back);
 //! `greeting` (what is said before the first request); `requests` (they are sent, answered, or fail); `outbox` (where
-//! each is written anew); `datagrams` (where each is one); `thinking` (users take their time); `visits` (users come
-//! and go); `streams` (where there are no requests); `pacing` (the open loop); `window` (what counts for the measured
-//! window).
+//! each is written anew); `datagrams` (where each is one); `secure` (what goes over the wire is encrypted); `thinking`
+//! (users take their time); `visits` (users come and go); `streams` (where there are no requests); `pacing` (the open
+//! loop); `window` (what counts for the measured window).
 
 mod datagrams;
 mod greeting;
-mod kept;
 mod opening;
 mod outbox;
 mod pacing;
 mod requests;
+mod secure;
 mod streams;
 mod thinking;
 mod visits;
@@ -31,9 +31,11 @@ use loadgen_core::rng::Rng;
 use loadgen_core::sys::clock;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::time::{Instant, NS_PER_S};
+use loadgen_core::tls::client::Settings;
 use opening::Gate;
 use outbox::Outbox;
 use pacing::Pacer;
+use secure::Keys;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -47,6 +49,8 @@ use window::Window;
 pub struct Config {
     pub shape: Shape,
     pub remotes: Vec<Remote>,
+    /// For each target; none: nothing is encrypted.
+    pub tls: Vec<Settings>,
     /// Which of `remotes` a connection goes to, by its number among those of all workers, again and again.
     pub turns: Vec<u16>,
     /// Connections that carry load: slots `0..active`.
@@ -159,6 +163,8 @@ enum State {
     #[default]
     Closed,
     Connecting,
+    /// Established, and within the handshake of TLS.
+    Securing,
     /// Established; what is said before the first request has yet to be answered.
     Greeting,
     /// Open. Requests flow, or will when the load begins.
@@ -203,9 +209,10 @@ struct Request {
     group: usize,
 }
 
-/// Whether requests are written anew for each connection: where they differ, also from target to target.
-pub fn composes(clients: &[Box<dyn Client>]) -> bool {
-    clients.len() > 1 || clients[0].composes()
+/// Whether requests are written anew for each connection: where they differ, also from target to target, and where
+/// they are encrypted.
+pub fn composes(config: &Config, clients: &[Box<dyn Client>]) -> bool {
+    clients.len() > 1 || clients[0].composes() || !config.tls.is_empty()
 }
 
 /// All connections of one worker.
@@ -229,6 +236,7 @@ pub struct Session {
     writing: Outbox,
     outboxes: HashMap<u32, Outbox>,
     spare_outboxes: Vec<Outbox>,
+    tls: Option<Box<Keys>>,
     /// Incomplete replies, of the few connections where a reply was cut where it cannot be.
     kept: HashMap<u32, Vec<u8>>,
     spare: Vec<Vec<u8>>,
@@ -278,7 +286,7 @@ impl Session {
     pub fn new(config: Config, clients: Vec<Box<dyn Client>>) -> Self {
         let capacity = config.active + config.idle;
         let (shape, depth) = (config.shape, config.depth.max(1));
-        let composes = composes(&clients);
+        let composes = composes(&config, &clients);
         let request_len = if composes { 1 } else { clients[0].request().len() };
         let kinds_a_target = clients[0].kinds().len().max(1);
         let groups = kinds_a_target * clients.len();
@@ -301,6 +309,7 @@ impl Session {
             writing: Outbox::default(),
             outboxes: HashMap::new(),
             spare_outboxes: Vec::new(),
+            tls: Keys::new(&config.tls, capacity),
             kept: HashMap::new(),
             spare: Vec::new(),
             datagrams: Datagrams::new(&config, &*clients[0]),
@@ -316,7 +325,7 @@ impl Session {
             in_flight: 0,
             next_turn: 0,
             pacers: config.schedules.iter().map(|schedule| Pacer::new(schedule.clone(), config.active)).collect(),
-            thinking: config.traffic.think.clone().map(|think| Thinking::new(think, config.seed, config.active)),
+            thinking: config.traffic.thinks().then(|| Thinking::new(&config.traffic, config.seed, config.active)),
             visits: config.traffic.sessions.as_ref().map(|of| Visits::new(of, config.seed, config.active)),
             places: if composes { vec![0; capacity] } else { Vec::new() },
             issuing: None,
@@ -370,9 +379,7 @@ impl Session {
             }
             match self.shape {
                 Shape::Exchange | Shape::Datagram if !self.pacers.is_empty() => self.let_in(io, slot, now),
-                Shape::Exchange | Shape::Datagram
-                    if self.thinking.is_some() && !self.is_idle(slot) && !self.counts_requests() =>
-                {
+                Shape::Exchange if self.thinking.is_some() && !self.is_idle(slot) && !self.counts_requests() => {
                     self.first_thought(io, slot);
                 }
                 Shape::Exchange | Shape::Datagram => self.go_on(io, slot, now),
@@ -500,6 +507,37 @@ impl Session {
         let at_ns = clock::now().since(self.config.origin);
         self.tally.note(kind, phase, count, at_ns, example);
     }
+
+    /// What the server said arrived, without encryption.
+    fn plain_received(&mut self, io: &mut impl Io, slot: u32, bytes: &[u8], now: Instant) {
+        if self.conns[slot as usize].state == State::Greeting {
+            return self.greeted(io, slot, bytes, now);
+        }
+        match self.shape {
+            Shape::Exchange => self.replies(io, slot, bytes, now),
+            Shape::Datagram => self.datagram(io, slot, bytes, now),
+            Shape::Upload | Shape::Download => self.stream_received(io, slot, bytes),
+        }
+    }
+
+    /// The server's stream ended, or the connection broke.
+    fn plain_ended(&mut self, io: &mut impl Io, slot: u32, cause: Option<io::Error>, now: Instant) {
+        let state = self.conns[slot as usize].state;
+        if matches!(state, State::Securing | State::Greeting) {
+            let kind = cause.as_ref().map_or("closed", requests::loss);
+            let why = cause.map_or_else(|| "the server ended the stream".to_owned(), |error| error.to_string());
+            let before = match state {
+                State::Securing => "within the TLS handshake",
+                _ => "before the greeting was answered",
+            };
+            return self.greeting_failed(io, slot, kind, &format!("{before}: {why}"), now);
+        }
+        match self.shape {
+            Shape::Exchange => self.exchange_ended(io, slot, cause.as_ref(), now),
+            Shape::Datagram => self.datagrams_ended(io, slot, cause.as_ref(), now),
+            Shape::Upload | Shape::Download => self.stream_ended(io, slot, cause.as_ref(), now),
+        }
+    }
 }
 
 impl<I: Io> Handler<I> for Session {
@@ -519,21 +557,14 @@ impl<I: Io> Handler<I> for Session {
         let now = clock::now();
         self.cross_boundaries(now);
         self.tally.bytes.received += bytes.len() as u64;
-        if self.conns[slot as usize].state == State::Greeting {
-            return self.greeted(io, slot, bytes, now);
-        }
-        match self.shape {
-            Shape::Exchange => self.replies(io, slot, bytes, now),
-            Shape::Datagram => self.datagram(io, slot, bytes, now),
-            Shape::Upload | Shape::Download => self.stream_received(io, slot, bytes),
-        }
+        if self.tls.is_some() { self.decrypt(io, slot, bytes, now) } else { self.plain_received(io, slot, bytes, now) }
     }
 
     fn writable(&mut self, io: &mut I, slot: u32) {
         let conn = &self.conns[slot as usize];
         if self.shape == Shape::Upload && conn.state == State::Open {
             self.upload(io, slot);
-        } else if self.shape.has_replies() && self.has_unsent(slot) {
+        } else if (self.shape.has_replies() || self.tls.is_some()) && self.has_unsent(slot) {
             self.flush(io, slot);
         }
     }
@@ -546,15 +577,6 @@ impl<I: Io> Handler<I> for Session {
     fn ended(&mut self, io: &mut I, slot: u32, cause: Option<io::Error>) {
         let now = clock::now();
         self.cross_boundaries(now);
-        if self.conns[slot as usize].state == State::Greeting {
-            let kind = cause.as_ref().map_or("closed", requests::loss);
-            let why = cause.map_or_else(|| "the server ended the stream".to_owned(), |error| error.to_string());
-            return self.greeting_failed(io, slot, kind, &format!("before the greeting was answered: {why}"), now);
-        }
-        match self.shape {
-            Shape::Exchange => self.exchange_ended(io, slot, cause.as_ref(), now),
-            Shape::Datagram => self.datagrams_ended(io, slot, cause.as_ref(), now),
-            Shape::Upload | Shape::Download => self.stream_ended(io, slot, cause.as_ref(), now),
-        }
+        self.plain_ended(io, slot, cause, now);
     }
 }

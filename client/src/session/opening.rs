@@ -137,7 +137,7 @@ impl Session {
         let started = self.stamps[slot as usize * self.config.depth].sent;
         self.tally.connect.record(now.since(started));
         self.tally.connections.opened += 1;
-        self.greet(io, slot, now);
+        if self.tls.is_some() { self.secure(io, slot, now) } else { self.greet(io, slot, now) }
     }
 
     /// The connection can carry requests.
@@ -159,14 +159,10 @@ impl Session {
                 self.upload(io, slot);
             }
             Shape::Download => {}
-            Shape::Exchange | Shape::Datagram if self.conns[slot as usize].flags & flag::DUE != 0 => {
-                self.begin(io, slot, now);
-            }
+            Shape::Exchange if self.conns[slot as usize].flags & flag::DUE != 0 => self.begin(io, slot, now),
             // The request that it will prove it by has yet to be thought of.
-            Shape::Exchange | Shape::Datagram if self.thinks(slot) => {
-                self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot));
-            }
-            Shape::Exchange | Shape::Datagram if self.going && self.visits_are_fresh() && !self.is_idle(slot) => {
+            Shape::Exchange if self.thinks(slot) => self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot)),
+            Shape::Exchange if self.going && self.visits_are_fresh() && !self.is_idle(slot) => {
                 self.leave(io, slot, now);
             }
             // A scheduled request will prove it.
@@ -215,6 +211,7 @@ impl Session {
         self.passed_gate(slot);
         self.forget_kept(slot);
         self.forget_outbox(slot);
+        self.forget_tls(slot);
         let conn = &mut self.conns[slot as usize];
         self.alive -= u64::from(conn.state == State::Open);
         conn.state = State::Closed;
@@ -268,7 +265,7 @@ impl Session {
                 self.closed(slot);
                 self.drop_due(slot);
             }
-            (State::Greeting, _) => {
+            (State::Securing | State::Greeting, _) => {
                 io.close(slot);
                 self.tally.connections.closed += 1;
                 self.closed(slot);
@@ -279,6 +276,7 @@ impl Session {
                 self.close_when_answered(io, slot);
             }
             (State::Open, Shape::Upload | Shape::Download) => {
+                self.say_goodbye(io, slot);
                 io.end_stream(slot);
                 self.conns[slot as usize].state = State::Ending;
                 self.alive -= 1;
@@ -289,6 +287,7 @@ impl Session {
 
     pub(super) fn close_when_answered(&mut self, io: &mut impl Io, slot: u32) {
         if self.conns[slot as usize].outstanding == 0 && !self.lingers() {
+            self.say_goodbye(io, slot);
             io.close(slot);
             self.tally.connections.closed += 1;
             self.closed(slot);

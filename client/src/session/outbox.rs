@@ -3,6 +3,7 @@
 
 use super::{Session, flag};
 use crate::engine::Io;
+use loadgen_core::protocol::Shape;
 use loadgen_core::sys::clock;
 use loadgen_core::time::Instant;
 
@@ -36,7 +37,7 @@ impl Session {
         loop {
             if outbox.is_empty() {
                 outbox.clear();
-                if self.conns[slot as usize].unsent == 0 {
+                if self.conns[slot as usize].unsent == 0 && !self.has_tls_output(slot) {
                     break;
                 }
                 self.compose(slot, &mut outbox);
@@ -55,7 +56,10 @@ impl Session {
     /// Has something said that is no request.
     pub(super) fn say(&mut self, io: &mut impl Io, slot: u32, bytes: &[u8]) {
         let mut outbox = self.take_outbox(slot);
-        outbox.bytes.extend_from_slice(bytes);
+        match &mut self.tls {
+            Some(tls) => _ = tls.seal(slot, &mut outbox.bytes, |out| out.extend_from_slice(bytes)),
+            None => outbox.bytes.extend_from_slice(bytes),
+        }
         self.put_outbox(slot, outbox);
         self.flush_own(io, slot);
     }
@@ -80,17 +84,39 @@ impl Session {
         let due = std::mem::take(&mut conn.unsent) as usize;
         let end = usize::from(conn.outstanding);
         let target = self.config.target(slot);
+        if let Some(mut tls) = self.tls.take() {
+            let from = tls.seal(slot, &mut outbox.bytes, |out| match self.shape {
+                Shape::Exchange => (end - due..end).for_each(|position| self.write(slot, target, position, out)),
+                Shape::Upload => (0..due).for_each(|_| out.extend_from_slice(self.clients[target].request())),
+                // Datagrams are refused before: rustls has no DTLS.
+                Shape::Download | Shape::Datagram => {}
+            });
+            // They leave in one piece, all when its first byte does.
+            if self.shape == Shape::Exchange {
+                outbox.starts.resize(due, from);
+            }
+            self.tls = Some(tls);
+            return;
+        }
         for position in end - due..end {
             outbox.starts.push(outbox.bytes.len());
-            let kind = self.clients[target].compose_next(&mut self.places[slot as usize], &mut outbox.bytes);
-            self.set_kind(slot, position, kind);
+            self.write(slot, target, position, &mut outbox.bytes);
         }
+    }
+
+    /// Writes the request in a position on a connection.
+    fn write(&mut self, slot: u32, target: usize, position: usize, out: &mut Vec<u8>) {
+        let kind = self.clients[target].compose_next(&mut self.places[slot as usize], out);
+        self.set_kind(slot, position, kind);
     }
 
     /// The kernel took so many bytes: the requests that it took the first byte of have been sent.
     fn took(&mut self, slot: u32, outbox: &mut Outbox, taken: usize, now: Instant) {
         outbox.taken += taken;
         self.tally.bytes.sent += taken as u64;
+        if outbox.starts.is_empty() {
+            return;
+        }
         let conn = &self.conns[slot as usize];
         let first = usize::from(conn.outstanding) - conn.unsent as usize - outbox.starts.len();
         let sent = outbox.starts.partition_point(|start| *start < outbox.taken);

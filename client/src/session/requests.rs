@@ -310,14 +310,7 @@ impl Session {
 
     /// Books all requests of a connection that is no more: the first failed by `first`, those behind it by `rest`.
     /// Where none had been sent, the loss itself is noted, under the phase in which it happened.
-    pub(super) fn fail_all(
-        &mut self,
-        slot: u32,
-        first: &'static str,
-        rest: &'static str,
-        now: Instant,
-        example: String,
-    ) {
+    pub(super) fn fail_all(&mut self, slot: u32, [first, rest]: [&'static str; 2], now: Instant, example: String) {
         self.break_visit(slot);
         let outstanding = self.conns[slot as usize].outstanding;
         let mut failed = (0, 0);
@@ -352,6 +345,7 @@ impl Session {
         if self.config.requests_per_connection.is_some_and(|limit| conn.issued >= limit) {
             // An idle connection made its one request and stays, whatever the limit.
             if conn.outstanding == 0 && !self.is_idle(slot) && (self.going || conn.issued > 1) {
+                self.say_goodbye(io, slot);
                 io.close(slot);
                 self.tally.connections.closed += 1;
                 self.closed(slot);
@@ -384,7 +378,7 @@ impl Session {
         self.closed(slot);
         self.tally.connections.closed_by_server += 1;
         if self.conns[slot as usize].outstanding > 0 {
-            self.fail_all(slot, "closed", "closed", now, "the server closed as announced, behind this".to_owned());
+            self.fail_all(slot, ["closed"; 2], now, "the server closed as announced, behind this".to_owned());
         }
         if self.drain_until.is_none() {
             self.due_on_reopening(slot, now);
@@ -401,7 +395,11 @@ impl Session {
         if !self.pacers.is_empty() {
             return self.visit_moves_on(slot, now);
         }
-        match self.due_after(now) {
+        // The script ends with its connection, and the next request begins another.
+        if let Some(place) = self.places.get_mut(slot as usize) {
+            *place = 0;
+        }
+        match self.due_after(slot, now) {
             due if due > now => self.think(slot, due),
             due => _ = self.owe(slot, due),
         }
@@ -418,9 +416,10 @@ impl Session {
         let finish = self.clients[target].finish(parser, &kept);
         self.recycle(kept);
         let outstanding = self.conns[slot as usize].outstanding;
+        let cut_off = self.is_cut_off(slot);
         let proven = self.conns[slot as usize].flags & flag::UNPROVEN == 0;
         match (cause, finish) {
-            (None, Ok(Some(reply))) if outstanding > 0 => {
+            (None, Ok(Some(reply))) if outstanding > 0 && !cut_off => {
                 self.complete(slot, reply, now);
                 return self.closed_as_announced(io, slot, now);
             }
@@ -431,14 +430,14 @@ impl Session {
             }
             (Some(error), _) => {
                 let kind = loss(error);
-                self.fail_all(slot, kind, kind, now, format!("receive: {error}"));
+                self.fail_all(slot, [kind; 2], now, format!("receive: {error}"));
             }
             (None, Err(error)) => {
-                self.fail_all(slot, error.kind.name(), "closed", now, error.detail.to_owned());
+                self.fail_all(slot, [error.kind.name(), "closed"], now, error.detail.to_owned());
             }
             (None, Ok(_)) => {
                 let example = "the server ended the stream before the reply".to_owned();
-                self.fail_all(slot, "closed", "closed", now, example);
+                self.fail_all(slot, ["closed"; 2], now, example);
             }
         }
         self.closed(slot);
@@ -457,7 +456,7 @@ impl Session {
         self.drop_connection(io, slot, "unexpected", "aborted", now, example);
     }
 
-    fn drop_connection(
+    pub(super) fn drop_connection(
         &mut self,
         io: &mut impl Io,
         slot: u32,
@@ -467,7 +466,7 @@ impl Session {
         example: String,
     ) {
         io.close(slot);
-        self.fail_all(slot, first, rest, now, example);
+        self.fail_all(slot, [first, rest], now, example);
         self.closed(slot);
         self.tally.connections.lost += 1;
         self.back_off(slot, now);
@@ -488,7 +487,7 @@ impl Session {
             let conn = self.conns[slot as usize];
             let oldest = *self.stamp(slot, 0);
             let since = match conn.state {
-                State::Connecting | State::Greeting => oldest.sent,
+                State::Connecting | State::Securing | State::Greeting => oldest.sent,
                 State::Open if conn.outstanding > 0 => oldest.sent.max(oldest.due),
                 _ => continue,
             };
@@ -499,8 +498,9 @@ impl Session {
             } else if conn.state == State::Connecting {
                 io.close(slot);
                 self.connect_failed(slot, &io::ErrorKind::TimedOut.into(), now);
-            } else if conn.state == State::Greeting {
-                self.greeting_failed(io, slot, "timeout", "the greeting was not answered in time", now);
+            } else if matches!(conn.state, State::Securing | State::Greeting) {
+                let what = if conn.state == State::Securing { "TLS handshake" } else { "greeting" };
+                self.greeting_failed(io, slot, "timeout", &format!("the {what} was not answered in time"), now);
             } else {
                 let waited = loadgen_core::units::format_duration(now.since(oldest.due));
                 self.drop_connection(io, slot, "timeout", "aborted", now, format!("no reply within {waited}"));
@@ -519,7 +519,7 @@ impl Session {
                     self.note("timeout", Phase::Idle, 1, || "the server did not end its stream after us".to_owned());
                 }
                 State::Connecting => self.tally.connections.unfinished += 1,
-                State::Open | State::Greeting => self.tally.connections.closed += 1,
+                State::Open | State::Securing | State::Greeting => self.tally.connections.closed += 1,
             }
             io.close(slot);
             for _ in 0..self.conns[slot as usize].outstanding {
@@ -545,6 +545,36 @@ impl Session {
             self.tally.window.in_flight += 1;
             self.tally.responded(self.window.age_ns(request.due), now.since(request.due));
             self.tally.censored += 1;
+        }
+    }
+
+    pub(super) fn keep(&mut self, slot: u32, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut kept = self.spare.pop().unwrap_or_default();
+        kept.extend_from_slice(bytes);
+        self.kept.insert(slot, kept);
+        self.conns[slot as usize].flags |= flag::KEPT;
+    }
+
+    pub(super) fn take_kept(&mut self, slot: u32) -> Vec<u8> {
+        self.conns[slot as usize].flags &= !flag::KEPT;
+        self.kept.remove(&slot).unwrap_or_default()
+    }
+
+    pub(super) fn forget_kept(&mut self, slot: u32) {
+        if self.conns[slot as usize].flags & flag::KEPT != 0 {
+            let kept = self.take_kept(slot);
+            self.recycle(kept);
+        }
+    }
+
+    /// Keeps a buffer's memory for the next incomplete reply.
+    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0 {
+            buffer.clear();
+            self.spare.push(buffer);
         }
     }
 }

@@ -17,6 +17,12 @@ impl Session {
         if !self.going || self.is_idle(slot) {
             return;
         }
+        if self.tls.is_some() {
+            if self.upload_secured(io, slot, SENDS_A_TURN) {
+                io.resume(slot);
+            }
+            return;
+        }
         for _ in 0..SENDS_A_TURN {
             let conn = &mut self.conns[slot as usize];
             if conn.unsent == 0 {

@@ -8,6 +8,7 @@ use crate::connection::{CAPACITY, Cause};
 use crate::held::Held;
 use crate::peer::{After, Context, Peer, Turn};
 use crate::pool::Pool;
+use crate::secured::Keys;
 use crate::serve::tell;
 use crate::stats::Counters;
 use loadgen_core::protocol::{Output, Shape};
@@ -33,9 +34,11 @@ pub(super) fn run(worker: Worker) -> io::Result<Counters> {
     if worker.shape == Shape::Datagram {
         return super::datagrams::ring::run(worker);
     }
-    let Worker { listener, protocol, shape, drain, signals, ready, ring, injector } = worker;
+    let Worker { listener, protocol, shape, drain, signals, ready, ring, injector, tls } = worker;
     let output = if injector.is_some() { Output::one_reply(CAPACITY) } else { Output::new(CAPACITY) };
-    let context = Context { protocol, shape, output, pool: Pool::new(), counters: Counters::default(), injector };
+    let keys = tls.map(|settings| Box::new(Keys::new(settings)));
+    let (pool, counters) = (Pool::new(), Counters::default());
+    let context = Context { protocol, shape, output, pool, counters, injector, keys };
     let mut server = Uring {
         lanes: Lanes::default(),
         buffers: Vec::new(),
@@ -234,10 +237,11 @@ impl Uring {
         let full = !last && self.open_to_burst(index) == 0 && !self.options.inline_send;
         let peers = &mut self.peers[index];
         while peers.len() <= slot as usize {
-            peers.push(Peer::new(None));
+            peers.push(Peer::new(None, None));
         }
         let held = self.context.injector.as_ref().map(|injector| Box::new(Held::new(injector)));
-        peers[slot as usize] = Peer::new(held);
+        let tls = self.context.keys.as_ref().and_then(|keys| keys.accept());
+        peers[slot as usize] = Peer::new(held, tls);
         self.turn(index, slot, |turn| turn.begin());
         if self.drain_until.is_some() {
             self.turn(index, slot, |turn| turn.drain());

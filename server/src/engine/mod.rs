@@ -12,6 +12,7 @@ use loadgen_core::sys::clock;
 use loadgen_core::sys::poller::{epoll, poll, select};
 use loadgen_core::sys::ring::{self, Options, Refusal};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use loadgen_core::tls::server::Settings;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -119,6 +120,8 @@ pub(crate) struct Worker {
     pub(crate) ring: Options,
     /// What is injected, if anything is.
     pub(crate) injector: Option<Arc<Injector>>,
+    /// `None`: the stream is not encrypted.
+    pub(crate) tls: Option<Settings>,
 }
 
 /// The longest wait: a signal is noticed by another thread.

@@ -6,6 +6,7 @@ use super::{LINGER_NS, LISTENER, Worker, wait_until};
 use crate::acceptor::{Accepted, Acceptor, BURST};
 use crate::connection::{Cause, Connection, Shared, Turn};
 use crate::held::Held;
+use crate::secured::Keys;
 use crate::serve::tell;
 use crate::slab::Slab;
 use crate::stats::Counters;
@@ -25,7 +26,7 @@ pub(super) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> {
     if worker.shape == Shape::Datagram {
         return super::datagrams::readiness::run::<P>(worker);
     }
-    let Worker { listener, protocol, shape, drain, signals, ready, injector, .. } = worker;
+    let Worker { listener, protocol, shape, drain, signals, ready, injector, tls, .. } = worker;
     let mut poller = P::new()?;
     let acceptor = Acceptor::new(listener);
     poller.add(acceptor.fd(), LISTENER, Interest::READ)?;
@@ -33,7 +34,7 @@ pub(super) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> {
         poller,
         acceptor: Some(acceptor),
         slab: Slab::default(),
-        shared: Shared::new(protocol, shape, injector),
+        shared: Shared::new(protocol, shape, injector, tls.map(|settings| Box::new(Keys::new(settings)))),
         ready: Vec::new(),
         releases: Releases::new(),
         lingering: VecDeque::new(),
@@ -182,12 +183,13 @@ impl<P: Poller> Readiness<P> {
     fn admit(&mut self, socket: OwnedFd) {
         let speaks_first = self.shared.shape == Shape::Download;
         let held = self.shared.injector.as_ref().map(|injector| Box::new(Held::new(injector)));
-        let token = self.slab.insert(Connection::new(socket, speaks_first, held));
+        let tls = self.shared.keys.as_ref().and_then(|keys| keys.accept());
+        let token = self.slab.insert(Connection::new(socket, speaks_first, held, tls));
         let Some(connection) = self.slab.get(token) else { return };
         match self.poller.add(connection.fd(), token, Interest::READ) {
             Ok(()) => {
                 self.shared.counters.accepts += 1;
-                if speaks_first {
+                if speaks_first && self.shared.keys.is_none() {
                     connection.queued = true;
                     self.ready.push(token);
                 }

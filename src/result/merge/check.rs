@@ -126,11 +126,12 @@ fn generation(report: &Report) -> (&str, Vec<&str>) {
 }
 
 fn histograms(latency: &Latency) -> impl Iterator<Item = (&'static str, &Histogram)> {
-    let Latency { response, service, connect, backlog_wait, generator_lag, .. } = latency;
+    let Latency { response, service, connect, handshake, backlog_wait, generator_lag, .. } = latency;
     [
         ("response", response),
         ("service", service),
         ("connect", connect),
+        ("handshake", handshake),
         ("backlog_wait", backlog_wait),
         ("generator_lag", generator_lag),
     ]

@@ -11,7 +11,7 @@ use super::{
     Connections, Cpu, EngineStats, Environment, ErrorRow, Floor, Generator, Histogram, Latency, Ledger, Merged, Phases,
     Report, RingStats, Scenario,
 };
-use super::{breakdown, datagrams, traffic};
+use super::{Tls, breakdown, datagrams, traffic};
 use crate::histogram::Recorder;
 use std::collections::{BTreeMap, BTreeSet};
 use windows::{Windows, add_all};
@@ -44,9 +44,10 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         errors: errors(&shards, &windows.offsets()),
         latency: latency(&shards),
         breakdown: breakdown::merge(&shards),
-        datagrams: datagrams::merge(&shards),
         streams: traffic::merge_streams(&shards),
         sessions: traffic::merge_sessions(&shards),
+        datagrams: datagrams::merge(&shards),
+        tls: Tls::merge(shards.iter().filter_map(|shard| shard.tls.clone())),
         counted: sum_by_key(shards.iter().map(|shard| &shard.counted)),
         confidence: None,
         series: windows.series(&shards),
@@ -206,6 +207,7 @@ fn latency(shards: &[&Report]) -> Latency {
         response: all(|l| &l.response),
         service: all(|l| &l.service),
         connect: all(|l| &l.connect),
+        handshake: all(|l| &l.handshake),
         backlog_wait: all(|l| &l.backlog_wait),
         generator_lag: all(|l| &l.generator_lag),
         censored: sum(shards, |shard| shard.latency.censored),

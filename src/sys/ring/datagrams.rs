@@ -1,6 +1,6 @@
 //! Datagrams. Those of a socket that serves many peers are received by one request that goes on, each with its sender
-//! (multishot recvmsg, Linux 6.0), and sent to an address (Linux 6.2). Those of a connected socket are received like a
-//! stream's bytes.
+//! (multishot recvmsg, Linux 6.0), and sent to an address (Linux 6.2); those of a connected socket like a stream's
+//! bytes.
 
 use super::queues::Ring;
 use super::submit::BUFFER_GROUP;

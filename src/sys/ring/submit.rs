@@ -17,9 +17,9 @@ pub(super) const BUFFER_GROUP: u16 = 0;
 
 /// Values of socket options; the kernel reads them when the request runs.
 static ON: libc::c_int = 1;
-static RECEIVE_BUFFER: libc::c_int = socket::DATAGRAM_BUFFER;
 /// Likewise of SO_LINGER: closing sends a reset.
 static RESET: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
+static RECEIVE_BUFFER: libc::c_int = socket::DATAGRAM_BUFFER;
 
 /// An entry for an operation on the socket in a slot: of the ring's own table, or an ordinary descriptor.
 macro_rules! on_socket {
@@ -75,7 +75,7 @@ impl Ring {
             Endpoint::Udp(_) => chain.push(option(libc::SOL_SOCKET, libc::SO_RCVBUF, &RECEIVE_BUFFER)),
             Endpoint::Unix(_) => {}
         }
-        if let (Endpoint::Tcp(_), true) = (remote, self.reset_on_close) {
+        if self.reset_on_close && matches!(remote, Endpoint::Tcp(_)) {
             let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
             let (value, len) = ((&raw const RESET).cast(), size_of_val(&RESET) as u32);
             chain.push(opcode::SetSockOpt::new(target, level, name, value, len).build());

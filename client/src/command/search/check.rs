@@ -45,7 +45,7 @@ pub fn asked(args: &SearchArgs) -> Result<Asked, Failure> {
             return Err(Failure::usage(format!("{flag} takes 1 to {RATE_MOST}")));
         }
     }
-    let arrival = args.run.arrival.as_deref().unwrap_or(Process::Poisson.name());
+    let arrival = args.run.arrival.as_deref().unwrap_or_else(|| Process::Poisson.name());
     let plan = plan(args, arrival)?;
     if !plan.protocol.shape.has_replies() {
         let name = plan.protocol.name;
@@ -101,6 +101,7 @@ fn flags_of_other_commands(run: &RunArgs) -> Result<(), Failure> {
             "is for a single run: a search turns the rate of requests, not that of sessions",
         ),
         (run.request_log.is_some(), "--request-log", "is for a single run"),
+        (run.scenario.dump_scenario, "--dump-scenario", "is for a single run"),
         (run.shard.is_some(), "--shard", "is for a single run, and a search makes many"),
         (run.start_at.is_some(), "--start-at", "is for a single run, and a search makes many"),
         (run.conns.steady().is_none(), "--conns", "takes one number in a search: the load changes by its rate"),

@@ -158,7 +158,7 @@ impl<'a> Session<'a> {
 fn words(search: &Search, found: &Found, name: &str, began: Instant) -> String {
     let left = found.budget_ns.saturating_sub(clock::now().since(began)) / NS_PER_S * NS_PER_S;
     let known = search.knee().map_or(String::new(), |knee| {
-        let end = |end: Option<f64>| end.map_or("?".to_owned(), |rate| format_exact_count(rate as u64));
+        let end = |end: Option<f64>| end.map_or_else(|| "?".to_owned(), |rate| format_exact_count(rate as u64));
         let rate = format_exact_count(knee.rate as u64);
         format!("so far {rate}/s ({} to {}), ", end(knee.low), end(knee.high))
     });

@@ -1,0 +1,217 @@
+//! Encryption as typed: whom we trust, who we are, and what we ask for (docs/tls.md).
+
+use crate::aim::Aim;
+use crate::cli::RunArgs;
+use crate::failure::{Exit, Failure};
+use crate::target::Target;
+use clap::Args;
+use loadgen_core::protocol::{Protocol, Shape};
+use loadgen_core::result::ScenarioTls;
+use loadgen_core::tls::certificate::{self, Identity};
+use loadgen_core::tls::client::{Options, Settings, Trust};
+use loadgen_core::tls::{CertificateDer, Versions, parse_alpn};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::TempPath;
+
+#[derive(Args, Clone, Debug, Default)]
+pub struct TlsArgs {
+    /// Encrypt the stream, as https:// rediss:// memcacheds:// and tls:// do (docs/tls.md)
+    #[arg(long, hide_short_help = true)]
+    pub tls: bool,
+    /// Trust the certificates in this file (PEM), and what they have signed [default: the system's]
+    #[arg(long, value_name = "FILE", conflicts_with = "insecure", hide_short_help = true)]
+    pub ca: Option<PathBuf>,
+    /// Trust whoever answers: nothing is verified
+    #[arg(long, hide_short_help = true)]
+    pub insecure: bool,
+    /// The name that the server's certificate must have, and that it is told [default: the target's]
+    #[arg(long, value_name = "NAME", hide_short_help = true)]
+    pub server_name: Option<String>,
+    /// Application protocols, the preferred one first [default: http/1.1 for http, none else]
+    #[arg(long, value_name = "LIST", hide_short_help = true)]
+    pub alpn: Option<String>,
+    /// Our certificate (PEM), for servers that ask for one
+    #[arg(long, value_name = "FILE", requires = "tls_key", hide_short_help = true)]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of our certificate (PEM, unencrypted)
+    #[arg(long, value_name = "FILE", requires = "tls_cert", hide_short_help = true)]
+    pub tls_key: Option<PathBuf>,
+    /// Every handshake is a full one: no session is resumed
+    #[arg(long, hide_short_help = true)]
+    pub no_resumption: bool,
+    /// The embedded server speaks TLS; its certificate is trusted
+    #[arg(long, hide_short_help = true)]
+    pub server_tls: bool,
+}
+
+/// What a run does about encryption.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    on: bool,
+    trust: Option<Trust>,
+    /// Where the embedded server writes its certificate; the file is gone when the plan is.
+    server_certificate: Option<Arc<TempPath>>,
+    server_name: Option<String>,
+    identity: Option<Identity>,
+    alpn: Vec<Vec<u8>>,
+    resume: bool,
+    insecure: bool,
+}
+
+impl Tls {
+    pub fn new(args: &RunArgs, protocol: &Protocol, targets: &[Target]) -> Result<Self, Failure> {
+        let typed = &args.tls;
+        let secure = targets.iter().filter(|target| target.tls).count();
+        if secure > 0 && secure < targets.len() && !typed.tls {
+            return Err(Failure::usage(
+                "some targets are encrypted and others are not; the figures would be of neither",
+            )
+            .help("give --tls, or run twice at once with --start-at"));
+        }
+        if !targets.is_empty() && typed.server_tls {
+            return Err(Failure::usage("--server-tls is for the embedded server, and this run has a target")
+                .help("a loadgen-server of its own takes --tls"));
+        }
+        if targets.is_empty() && typed.tls && !typed.server_tls {
+            return Err(Failure::usage("--tls is about a target, and this run has none")
+                .help("--server-tls is for the embedded server"));
+        }
+        if !(typed.tls || typed.server_tls || secure > 0) {
+            return typed.refuse_idle().map(|()| Self::default());
+        }
+        if protocol.shape == Shape::Datagram {
+            let message = format!("TLS is for streams, and {} has datagrams (that would be DTLS)", protocol.name);
+            return Err(Failure::usage(message));
+        }
+        let default_alpn = if protocol.name == "http" { vec![b"http/1.1".to_vec()] } else { Vec::new() };
+        let alpn = typed.alpn.as_deref().map(parse_alpn).transpose();
+        let alpn = alpn.map_err(|why| Failure::usage(format!("--alpn: {why}")))?.unwrap_or(default_alpn);
+        let server_certificate = typed.server_tls.then(|| tempfile::NamedTempFile::with_prefix("loadgen-tls-"));
+        let server_certificate = server_certificate.transpose().map_err(|error| {
+            Failure::new(Exit::Machine, format!("no temporary file for the server's certificate: {error}"))
+        })?;
+        let mut tls = Self {
+            on: true,
+            trust: None,
+            server_certificate: server_certificate.map(|file| Arc::new(file.into_temp_path())),
+            server_name: typed.server_name.clone(),
+            identity: typed.identity()?,
+            alpn,
+            resume: !typed.no_resumption,
+            insecure: typed.insecure,
+        };
+        tls.trust = match (&typed.ca, &tls.server_certificate) {
+            _ if typed.insecure => Some(Trust::Anybody),
+            (Some(path), _) => Some(Trust::Certificates(certificates("--ca", path)?)),
+            (None, Some(_)) => None,
+            (None, None) => Some(Trust::Certificates(system()?)),
+        };
+        // What cannot work is found out before the run.
+        for target in targets {
+            tls.of(tls.trust.clone().unwrap_or(Trust::Anybody), &target.host)?;
+        }
+        Ok(tls)
+    }
+
+    /// For each target, or for the embedded server, which must be running; none: nothing is encrypted.
+    pub fn settings(&self, targets: &[Aim]) -> Result<Vec<Settings>, Failure> {
+        if !self.on {
+            return Ok(Vec::new());
+        }
+        let trust = match (&self.trust, &self.server_certificate) {
+            (Some(trust), _) => trust.clone(),
+            (None, Some(path)) => Trust::Certificates(certificates("--server-tls", path)?),
+            (None, None) => Trust::Certificates(Vec::new()),
+        };
+        if targets.is_empty() {
+            return Ok(vec![self.of(trust, "localhost")?]);
+        }
+        targets.iter().map(|aim| self.of(trust.clone(), &aim.target.host)).collect()
+    }
+
+    fn of(&self, trust: Trust, host: &str) -> Result<Settings, Failure> {
+        let settings = Settings::new(Options {
+            server_name: self.server_name.clone().unwrap_or_else(|| host.to_owned()),
+            trust,
+            identity: self.identity.clone(),
+            alpn: self.alpn.clone(),
+            resume: self.resume,
+            versions: Versions::Any,
+        });
+        settings.map_err(|why| Failure::usage(format!("TLS: {why}")))
+    }
+
+    /// Nothing is verified.
+    pub fn is_insecure(&self) -> bool {
+        self.insecure
+    }
+
+    /// What an embedded server is told.
+    pub fn server_arguments(&self) -> Vec<String> {
+        let Some(path) = &self.server_certificate else { return Vec::new() };
+        let mut words = vec!["--tls".to_owned(), "--tls-cert-out".to_owned(), path.to_string_lossy().into_owned()];
+        if !self.alpn.is_empty() {
+            words.extend(["--alpn".to_owned(), self.alpn_names().join(",")]);
+        }
+        words
+    }
+
+    fn alpn_names(&self) -> Vec<String> {
+        self.alpn.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
+    }
+
+    /// As the scenario tells it.
+    pub fn scenario(&self) -> Option<ScenarioTls> {
+        self.on.then(|| ScenarioTls {
+            resumption: self.resume,
+            insecure: self.insecure,
+            alpn: self.alpn_names(),
+            client_certificate: self.identity.is_some(),
+        })
+    }
+}
+
+impl TlsArgs {
+    /// Refuses what has no meaning without TLS.
+    fn refuse_idle(&self) -> Result<(), Failure> {
+        let flags = [
+            (self.ca.is_some(), "--ca"),
+            (self.insecure, "--insecure"),
+            (self.server_name.is_some(), "--server-name"),
+            (self.alpn.is_some(), "--alpn"),
+            (self.tls_cert.is_some(), "--tls-cert"),
+            (self.no_resumption, "--no-resumption"),
+        ];
+        let Some((_, flag)) = flags.into_iter().find(|(given, _)| *given) else { return Ok(()) };
+        Err(Failure::usage(format!("{flag} is about TLS, which this run is without"))
+            .help("use https:// (rediss://, memcacheds://, tls://), --tls, or --server-tls"))
+    }
+
+    fn identity(&self) -> Result<Option<Identity>, Failure> {
+        let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let (chain, key) = (read("--tls-cert", chain)?, read("--tls-key", key)?);
+        Identity::from_pem(&chain, &key).map(Some).map_err(|why| Failure::usage(format!("TLS: {why}")))
+    }
+}
+
+/// Issuers that this system trusts.
+fn system() -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let found = rustls_native_certs::load_native_certs();
+    if !found.certs.is_empty() {
+        return Ok(found.certs);
+    }
+    let why = found.errors.first().map_or_else(|| "it has none".to_owned(), ToString::to_string);
+    Err(Failure::new(Exit::Machine, format!("the certificates that this system trusts cannot be read: {why}"))
+        .help("name one with --ca FILE, or verify nothing with --insecure"))
+}
+
+fn certificates(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let found = certificate::certificates(&read(flag, path)?);
+    found.map_err(|why| Failure::usage(format!("{flag} {}: {why}", path.display())))
+}
+
+fn read(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|error| Failure::usage(format!("{flag}: cannot read {}: {error}", path.display())))
+}
