@@ -295,10 +295,10 @@ struct Deeds {
     reordered: u64,
 }
 
-const LATE: Duration = Duration::from_millis(1500);
+const LATE: Duration = Duration::from_millis(2500);
 const HELD: Duration = Duration::from_millis(15);
 /// After this, no reply is made late: it could come when the run is over.
-const LATE_WITHIN: Duration = Duration::from_millis(1200);
+const LATE_WITHIN: Duration = Duration::from_millis(800);
 
 /// Between clients and a server; one socket to the server for each client.
 struct Relay {
@@ -440,14 +440,14 @@ fn number(datagram: &[u8]) -> u64 {
 #[test]
 fn loss_doubles_reordering_and_lateness_are_counted_as_they_happened() {
     with_each_engine(|engine| {
-        for (seed, load) in [(1, &["--rate", "1500"][..]), (2, &["--rate", "1000", "--threads", "2"]), (3, &[])] {
+        let open = &["--rate", "600", "--threads", "2", "--pipeline", "32"][..];
+        for (seed, load) in [(1, open), (2, &["--pipeline", "2"])] {
             let server = Server::start(&["--protocol", "udp"]);
             let (address, stop, relay) = Relay::start(server.address(), seed);
-            // Enough room for all that is missing at any time.
-            let args = ["--conns", "6", "--pipeline", "64", "--timeout", "700ms", "--duration", "2s"];
-            let closed = ["--conns", "6", "--pipeline", "2", "--timeout", "700ms", "--duration", "2s"];
-            let args = if load.is_empty() { &closed[..] } else { &args };
-            let ended = at(address, engine, &[args, load].concat());
+            // No more are unanswered than fit into the relay's buffers: nobody else may lose any, however busy this
+            // machine is. The timeout is long for the same reason.
+            let args = ["--conns", "6", "--timeout", "1500ms", "--duration", "3500ms"];
+            let ended = at(address, engine, &[&args[..], load].concat());
             thread::sleep(Duration::from_millis(50));
             stop.store(true, Ordering::Relaxed);
             let deeds = relay.join().unwrap();
