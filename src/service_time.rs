@@ -81,7 +81,7 @@ fn trace(file: &str, content: &str) -> Result<Distribution, String> {
 }
 
 /// A duration in the largest unit in which it is whole.
-fn exact(ns: u64) -> String {
+pub fn exact(ns: u64) -> String {
     let units = [("s", NS_PER_S), ("ms", NS_PER_MS), ("us", NS_PER_US)];
     let unit = units.iter().find(|(_, factor)| ns.is_multiple_of(*factor));
     unit.map_or_else(|| format!("{ns}ns"), |(name, factor)| format!("{}{name}", ns / factor))

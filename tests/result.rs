@@ -32,6 +32,7 @@ fn histogram(count: u64, from_ns: u64) -> Option<Histogram> {
 
 /// A report in which every field says something.
 fn sample() -> Report {
+    let datagrams = Datagrams { received: 90, lost: 5, duplicated: 3, reordered: 2, late: 1, old: 1, foreign: 6 };
     let machine = machine();
     Report {
         schema: SCHEMA.to_owned(),
@@ -73,6 +74,7 @@ fn sample() -> Report {
         breakdown: Vec::new(),
         streams: Vec::new(),
         sessions: None,
+        datagrams: Some(datagrams),
         counted: BTreeMap::new(),
         confidence: Some(confidence()),
         series: series(),
@@ -236,6 +238,7 @@ fn scenario() -> Scenario {
         session_requests: None,
         session_connection: None,
         close: None,
+        file: None,
     }
 }
 

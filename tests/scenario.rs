@@ -253,7 +253,7 @@ fn replies_to_head_are_told_apart() {
 fn a_single_request_that_never_changes_takes_the_fast_path() {
     let text = "[[request]]\nmethod = 'POST'\npath = '/a'\nbody = 'x{{y}'\n";
     let one = client(text, 1, (0, 1));
-    assert!(!one.composes() && one.kinds().is_empty());
+    assert!(!one.composes() && one.kinds() == ["request1"]);
     assert_eq!(one.request(), b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nx{y}");
     assert!(client("[[request]]\npath = '/{counter}'", 1, (0, 1)).composes());
 }
@@ -400,4 +400,42 @@ fn slips_of_the_keyboard_are_guessed() {
         assert_eq!(nearest(typed, known.into_iter()), Some(meant), "{typed}");
     }
     assert_eq!(nearest("zebra", known.into_iter()), None);
+}
+
+#[test]
+fn the_documentation_is_right() {
+    let page = include_str!("../docs/scenarios.md");
+    let mut read = |_: &str| Ok(b"GET /1\n".to_vec());
+    let blocks: Vec<&str> = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 2);
+    for block in blocks {
+        assert!(Scenario::parse("docs", block, &mut read).unwrap().has_requests(), "{block}");
+    }
+    let rows: Vec<&str> = page.lines().filter(|line| line.starts_with("| `{")).collect();
+    assert_eq!(rows.len(), 10);
+    for row in rows {
+        let example = row.replace("\\|", "\u{1}").split('|').nth(3).unwrap().trim().replace('\u{1}', "|");
+        let text = format!("[[request]]\npath = '/'\nbody = '{}'\n", example.trim_matches('`'));
+        let scenario = Arc::new(Scenario::parse("docs", &text, &mut read).unwrap());
+        let options = ClientOptions {
+            authority: "localhost".into(),
+            path: "/".into(),
+            method: "GET".into(),
+            scenario: Some(scenario),
+            ..ClientOptions::default()
+        };
+        let client = (protocol::by_name("http").unwrap().client)(&options).unwrap();
+        let request = String::from_utf8_lossy(client.request()).into_owned();
+        assert!(client.composes() && !request.contains('{'), "{row}: {request}");
+    }
+}
+
+#[test]
+fn a_first_step_cannot_think() {
+    let text = "[[request]]\nname = 'a'\npath = '/'\n[[script]]\nname = 's'\nsteps = ['a', STEP]\n";
+    let step = "{ request = 'a', think = 'fixed:1s' }";
+    assert!(parse(&text.replace("STEP", step)).unwrap().thinks());
+    assert!(!parse(&text.replace("STEP", "'a'")).unwrap().thinks());
+    let why = parse(&text.replace("'a', STEP", step)).unwrap_err();
+    assert!(why.starts_with("shop.toml, line 6: the first step"), "{why}");
 }

@@ -1,10 +1,12 @@
 //! The targets of a run: what was typed, taken apart and looked up.
 
 use crate::cli::RunArgs;
+use crate::destination;
 use crate::failure::{Exit, Failure};
 use crate::plan::unknown;
+use crate::scenario;
 use crate::target::Target;
-use loadgen_core::protocol::{self, Protocol, Shape};
+use loadgen_core::protocol::{self, Protocol, Shape, http};
 use loadgen_core::sys::endpoint::Endpoint;
 use std::net::ToSocketAddrs;
 
@@ -33,7 +35,7 @@ pub fn aims(args: &RunArgs, targets: Vec<Target>, protocol: &Protocol) -> Result
     if let Some(weight) = args.weights.iter().find(|weight| !(1..=1000).contains(*weight)) {
         return Err(Failure::usage(format!("--weights {weight} is out of range; a weight is 1 to 1000")));
     }
-    if targets.len() > 1 && protocol.shape != Shape::Exchange {
+    if targets.len() > 1 && !protocol.shape.has_replies() {
         return Err(Failure::usage(format!(
             "{} takes one target: its streams have no end to take turns at",
             protocol.name
@@ -54,7 +56,10 @@ pub fn choose_protocol(args: &RunArgs, targets: &[Target]) -> Result<&'static Pr
                 .ok_or_else(|| unknown("protocol", name, protocol::PROTOCOLS.iter().map(|p| p.name)))?,
         ),
     };
-    let Some(first) = targets.first() else { return Ok(chosen.unwrap_or(&protocol::PROTOCOLS[0])) };
+    let Some(first) = targets.first() else {
+        let asked = if scenario::is_of_http(args) { &http::PROTOCOL } else { &protocol::PROTOCOLS[0] };
+        return Ok(chosen.unwrap_or(asked));
+    };
     let protocol = first.protocol(chosen).map_err(Failure::usage)?;
     for other in &targets[1..] {
         let theirs = other.protocol(chosen).map_err(Failure::usage)?;
@@ -70,6 +75,10 @@ pub fn choose_protocol(args: &RunArgs, targets: &[Target]) -> Result<&'static Pr
 /// Every address of a target's name.
 pub fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<Endpoint>, Failure> {
     if let Some(path) = &target.socket {
+        if protocol.shape == Shape::Datagram {
+            let message = format!("target '{}' is a unix socket, and {} goes over IP", target.typed, protocol.name);
+            return Err(Failure::usage(message));
+        }
         return Ok(vec![Endpoint::unix(path).map_err(Failure::usage)?]);
     }
     let port = target.port.or(protocol.default_port).ok_or_else(|| {
@@ -80,7 +89,7 @@ pub fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<Endpoint>, Fa
             .help("check the name, or give an address")
     })?;
     let mut unique = Vec::new();
-    for address in addresses.map(Endpoint::Tcp) {
+    for address in addresses.map(|address| destination::endpoint(address, protocol)) {
         if !unique.contains(&address) {
             unique.push(address);
         }

@@ -57,6 +57,7 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
         breakdown: breakdown(plan, tally),
         streams: streams(plan, tally),
         sessions: sessions(plan, tally),
+        datagrams: (plan.protocol.shape == Shape::Datagram).then(|| tally.datagrams.clone()),
         counted: owned(&tally.counted),
         confidence: confidence(plan, run),
         series: Series {
@@ -139,15 +140,43 @@ pub fn scenario(plan: &Plan, to: &[Destination], server: Option<&ServerStats>) -
         } else {
             vec![]
         },
-        think: plan.traffic.think.as_ref().map(Distribution::describe),
+        think: think(plan),
         session_requests: plan.traffic.sessions.as_ref().map(|sessions| sessions.lengths.describe()),
         session_connection: plan.traffic.sessions.as_ref().filter(|s| s.fresh).map(|_| "new".to_owned()),
         close: plan.traffic.reset.then(|| "rst".to_owned()),
         addresses: (plan.addresses != Addresses::First).then(|| plan.addresses.name().to_owned()),
+        file: plan.client_options.scenario.as_deref().map(scenario_file),
         server_engine_options: plan.server_ring.as_ref().map_or_else(Vec::new, ring::Options::describe),
     };
     scenario.hash = scenario.digest();
     scenario
+}
+
+fn think(plan: &Plan) -> Option<String> {
+    let usual = plan.traffic.think.as_ref().map(Distribution::describe);
+    usual.or_else(|| plan.traffic.scripts.as_ref().map(|_| "script".to_owned()))
+}
+
+/// What a scenario file asks for.
+fn scenario_file(file: &loadgen_core::scenario::Scenario) -> ScenarioFile {
+    let weighted = |name: &str, weight: u64| Weighted { name: name.to_owned(), weight, steps: Vec::new() };
+    let by_itself = |index: usize| {
+        let mut alone = file.scripts.iter().filter(|script| script.name.is_none());
+        alone.find(|script| usize::from(script.steps[0].request) == index).map_or(0, |script| script.weight.into())
+    };
+    let mut requests: Vec<Weighted> =
+        file.requests.iter().enumerate().map(|(at, request)| weighted(&request.name, by_itself(at))).collect();
+    if let Some(recorded) = &file.recorded {
+        let methods = recorded.list.methods().iter().zip(0..);
+        requests.extend(methods.map(|(method, kind)| weighted(method, recorded.list.count(kind) as u64)));
+    }
+    let script = |script: &loadgen_core::scenario::Script| {
+        let name = |step: &loadgen_core::scenario::Step| file.requests[usize::from(step.request)].name.clone();
+        let steps = script.steps.iter().map(name).collect();
+        Some(Weighted { name: script.name.clone()?, weight: script.weight.into(), steps })
+    };
+    let scripts = file.scripts.iter().filter_map(script).collect();
+    ScenarioFile { name: file.name.clone(), hash: file.digest(), requests, scripts }
 }
 
 /// A digest of the request as it would be sent to a host called `localhost`.
@@ -278,7 +307,16 @@ fn breakdown(plan: &Plan, tally: &Tally) -> Vec<Group> {
     // It was planned with these.
     let clients = plan.clients(0).unwrap_or_default();
     let kinds = clients.first().map_or(&[][..], |client| client.kinds());
-    let names: Vec<Option<&String>> = if kinds.is_empty() { vec![None] } else { kinds.iter().map(Some).collect() };
+    // Requests of a scenario file that are commands have names, too.
+    let requests = plan.client_options.scenario.iter().flat_map(|scenario| &scenario.requests);
+    let named: Vec<Option<&String>> = requests.map(|request| Some(&request.name)).collect();
+    let names: Vec<Option<&String>> = if !kinds.is_empty() && named.len() == kinds.len() {
+        named
+    } else if kinds.is_empty() {
+        vec![None]
+    } else {
+        kinds.iter().map(Some).collect()
+    };
     let several = plan.targets.len() > 1;
     let targets = clients.iter().enumerate().map(|(at, _)| several.then(|| plan.targets[at].target.typed.clone()));
     let places = targets.flat_map(|target| names.iter().map(move |kind| (target.clone(), *kind)));
@@ -379,7 +417,7 @@ fn generator(tally: &Tally) -> Generator {
 fn engine(plan: &Plan, tally: &Tally) -> EngineStats {
     let counters = &tally.engine;
     let calls: u64 = counters.syscalls.values().sum();
-    let replies = if plan.protocol.shape == Shape::Exchange { tally.whole.ok } else { 0 };
+    let replies = if plan.protocol.shape.has_replies() { tally.whole.ok } else { 0 };
     EngineStats {
         name: plan.engine.name.to_owned(),
         instead_of: plan.instead_of.clone(),

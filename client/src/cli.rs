@@ -3,6 +3,7 @@
 use crate::command::search::args::SearchArgs;
 use crate::destination::Addresses;
 use crate::fail_if;
+use crate::scenario::{self, ScenarioArgs};
 use crate::traffic::TrafficArgs;
 use crate::workload::WorkloadArgs;
 use clap::parser::ValueSource;
@@ -61,8 +62,14 @@ impl Cli {
         if args.get(1).is_some_and(|command| command != "server") {
             args = fail_if::each_with_its_flag(args);
         }
-        let matches = command_line().try_get_matches_from(args)?;
+        let (args, file) = scenario::with_defaults(args, command_line())?;
+        let matches =
+            command_line().try_get_matches_from(args).map_err(|error| scenario::blame(error, file.as_ref()))?;
         let mut cli = Self::from_arg_matches(&matches)?;
+        if let (Command::Run(run), Some(matches)) = (&mut cli.command, matches.subcommand_matches("run")) {
+            run.scenario.flags = scenario::flags(matches);
+            run.scenario.file = file;
+        }
         if let (Command::Ab(ab), Some(matches)) = (&mut cli.command, matches.subcommand_matches("ab")) {
             ab.run_flags = flags_of_run(matches);
             ab.seed_typed = matches.value_source("seed") == Some(ValueSource::CommandLine);
@@ -102,10 +109,12 @@ fn command_line() -> clap::Command {
 
 /// The flags of `run` among those that were typed, as `run` would take them, except for those that `ab` sees to itself.
 fn flags_of_run(matches: &ArgMatches) -> Vec<String> {
+    // Those of a scenario file are among them.
+    let from_file = matches.contains_id("scenario") && !matches.get_flag("no_scenario_defaults");
     const OUR_OWN: &[&str] =
         &["target", "positional_target", "output", "format", "quiet", "strict", "no_floor", "fail_if"];
     let run = RunArgs::augment_args(clap::Command::new("run"));
-    let mut flags = Vec::new();
+    let mut flags: Vec<String> = from_file.then(|| "--no-scenario-defaults".to_owned()).into_iter().collect();
     for argument in run.get_arguments() {
         let id = argument.get_id().as_str();
         let typed = matches.value_source(id) == Some(ValueSource::CommandLine);
@@ -246,6 +255,8 @@ pub struct RunArgs {
     pub workload: WorkloadArgs,
     #[command(flatten)]
     pub traffic: TrafficArgs,
+    #[command(flatten)]
+    pub scenario: ScenarioArgs,
     /// HTTP method
     #[arg(short = 'X', long, value_name = "M", default_value = "GET", hide_short_help = true)]
     pub method: String,

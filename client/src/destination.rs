@@ -4,16 +4,21 @@ use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::session::Remote;
 use loadgen_core::arrivals::{Schedule, Split};
+use loadgen_core::protocol::{Protocol, Shape};
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::socket;
 use loadgen_core::time::Instant;
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, TcpStream};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Turns after which they begin anew.
 const TURNS_MAX: u32 = 10_000;
+
+/// How long it may take to hear that nobody listens for datagrams.
+const PROBE: Duration = Duration::from_millis(200);
 
 /// One address of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,12 +66,17 @@ impl Addresses {
     }
 
     fn takes(self, endpoint: &Endpoint) -> bool {
-        match (self, endpoint) {
-            (Self::V4, Endpoint::Tcp(address)) => address.is_ipv4(),
-            (Self::V6, Endpoint::Tcp(address)) => address.is_ipv6(),
+        match (self, endpoint.socket_addr()) {
+            (Self::V4, Some(address)) => address.is_ipv4(),
+            (Self::V6, Some(address)) => address.is_ipv6(),
             _ => true,
         }
     }
+}
+
+/// An address to which a protocol is spoken.
+pub fn endpoint(address: SocketAddr, protocol: &Protocol) -> Endpoint {
+    if protocol.shape == Shape::Datagram { Endpoint::Udp(address) } else { Endpoint::Tcp(address) }
 }
 
 /// One address alone, such as that of the embedded server.
@@ -108,6 +118,7 @@ fn first_that_answers<'a>(endpoints: &[&'a Endpoint], timeout_ns: u64) -> Result
     for endpoint in endpoints {
         let outcome = match endpoint {
             Endpoint::Tcp(address) => TcpStream::connect_timeout(address, timeout).map(drop),
+            Endpoint::Udp(address) => probe(address),
             Endpoint::Unix(_) => socket::connect(endpoint, None).map(drop),
         };
         match outcome {
@@ -116,6 +127,20 @@ fn first_that_answers<'a>(endpoints: &[&'a Endpoint], timeout_ns: u64) -> Result
         }
     }
     Err(Failure::new(Exit::Unreachable, format!("the target could not be reached: {last}")))
+}
+
+/// Whether somebody listens for datagrams there, as far as can be told: an empty one is not refused. (No answer is none
+/// either.)
+pub fn probe(address: &SocketAddr) -> io::Result<()> {
+    let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(address)?;
+    socket.set_read_timeout(Some(PROBE))?;
+    socket.send(&[])?;
+    match socket.recv(&mut [0; 64]) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The same for a session, with the local addresses that connections to each come from.

@@ -21,6 +21,7 @@ mod preflight;
 mod progress;
 mod request_log;
 mod run;
+mod scenario;
 mod session;
 mod shard;
 mod start_at;

@@ -6,6 +6,7 @@ use crate::destination::Addresses;
 use crate::embedded::Injected;
 use crate::engine::{self, Engines};
 use crate::failure::Failure;
+use crate::scenario;
 use crate::session::StopRule;
 use crate::target::Target;
 use crate::traffic::Traffic;
@@ -135,6 +136,7 @@ impl Plan {
         let embedded = targets.is_empty();
         let (server_cpus, client_cpus) = place(args, embedded, threads)?;
         let Engines { engine, instead_of, ring, server_engine, server_ring } = Engines::choose(args, embedded)?;
+        check_rings(protocol, &ring, server_ring.as_ref())?;
         let plan = Self {
             protocol,
             client_options,
@@ -264,7 +266,7 @@ impl Plan {
     /// Local addresses to connect from: those that were asked for; for a loopback target as many of 127.0.0.x as it
     /// takes, and for each shard others; else none, and the kernel chooses.
     pub fn sources_for(&self, remote: &Endpoint) -> Vec<SocketAddr> {
-        let Endpoint::Tcp(remote) = remote else { return Vec::new() };
+        let Some(remote) = remote.socket_addr() else { return Vec::new() };
         if !self.sources.is_empty() {
             return self.sources.clone();
         }
@@ -309,7 +311,7 @@ impl Plan {
 
 /// Bytes of a request, or of a block.
 fn payload(args: &RunArgs, protocol: &Protocol, pipeline: u64) -> Result<u64, Failure> {
-    let default = if protocol.shape == Shape::Exchange { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE };
+    let default = if protocol.shape.has_replies() { DEFAULT_SIZE } else { DEFAULT_BLOCK_SIZE };
     let size = args.size.unwrap_or(default);
     match size.saturating_mul(pipeline) {
         wire if wire > WIRE_MAX => Err(too_much_in_flight(pipeline, wire)),
@@ -355,7 +357,7 @@ fn whole_ns(flag: &str, ns: u64, most: u64) -> Result<u64, Failure> {
 
 /// Refuses a flag that says something about requests where there are none.
 pub fn about_requests(flag: &str, protocol: &Protocol) -> Result<(), Failure> {
-    if protocol.shape == Shape::Exchange {
+    if protocol.shape.has_replies() {
         return Ok(());
     }
     let name = protocol.name;
@@ -453,7 +455,7 @@ fn check_requests(rule: StopRule, connections: u64) -> Result<(), Failure> {
 }
 
 fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
-    let stream = protocol.shape != Shape::Exchange;
+    let stream = !protocol.shape.has_replies();
     let given = [
         ("--requests", args.requests.is_some()),
         ("--requests-per-conn", args.requests_per_conn.is_some()),
@@ -467,6 +469,18 @@ fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
             protocol.name
         ))),
         None => Ok(()),
+    }
+}
+
+/// Refuses what is about streams where there are none.
+fn check_rings(protocol: &Protocol, ring: &ring::Options, server_ring: Option<&ring::Options>) -> Result<(), Failure> {
+    let server_word = server_ring.and_then(ring::Options::about_streams).map(|word| ("--server-ring", word));
+    match ring.about_streams().map(|word| ("--ring", word)).or(server_word) {
+        Some((flag, word)) if protocol.shape == Shape::Datagram => {
+            let name = protocol.name;
+            Err(Failure::usage(format!("{flag} {word} is for streams, and {name} has none; leave it out")))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -527,6 +541,7 @@ fn client_options(
         worker: (0, 1),
         ..ClientOptions::default()
     };
+    scenario::fill(args, &mut options, protocol)?;
     args.workload.fill(&mut options, protocol, target)?;
     Ok(options)
 }

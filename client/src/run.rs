@@ -12,6 +12,7 @@ use crate::start_at::Clocks;
 use crate::tally::Tally;
 use crate::until::{Handover, Until};
 use crate::worker::{Control, Published, Task};
+use loadgen_core::protocol::Shape;
 use loadgen_core::sys::clock;
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use loadgen_core::units::format_duration;
@@ -32,6 +33,9 @@ const REFUSED_GRACE_NS: u64 = NS_PER_S / 2;
 const RAMP_MAX_NS: u64 = 120 * NS_PER_S;
 /// Or this long for each connection, with very many of them.
 const RAMP_A_CONNECTION_NS: u64 = 400_000;
+
+/// Datagrams that may be lost in a row before no connection is expected to be proved any more.
+const PROOFS: u64 = 4;
 
 /// What a run yields.
 #[derive(Debug)]
@@ -329,6 +333,8 @@ struct Watch {
     ramp_max_ns: u64,
     connect_interval_ns: u64,
     counts_requests: bool,
+    /// Requests by which a connection may have to be proved.
+    proofs: u64,
     first_failure: Option<Instant>,
     moved_at: Instant,
     progress: u64,
@@ -357,6 +363,7 @@ impl Watch {
                 .max(plan.total_connections().saturating_mul(RAMP_A_CONNECTION_NS)),
             connect_interval_ns,
             counts_requests: plan.requests().is_some(),
+            proofs: if plan.protocol.shape == Shape::Datagram { PROOFS } else { 1 },
             first_failure: None,
             moved_at: origin,
             progress: 0,
@@ -377,8 +384,11 @@ impl Watch {
             self.progress = established + ready;
             self.moved_at = now;
         }
-        let patience = self.timeout_ns + NS_PER_S / 2 + self.connect_interval_ns;
+        let waits = NS_PER_S / 2 + self.connect_interval_ns;
+        // Of datagrams several may be lost in a row, each with its timeout.
+        let patience = self.timeout_ns.saturating_mul(self.proofs) + waits;
         if established == 0 {
+            let patience = self.timeout_ns + waits;
             let refused = self.first_failure.is_some_and(|at| now.since(at) >= REFUSED_GRACE_NS);
             if refused || now.since(self.origin) >= patience {
                 return Ramp::Hopeless("no connection could be established".to_owned());

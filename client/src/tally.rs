@@ -10,6 +10,7 @@ use crate::engine::Counters;
 use crate::request_log::RequestLog;
 use loadgen_core::confidence::Batches;
 use loadgen_core::histogram::Recorder;
+use loadgen_core::result::Datagrams;
 use loadgen_core::time::{Instant, NS_PER_S};
 use std::collections::BTreeMap;
 
@@ -52,6 +53,8 @@ pub struct Tally {
     pub spin_ns: u64,
     /// How long a thread that could run waited for a CPU, within the window; of the worst one.
     pub run_delay_ns: u64,
+    /// Where requests are datagrams.
+    pub datagrams: Datagrams,
     /// By target and kind of request, where the report tells these apart.
     pub groups: Vec<Group>,
     /// Open loop with several targets: what was due for each.
@@ -92,6 +95,7 @@ impl Tally {
             stalls: Stalls::default(),
             spin_ns: 0,
             run_delay_ns: 0,
+            datagrams: Datagrams::default(),
             groups: Vec::new(),
             streams: Vec::new(),
             visits: Visits::default(),
@@ -145,6 +149,7 @@ impl Tally {
         self.stalls.merge(&other.stalls);
         self.spin_ns += other.spin_ns;
         self.run_delay_ns = self.run_delay_ns.max(other.run_delay_ns);
+        self.datagrams.merge(&other.datagrams);
         self.censored += other.censored;
         self.window_replies += other.window_replies;
         self.window_from = earlier(self.window_from, other.window_from);

@@ -6,8 +6,10 @@ use crate::plan::about_requests;
 use clap::Args;
 use loadgen_core::protocol::{Protocol, Shape};
 use loadgen_core::rng::Rng;
+use loadgen_core::scenario::Scenario;
 use loadgen_core::service_time::Distribution;
 use loadgen_core::units;
+use std::sync::Arc;
 
 /// Requests of one session, at most.
 const LENGTH_MAX: u64 = 1_000_000_000;
@@ -101,6 +103,8 @@ pub struct Sessions {
 #[derive(Clone, Debug, Default)]
 pub struct Traffic {
     pub think: Option<Distribution>,
+    /// Where steps of its scripts have think times of their own.
+    pub scripts: Option<Arc<Scenario>>,
     pub sessions: Option<Sessions>,
     /// Connections are closed by a reset.
     pub reset: bool,
@@ -111,8 +115,15 @@ impl Traffic {
         let typed = &args.traffic;
         let reset = choice("--close", &typed.close, ["fin", "rst"])?;
         let fresh = choice("--session-conn", &typed.session_conn, ["keep", "new"])?;
-        if reset && protocol.shape != Shape::Exchange {
-            about_requests("--close rst", protocol)?;
+        let given = [
+            ("--close rst", reset),
+            ("--requests-per-conn", args.requests_per_conn.is_some()),
+            ("--think", typed.think.is_some()),
+            ("--session-requests", typed.session_requests.is_some()),
+            ("--session-conn new", fresh),
+        ];
+        for (flag, _) in given.into_iter().filter(|(_, given)| *given) {
+            about_connections(flag, protocol)?;
         }
         if fresh && typed.session_requests.is_none() {
             return Err(Failure::usage("--session-conn new is about sessions, and there are none")
@@ -122,18 +133,28 @@ impl Traffic {
         let think = typed.think.as_ref().map(|text| Distribution::parse(text, read)).transpose();
         let think = think.map_err(|why| Failure::usage(format!("--think: {why}")))?;
         let sessions = typed.session_requests.clone().map(|lengths| Sessions { lengths, fresh });
-        let traffic = Self { think, sessions, reset };
+        let scripts = args.scenario.file.clone().filter(|scenario| scenario.thinks());
+        let traffic = Self { think, scripts, sessions, reset };
         traffic.check(args, protocol)?;
         Ok(traffic)
+    }
+
+    /// Whether there is a think time before any request.
+    pub fn thinks(&self) -> bool {
+        self.think.is_some() || self.scripts.is_some()
     }
 
     /// Refuses what contradicts itself.
     fn check(&self, args: &RunArgs, protocol: &Protocol) -> Result<(), Failure> {
         let refuse = |message: &str, help: &str| Err(Failure::usage(message).help(help));
-        if self.think.is_none() && self.sessions.is_none() {
+        if !self.thinks() && self.sessions.is_none() {
             return Ok(());
         }
-        let flag = if self.think.is_some() { "--think" } else { "--session-requests" };
+        let flag = match (&self.think, &self.scripts) {
+            (Some(_), _) => "--think",
+            (None, Some(_)) => "a think time in a script",
+            (None, None) => "--session-requests",
+        };
         about_requests(flag, protocol)?;
         if args.pipeline != 1 {
             let message =
@@ -147,7 +168,7 @@ impl Traffic {
         if self.sessions.is_none() {
             return match args.rate {
                 Some(_) => refuse(
-                    "--think does not go with --rate: in an open loop the schedule says when a request is due",
+                    &format!("{flag} does not go with --rate: in an open loop the schedule says when a request is due"),
                     "give --session-requests, for sessions that arrive at --rate; or leave --rate out",
                 ),
                 None => Ok(()),
@@ -173,6 +194,15 @@ impl Traffic {
         }
         Ok(())
     }
+}
+
+/// Refuses flags about users' connections, their coming and going, for protocols that have none.
+fn about_connections(flag: &str, protocol: &Protocol) -> Result<(), Failure> {
+    if protocol.shape != Shape::Datagram {
+        return about_requests(flag, protocol);
+    }
+    let name = protocol.name;
+    Err(Failure::usage(format!("{flag} is about connections that come and go, and {name} has none; leave it out")))
 }
 
 /// Whether the second of two words was given.

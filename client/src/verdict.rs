@@ -3,7 +3,7 @@
 
 use loadgen_core::confidence::ENOUGH_BEYOND;
 use loadgen_core::histogram::count_beyond;
-use loadgen_core::protocol::{self, Shape};
+use loadgen_core::protocol;
 use loadgen_core::result::{Histogram, Reason, Report, Verdict, VerdictState};
 use loadgen_core::time::NS_PER_MS;
 use loadgen_core::units::{format_duration, format_exact_count};
@@ -359,7 +359,7 @@ fn buffer_shortage(report: &Report) -> Option<Reason> {
 /// the window, it has been waiting for longer than the window lasted.
 fn longer_than_window(report: &Report) -> Option<Reason> {
     let scenario = &report.scenario;
-    let exchange = protocol::by_name(&scenario.protocol).is_some_and(|p| p.shape == Shape::Exchange);
+    let exchange = protocol::by_name(&scenario.protocol).is_some_and(|p| p.shape.has_replies());
     let settled = scenario.requests.is_some() || scenario.requests_per_connection.is_some() || report.partial;
     let idle = scenario.in_flight.is_some() || scenario.think.is_some();
     if scenario.mode != "closed" || !exchange || settled || idle {
@@ -400,7 +400,7 @@ fn not_steady(report: &Report) -> Option<Reason> {
 
 fn nothing(report: &Report) -> Option<Reason> {
     let rates = &report.throughput;
-    let stream = protocol::by_name(&report.scenario.protocol).is_some_and(|p| p.shape != Shape::Exchange);
+    let stream = protocol::by_name(&report.scenario.protocol).is_some_and(|p| !p.shape.has_replies());
     // A refusal is an answer, too.
     let refused = report.ledger.errors.iter().filter(|(kind, _)| kind.starts_with("status_")).map(|(_, count)| count);
     let answered = rates.replies + report.ledger.ok + refused.sum::<u64>();

@@ -117,7 +117,7 @@ pub fn run<E: Engine>(mut engine: E, task: Task) -> io::Result<Tally> {
         affinity::pin(&[cpu])?;
     }
     let Task { config, clients, control, published, handover, spin_ns, .. } = task;
-    if !config.schedules.is_empty() || config.traffic.think.is_some() {
+    if !config.schedules.is_empty() || config.traffic.thinks() {
         process::precise_timers()?;
     }
     let mut standstill = Standstill::new(clock::now());

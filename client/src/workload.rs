@@ -60,26 +60,19 @@ impl WorkloadArgs {
         protocol: &Protocol,
         target: Option<&Target>,
     ) -> Result<(), Failure> {
+        let templates = options.scenario.is_some();
+        if protocol.store || templates {
+            options.keyspace = self.keyspace(options.size as u64)?;
+        }
         if !protocol.store {
-            return self.refuse(protocol, target);
+            return self.refuse(protocol, target, templates);
         }
         options.mix = self.mix.iter().map(|word| weighted_word(word)).collect::<Result<_, _>>()?;
-        options.commands = self.commands.iter().map(|text| weighted_command(text)).collect();
+        options.commands.extend(self.commands.iter().map(|text| weighted_command(text)));
         if options.commands.iter().any(|(text, weight)| text.trim().is_empty() || *weight == 0) {
             return Err(Failure::usage("--command needs a command, and a weight (if it has one) of 1 or more"));
         }
         options.dialect.clone_from(&self.dialect);
-        let size = options.size as u64;
-        let (least, most) = self.value_size.unwrap_or((size, size));
-        if self.keys == 0 {
-            return Err(Failure::usage("--keys 0: there must be one"));
-        }
-        options.keyspace = Keyspace {
-            prefix: self.key_prefix.clone(),
-            keys: self.keys,
-            spread: self.key_spread,
-            value_size: (least as usize, most as usize),
-        };
         options.login = match target.and_then(|target| target.login.clone()) {
             Some(login) => Some(login),
             None => login(std::env::var(LOGIN_VARIABLE).ok())?,
@@ -89,13 +82,27 @@ impl WorkloadArgs {
 }
 
 impl WorkloadArgs {
+    /// What `{key}` and `{value}` stand for.
+    fn keyspace(&self, size: u64) -> Result<Keyspace, Failure> {
+        let (least, most) = self.value_size.unwrap_or((size, size));
+        if self.keys == 0 {
+            return Err(Failure::usage("--keys 0: there must be one"));
+        }
+        Ok(Keyspace {
+            prefix: self.key_prefix.clone(),
+            keys: self.keys,
+            spread: self.key_spread,
+            value_size: (least as usize, most as usize),
+        })
+    }
+
     /// Refuses what other protocols do not know, rather than to leave it out without a word.
-    fn refuse(&self, protocol: &Protocol, target: Option<&Target>) -> Result<(), Failure> {
+    fn refuse(&self, protocol: &Protocol, target: Option<&Target>, templates: bool) -> Result<(), Failure> {
         let typed = [
             (!self.mix.is_empty(), "--mix"),
             (!self.commands.is_empty(), "--command"),
             (self.dialect.is_some(), "--dialect"),
-            (self.value_size.is_some(), "--value-size"),
+            (self.value_size.is_some() && !templates, "--value-size"),
             (target.is_some_and(|target| target.login.is_some()), "the user in the target"),
         ];
         let Some((_, what)) = typed.into_iter().find(|(typed, _)| *typed) else { return Ok(()) };

@@ -6,7 +6,7 @@ use common::{
     HARD_LIMIT, SHORT, Server, agrees, assert_accepted, brief, clean, engine, eventually, have, loadgen, loadgen_at,
     scratch, wait_for, whole, with_every_server_engine,
 };
-use loadgen_core::protocol::PROTOCOLS;
+use loadgen_core::protocol::{PROTOCOLS, Shape};
 use loadgen_core::result::Report;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -20,14 +20,9 @@ fn socket_in(folder: &TempDir) -> String {
     format!("unix:{}", folder.path().join("socket").display())
 }
 
-/// Whether a protocol is one of streams.
-fn is_stream(name: &str) -> bool {
-    name != "udp"
-}
-
 #[test]
 fn every_stream_protocol_goes_over_a_unix_socket() {
-    for protocol in PROTOCOLS.iter().filter(|protocol| is_stream(protocol.name)) {
+    for protocol in PROTOCOLS.iter().filter(|protocol| protocol.shape != Shape::Datagram) {
         with_every_server_engine(|server_engine| {
             let folder = scratch();
             let target = socket_in(&folder);

@@ -14,6 +14,8 @@ mod nginx;
 mod open;
 #[path = "outages.rs"]
 mod outages;
+#[path = "scenario.rs"]
+mod scenario;
 #[path = "targets.rs"]
 mod targets;
 #[path = "traffic.rs"]

@@ -9,7 +9,7 @@ use loadgen_core::machine;
 use loadgen_core::protocol::{ServerOptions, Shape};
 use loadgen_core::result::{Machine, ServerStats};
 use loadgen_core::sys::endpoint::Endpoint;
-use loadgen_core::sys::{affinity, errno, limits, process, socket};
+use loadgen_core::sys::{affinity, datagram, errno, limits, process, socket};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Display;
@@ -126,6 +126,10 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
 }
 
 fn check_options(options: &Options, engine: &Engine) -> Result<(), Failure> {
+    if let (Shape::Datagram, Endpoint::Unix(_)) = (options.protocol.shape, &options.listen) {
+        let message = format!("{} goes over IP; give --listen an address and a port", options.protocol.name);
+        return Err(Failure::new(USAGE, message));
+    }
     let automatic = matches!(options.engine, Choice::Auto);
     if !engine.needs_ring && !automatic && !options.ring.describe().is_empty() {
         return Err(Failure::new(USAGE, format!("--ring is for engine io_uring, and this is {}", engine.name)));
@@ -134,7 +138,13 @@ fn check_options(options: &Options, engine: &Engine) -> Result<(), Failure> {
         let message = "--ring zero-copy is for networks: the kernel refuses it for unix sockets (EOPNOTSUPP)";
         return Err(Failure::new(USAGE, message));
     }
-    Ok(())
+    match options.ring.about_streams().filter(|_| options.protocol.shape == Shape::Datagram) {
+        Some(word) => {
+            let message = format!("--ring {word} is for streams, and {} has none; leave it out", options.protocol.name);
+            Err(Failure::new(USAGE, message))
+        }
+        None => Ok(()),
+    }
 }
 
 fn machine(options: &Options) -> Machine {
@@ -149,7 +159,12 @@ fn listen(options: &Options) -> Result<(Endpoint, Vec<OwnedFd>), Failure> {
         remove_stale(path)?;
     }
     // Alone at first: who shares the port from the start would silently share it with another server too.
-    let alone = socket::listen(options.listen.clone(), false, options.backlog).map_err(fail)?;
+    let datagrams = options.protocol.shape == Shape::Datagram;
+    let open = |address: Endpoint, shared| match address.socket_addr() {
+        Some(address) if datagrams => datagram::bind_datagram(address, shared),
+        _ => socket::listen(address, shared, options.backlog),
+    };
+    let alone = open(options.listen.clone(), false).map_err(fail)?;
     if let Endpoint::Unix(_) = options.listen {
         let others = (1..options.threads).map(|_| alone.try_clone()).collect::<io::Result<Vec<_>>>().map_err(fail)?;
         return Ok((options.listen.clone(), std::iter::once(alone).chain(others).collect()));
@@ -159,7 +174,7 @@ fn listen(options: &Options) -> Result<(Endpoint, Vec<OwnedFd>), Failure> {
         return Ok((address.into(), vec![alone]));
     }
     drop(alone);
-    let listeners = (0..options.threads).map(|_| socket::listen(address, true, options.backlog).map_err(fail));
+    let listeners = (0..options.threads).map(|_| open(address.into(), true).map_err(fail));
     Ok((address.into(), listeners.collect::<Result<_, _>>()?))
 }
 
@@ -210,7 +225,7 @@ fn injector(options: &Options) -> Result<Option<Arc<Injector>>, Failure> {
     if injection.is_empty() && options.request_log.is_none() {
         return Ok(None);
     }
-    if options.protocol.shape != Shape::Exchange {
+    if !options.protocol.shape.has_replies() {
         let what = "--service-time, --delay, --stall and --request-log are about requests";
         let message = format!("{what}, and {} is a one-way stream without any", options.protocol.name);
         return Err(Failure::new(USAGE, message));

@@ -2,7 +2,7 @@
 
 use crate::connection::Cause;
 use crate::injector::Releasing;
-use loadgen_core::result::{RingStats, ServerStats};
+use loadgen_core::result::{DatagramStats, RingStats, ServerStats};
 use loadgen_core::sys::clock;
 use loadgen_core::sys::poller::PollerCalls;
 use std::collections::BTreeMap;
@@ -29,6 +29,8 @@ pub(crate) struct Counters {
     pub(crate) poller: PollerCalls,
     pub(crate) calls: Calls,
     pub(crate) ring: Option<RingStats>,
+    /// Of a server without connections.
+    pub(crate) datagrams: Option<Box<DatagramStats>>,
     /// Of replies that were held until their release.
     pub(crate) releasing: Option<Box<Releasing>>,
 }
@@ -39,6 +41,8 @@ pub(crate) struct Calls {
     pub(crate) accept: u64,
     pub(crate) recv: u64,
     pub(crate) send: u64,
+    pub(crate) recvmmsg: u64,
+    pub(crate) sendmmsg: u64,
     pub(crate) shutdown: u64,
     pub(crate) close: u64,
     /// Waits on several rings.
@@ -73,6 +77,8 @@ impl Counters {
                 ("accept", calls.accept),
                 ("recv", calls.recv),
                 ("send", calls.send),
+                ("recvmmsg", calls.recvmmsg),
+                ("sendmmsg", calls.sendmmsg),
                 ("shutdown", calls.shutdown),
                 ("close", calls.close),
                 ("ppoll", calls.ppoll),
@@ -85,6 +91,13 @@ impl Counters {
         total.stale_events += self.stale_events;
         if let Some(ring) = &self.ring {
             total.ring.get_or_insert_default().merge(ring);
+        }
+        if let Some(of) = &self.datagrams {
+            let all = total.datagrams.get_or_insert_default();
+            add(&mut all.dropped, of.dropped.iter().map(|(why, count)| (why.as_str(), *count)));
+            add(&mut all.receive_errors, of.receive_errors.iter().map(|(why, count)| (why.as_str(), *count)));
+            all.kernel_dropped += of.kernel_dropped;
+            all.receive_buffer_bytes = of.receive_buffer_bytes;
         }
         total.waits += self.events_per_wait.iter().sum::<u64>();
         total.events += self.events;

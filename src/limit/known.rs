@@ -4,7 +4,7 @@ use super::Limit;
 use crate::confidence::{ENOUGH_BEYOND, goal};
 use crate::histogram::{QUANTILES, Recorder};
 use crate::metric::{Metric, Unit};
-use crate::protocol::{self, Shape};
+use crate::protocol;
 use crate::result::{Report, VerdictState};
 
 /// Buckets of a histogram hold a value within this share of it.
@@ -30,7 +30,7 @@ pub(super) fn untrusted(report: &Report) -> Option<String> {
 
 /// Why the run does not have the figure.
 pub(super) fn why_missing(metric: &Metric, report: &Report) -> String {
-    let one_way = protocol::by_name(&report.scenario.protocol).is_some_and(|known| known.shape != Shape::Exchange);
+    let one_way = protocol::by_name(&report.scenario.protocol).is_some_and(|known| !known.shape.has_replies());
     let answered = report.latency.response.is_some();
     match metric.name {
         "lag_p99" if report.scenario.mode == "closed" && report.latency.generator_lag.is_none() => {

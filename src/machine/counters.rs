@@ -27,6 +27,8 @@ const COUNTERS: &[&str] = &[
     "TcpExt.TCPSynRetrans",
     "TcpExt.TCPTimeWaitOverflow",
     "TcpExt.TCPTimeouts",
+    "Udp.RcvbufErrors",
+    "Udp.SndbufErrors",
     THROTTLED,
     STEAL,
 ];

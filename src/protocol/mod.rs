@@ -12,17 +12,27 @@ pub mod http;
 pub mod keyspace;
 pub mod memcached;
 pub mod redis;
+pub mod sequence;
 pub mod store;
+pub mod udp;
 
 use crate::scenario::Scenario;
 use keyspace::Keyspace;
+use sequence::Tag;
 use std::fmt::Debug;
 use std::sync::Arc;
 use store::Store;
 
 /// The table: a newcomer is a file and a line here.
-pub static PROTOCOLS: &[Protocol] =
-    &[echo::PROTOCOL, http::PROTOCOL, discard::PROTOCOL, chargen::PROTOCOL, memcached::PROTOCOL, redis::PROTOCOL];
+pub static PROTOCOLS: &[Protocol] = &[
+    echo::PROTOCOL,
+    http::PROTOCOL,
+    discard::PROTOCOL,
+    chargen::PROTOCOL,
+    udp::PROTOCOL,
+    memcached::PROTOCOL,
+    redis::PROTOCOL,
+];
 
 /// One line of the table.
 #[derive(Debug)]
@@ -63,6 +73,16 @@ pub enum Shape {
     Upload,
     /// An endless stream from server to client.
     Download,
+    /// Request and reply, each one datagram. What is handed in is one whole datagram and nothing is ever shown again;
+    /// which request a reply answers, its [`Tag`] says.
+    Datagram,
+}
+
+impl Shape {
+    /// Whether requests are answered, so that there is a latency.
+    pub fn has_replies(self) -> bool {
+        matches!(self, Self::Exchange | Self::Datagram)
+    }
 }
 
 /// The room that every server half is content with: an [`Output`] (once emptied) must hold at least this many bytes.
@@ -170,6 +190,15 @@ pub trait Client: Debug + Send {
     /// `Ok(None)`: it came between two replies. `Err`: it cut a reply short.
     fn finish(&mut self, state: &mut ClientState, kept: &[u8]) -> Result<Option<Reply>, ReplyError>;
 
+    /// Writes into a copy of [`Client::request`] which one it is (`Datagram`).
+    fn mark(&self, _datagram: &mut [u8], _tag: Tag) {}
+
+    /// Which request a datagram answers; `None`: it is none of ours (`Datagram`). The rest of it [`Client::consume`]
+    /// looks at.
+    fn tag_of(&self, _datagram: &[u8]) -> Option<Tag> {
+        None
+    }
+
     /// What the client half itself counted, such as `hits`; none where there is nothing to count.
     fn counts(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
@@ -259,6 +288,9 @@ pub trait Server: Debug + Send {
     /// Where `out` wants one reply ([`Output::is_one_reply`]), it stops (with [`Next::Flush`]) behind each complete
     /// reply too, and puts nothing of a reply before its request is complete, unless the request is longer than
     /// [`MAX_KEPT`]. Then a call has at most one request and one reply, and its bytes belong to no other.
+    ///
+    /// A `Datagram` protocol is shown one whole datagram, with room in `out` for the largest there is, and answers with
+    /// one or none.
     fn serve(&mut self, state: &mut ServerState, input: &[u8], eof: bool, out: &mut Output) -> Served;
 }
 
@@ -357,6 +389,11 @@ impl Output {
 
     pub fn clear(&mut self) {
         self.bytes.clear();
+    }
+
+    /// Takes back all but the first `len` bytes.
+    pub fn shorten(&mut self, len: usize) {
+        self.bytes.truncate(len);
     }
 
     /// Takes the bytes out, and goes on with another buffer, which is emptied.

@@ -30,6 +30,7 @@ pub fn render(report: &Report) -> String {
     throughput(report, &mut page);
     latency(report, &mut page);
     breakdown(report, &mut page);
+    datagrams(report, &mut page);
     floor(report, &mut page);
     connections(report, &mut page);
     ledgers(report, &mut page);
@@ -51,7 +52,7 @@ fn what_was_run(report: &Report, page: &mut Page) {
     };
     page.line("", &format!("{} on {}: {connections}, {threads}{part}", scenario.protocol, scenario.target));
     let mode = match shape(report) {
-        Shape::Exchange => traffic::mode(scenario),
+        shape if shape.has_replies() => traffic::mode(scenario),
         _ => "one-way stream".to_owned(),
     };
     let server = scenario.server_engine.as_ref().map_or(String::new(), |engine| format!(", server {engine}"));
@@ -101,7 +102,7 @@ fn throughput(report: &Report, page: &mut Page) {
     let rates = &report.throughput;
     let (sent, received) = (format_rate(rates.sent_bytes_per_s), format_rate(rates.received_bytes_per_s));
     let text = match shape(report) {
-        Shape::Exchange => {
+        Shape::Exchange | Shape::Datagram => {
             let rate = match rates.offered_per_s {
                 Some(offered) => {
                     let [had, asked] = [rates.requests_per_s, offered].map(format_exact_count);
@@ -177,6 +178,19 @@ fn confidence(report: &Report, page: &mut Page) {
     }
 }
 
+/// What became of datagrams besides; that nothing did is worth knowing, too.
+fn datagrams(report: &Report, page: &mut Page) {
+    let Some(of) = &report.datagrams else { return };
+    let mut line = String::new();
+    let always = [(of.lost, "lost"), (of.duplicated, "duplicated"), (of.reordered, "reordered"), (of.late, "late")];
+    let seldom = [(of.old, "late or duplicated"), (of.foreign, "of somebody else")];
+    for (count, what) in always.into_iter().chain(seldom.into_iter().filter(|(count, _)| *count > 0)) {
+        let comma = if line.is_empty() { "" } else { ", " };
+        line.push_str(&format!("{comma}{} {what}", format_exact_count(count)));
+    }
+    page.line("datagrams", &line);
+}
+
 /// By kind and target, where there are several.
 fn breakdown(report: &Report, page: &mut Page) {
     let lines = breakdown::lines(report).into_iter().chain(breakdown::counted(report));
@@ -231,7 +245,7 @@ fn connections(report: &Report, page: &mut Page) {
 }
 
 fn ledgers(report: &Report, page: &mut Page) {
-    if shape(report) != Shape::Exchange {
+    if !shape(report).has_replies() {
         return;
     }
     page.line("window", &ledger(&report.ledger));
@@ -272,7 +286,7 @@ fn cost(report: &Report, page: &mut Page) {
     let each = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), format_duration);
     let server = cpu.server_ns_per_request.map_or(String::new(), |ns| format!(", server {}", format_duration(ns)));
     let busiest = cpu.client_thread_max_percent;
-    let each_client = if shape(report) == Shape::Exchange {
+    let each_client = if shape(report).has_replies() {
         format!("client {} a request{server}", each(cpu.client_ns_per_request))
     } else {
         let server = cpu.server_ns.map_or(String::new(), |ns| format!(", server {}", format_duration(ns)));
@@ -285,7 +299,7 @@ fn cost(report: &Report, page: &mut Page) {
     let calls = report
         .engine
         .syscalls_per_1000_requests
-        .filter(|_| shape(report) == Shape::Exchange)
+        .filter(|_| shape(report).has_replies())
         .map_or(String::new(), |calls| format!("; {}.{:02} system calls a request", calls / 1000, calls % 1000 / 10));
     page.line("memory", &format!("client {}{server}{calls}", format_size(cpu.client_memory_bytes)));
     let rings: Vec<String> = report.rings().map(|(who, ring)| ring_line(who, ring)).collect();
@@ -320,7 +334,7 @@ fn ring_line(who: &str, ring: &RingStats) -> String {
 }
 
 fn note(report: &Report, page: &mut Page) {
-    if report.scenario.mode == "closed" && shape(report) == Shape::Exchange {
+    if report.scenario.mode == "closed" && shape(report).has_replies() {
         page.line(
             "note",
             "closed loop: each connection waits for its reply; latency at a fixed rate is another question",

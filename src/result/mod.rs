@@ -5,6 +5,7 @@ pub mod bundle;
 mod check;
 pub mod checksum;
 mod content;
+mod datagrams;
 pub mod environment;
 pub mod hash;
 pub mod merge;
@@ -18,6 +19,7 @@ pub mod write;
 
 pub use breakdown::{Group, GroupCounts};
 pub use bundle::*;
+pub use datagrams::Datagrams;
 pub use environment::*;
 pub use hash::{differences, differing_fields, fnv1a_hex};
 pub use pretty::{pretty, schema_of};

@@ -5,6 +5,7 @@
 //! first version has a default; changing what a field means is a new major version.
 
 use super::breakdown::Group;
+use super::datagrams::Datagrams;
 use super::environment::{Environment, Floor};
 use super::server_stats::ServerStats;
 use super::shard::{Merged, Shard};
@@ -50,6 +51,9 @@ pub struct Report {
     /// What the protocol counted besides, over the whole run, such as `hits` and `misses`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counted: BTreeMap<String, u64>,
+    /// Only where requests and replies are datagrams.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagrams: Option<Datagrams>,
     /// How much of these figures is chance, and whether the run was steady; null where nothing was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<Confidence>,
@@ -167,7 +171,8 @@ pub struct Scenario {
     /// Which of a target's addresses were used: `all` (in turn), `ipv4`, `ipv6`; null: the first that answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addresses: Option<String>,
-    /// How long users think before each request, as `exp:1s`, in one spelling; null: not at all.
+    /// How long users think before each request, as `exp:1s`, in one spelling; `script`: only where a step of a script
+    /// says so; null: not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub think: Option<String>,
     /// Partly open: sessions arrive by the schedule, and each has so many requests (`5`, `1..20`, `geom:0.2`).
@@ -179,6 +184,33 @@ pub struct Scenario {
     /// `rst`: connections are closed by a reset; null: in good order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub close: Option<String>,
+    /// The scenario file, where one says which requests are made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<ScenarioFile>,
+}
+
+/// What a scenario file asks for. Flags that it sets are in the scenario like those that are typed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ScenarioFile {
+    pub name: String,
+    /// FNV-1a (64 bit, hexadecimal) over its requests, scripts and weights, and the content of the files that it names.
+    pub hash: String,
+    /// In the order of the file; of a recorded list, its methods, and how many lines each has.
+    pub requests: Vec<Weighted>,
+    /// Requests that are made in order on one connection.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scripts: Vec<Weighted>,
+}
+
+/// Something that is drawn by weight.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Weighted {
+    pub name: String,
+    /// 0: a request that only scripts make.
+    pub weight: u64,
+    /// Of a script: its requests, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
 }
 
 /// The parts of a run, in order; lengths in nanoseconds.

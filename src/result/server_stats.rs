@@ -48,12 +48,29 @@ pub struct ServerStats {
     /// Engine `io_uring` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring: Option<RingStats>,
+    /// Only over UDP, where a request is a datagram received and a reply one sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datagrams: Option<DatagramStats>,
     /// Only where service times were injected, or requests logged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injected: Option<InjectedStats>,
     /// The machine that it ran on. Within a report it is under `environment`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
+}
+
+/// What a server over UDP counted besides: `requests` = `replies` + all of `dropped`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DatagramStats {
+    /// Replies that were not sent, by why: the errno name of the send, `truncated` (the request was longer than any
+    /// datagram can be), `cut` (shutdown, and they could not leave in time).
+    pub dropped: BTreeMap<String, u64>,
+    /// Receives that failed, by errno name: the kernel tells that way what became of earlier replies.
+    pub receive_errors: BTreeMap<String, u64>,
+    /// Datagrams that arrived, and that the kernel threw away for want of room; they are no requests.
+    pub kernel_dropped: u64,
+    /// Room for datagrams that arrive faster than they are answered, in the kernel's own measure, of each thread.
+    pub receive_buffer_bytes: u64,
 }
 
 /// What `loadgen-server` injected (docs/server.md).

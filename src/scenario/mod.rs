@@ -142,6 +142,11 @@ impl Scenario {
         self.scripts.get(script)?.steps.get(step)?.think.as_ref()
     }
 
+    /// Whether a step of a script has a think time of its own.
+    pub fn thinks(&self) -> bool {
+        self.scripts.iter().any(|script| script.steps.iter().any(|step| step.think.is_some()))
+    }
+
     /// The chooser among its requests, for the worker with this seed.
     pub fn choice(&self, seed: u64) -> Choice {
         let steps = |script: &Script| script.steps.iter().map(|step| step.request).collect();
@@ -270,7 +275,7 @@ impl Reading<'_> {
         let content = (self.read)(file.get_ref()).map_err(|why| (at, why))?;
         let list = List::parse(&content).map_err(|(line, why)| match line {
             0 => (at, format!("{} {why}", file.get_ref())),
-            line => (at, format!("line {line} of {} {why}", file.get_ref())),
+            line => (at, format!("line {line} of {}: {why}", file.get_ref())),
         })?;
         let digest = crate::result::fnv1a_hex(&content);
         self.scenario.recorded = Some(Recorded { file: file.get_ref().clone(), random, list, digest });
@@ -357,7 +362,13 @@ impl Reading<'_> {
             if steps.is_empty() || steps.len() > STEPS_MAX {
                 return Err((script.span().start, format!("a script has 1 to {STEPS_MAX} steps")));
             }
-            let steps = steps.iter().map(|step| self.step(step)).collect::<Result<_, _>>()?;
+            let at_first = steps[0].span().start;
+            let steps = steps.iter().map(|step| self.step(step)).collect::<Result<Vec<Step>, _>>()?;
+            if steps[0].think.is_some() {
+                // The script is drawn when the request leaves, and by then the time is over.
+                let why = "the first step of a script has no think time of its own; 'think' in [defaults] is before it";
+                return Err((at_first, why.into()));
+            }
             let name = Some(name.get_ref().clone());
             self.scenario.scripts.push(Script { name, weight: weight.unwrap_or(1), steps });
         }

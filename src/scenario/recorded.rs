@@ -76,7 +76,7 @@ impl List {
     pub fn parse(text: &[u8]) -> Result<Self, (usize, String)> {
         let mut list = Self::default();
         for (line, number) in text.split(|byte| *byte == b'\n').zip(1..) {
-            let line = std::str::from_utf8(line).map_err(|_| (number, "is not UTF-8".to_owned()))?.trim();
+            let line = std::str::from_utf8(line).map_err(|_| (number, "it is not UTF-8".to_owned()))?.trim();
             if !line.is_empty() && !line.starts_with('#') {
                 list.add(line).map_err(|why| (number, why))?;
             }
@@ -106,7 +106,7 @@ impl List {
         match words[..] {
             [method, path] => self.push(method, path, &[], &[]),
             [method, path, version] if version.starts_with("HTTP/") => self.push(method, path, &[], &[]),
-            _ => Err("is neither METHOD PATH, nor a line of an access log, nor a JSON object".to_owned()),
+            _ => Err("it is neither METHOD PATH, nor a line of an access log, nor a JSON object".to_owned()),
         }
     }
 
@@ -117,7 +117,7 @@ impl List {
         let kind = match self.methods.iter().position(|known| known == method) {
             Some(known) => known,
             None if self.methods.len() == METHODS_MAX => {
-                return Err(format!("is the {}th method; {METHODS_MAX} are the limit", METHODS_MAX + 1));
+                return Err(format!("its method is the {}th one; {METHODS_MAX} are the limit", METHODS_MAX + 1));
             }
             None => {
                 self.methods.push(method.to_owned());
@@ -131,7 +131,7 @@ impl List {
         }
         let headers_len = self.bytes.len() - start - path.len();
         self.bytes.extend_from_slice(body);
-        let whole = |length: usize| u32::try_from(length).map_err(|_| "is longer than 4 GiB".to_owned());
+        let whole = |length: usize| u32::try_from(length).map_err(|_| "a part of it is longer than 4 GiB".to_owned());
         self.entries.push(Entry {
             start,
             path: whole(path.len())?,
@@ -175,7 +175,7 @@ impl List {
 }
 
 fn in_a_line(text: &str) -> String {
-    format!("is no request as JSON: {}", text.lines().collect::<Vec<_>>().join(" "))
+    format!("it is no request as JSON: {}", text.lines().collect::<Vec<_>>().join(" "))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where a stream leads: a TCP port, or a socket in the file system.
+//! Where a connection leads: a TCP or UDP port, or a socket in the file system.
 
 use super::socket::RawAddress;
 use std::fmt;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Endpoint {
     Tcp(SocketAddr),
+    Udp(SocketAddr),
     /// A unix(7) stream socket; a path that begins with `@` is of the abstract namespace, which is in no file system.
     Unix(PathBuf),
 }
@@ -34,9 +35,14 @@ impl Endpoint {
     /// The address and port; `None`: there is none.
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(address) => Some(*address),
+            Self::Tcp(address) | Self::Udp(address) => Some(*address),
             Self::Unix(_) => None,
         }
+    }
+
+    /// Whether what goes there is datagrams, and no stream.
+    pub fn is_datagram(&self) -> bool {
+        matches!(self, Self::Udp(_))
     }
 
     pub fn ip(&self) -> Option<IpAddr> {
@@ -58,16 +64,20 @@ impl Endpoint {
 
     pub(super) fn raw(&self) -> io::Result<RawAddress> {
         match self {
-            Self::Tcp(address) => Ok(RawAddress::new(address)),
+            Self::Tcp(address) | Self::Udp(address) => Ok(RawAddress::new(address)),
             Self::Unix(path) => RawAddress::unix(path),
         }
+    }
+
+    pub(super) fn socket_type(&self) -> i32 {
+        if self.is_datagram() { libc::SOCK_DGRAM } else { libc::SOCK_STREAM }
     }
 
     /// The address family and protocol family by which its sockets are made.
     pub(super) fn family(&self) -> i32 {
         match self {
-            Self::Tcp(SocketAddr::V4(_)) => libc::AF_INET,
-            Self::Tcp(SocketAddr::V6(_)) => libc::AF_INET6,
+            Self::Tcp(SocketAddr::V4(_)) | Self::Udp(SocketAddr::V4(_)) => libc::AF_INET,
+            Self::Tcp(SocketAddr::V6(_)) | Self::Udp(SocketAddr::V6(_)) => libc::AF_INET6,
             Self::Unix(_) => libc::AF_UNIX,
         }
     }
@@ -82,7 +92,7 @@ impl From<SocketAddr> for Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tcp(address) => address.fmt(f),
+            Self::Tcp(address) | Self::Udp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

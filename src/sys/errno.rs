@@ -25,6 +25,7 @@ pub fn name(error: &io::Error) -> &'static str {
         Some(libc::EINTR) => "EINTR",
         Some(libc::EINVAL) => "EINVAL",
         Some(libc::EMFILE) => "EMFILE",
+        Some(libc::EMSGSIZE) => "EMSGSIZE",
         Some(libc::ENETDOWN) => "ENETDOWN",
         Some(libc::ENETUNREACH) => "ENETUNREACH",
         Some(libc::ENFILE) => "ENFILE",

@@ -6,6 +6,7 @@
 pub mod affinity;
 pub mod bell;
 pub mod clock;
+pub mod datagram;
 pub mod endpoint;
 pub mod errno;
 pub mod limits;

@@ -16,7 +16,7 @@ use std::path::Path;
 /// A unix socket makes a file, which stays behind when it is closed; it has no port to share.
 pub fn listen(address: impl Into<Endpoint>, reuse_port: bool, backlog: i32) -> io::Result<OwnedFd> {
     let address = address.into();
-    let socket = stream_socket(&address)?;
+    let socket = socket_for(&address)?;
     if let Endpoint::Tcp(_) = address {
         set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
         if reuse_port {
@@ -40,21 +40,28 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// What a client's UDP socket is to keep of replies that it has not received yet; the kernel gives less where
+/// `net.core.rmem_max` says so.
+pub(super) const DATAGRAM_BUFFER: libc::c_int = 4 << 20;
+
 /// Starts a connection to `remote`, from `source` where given, and returns without waiting for its outcome:
 /// the socket becomes writable when it is known, and [`take_error`] says what it is.
 ///
 /// A source address is bound without a port (IP_BIND_ADDRESS_NO_PORT, Linux 4.2), so that the kernel may use one
 /// local port for several destinations and searches for it only once all four parts are known.
 ///
-/// A unix socket is connected or refused at once; with EAGAIN where the listener's queue is full (unix(7)).
+/// A unix socket is connected or refused at once; with EAGAIN where the listener's queue is full (unix(7)). A UDP
+/// socket is always connected: it hears from `remote` only, and of errors that what it sends comes to.
 pub fn connect(remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<OwnedFd> {
-    let socket = stream_socket(remote)?;
-    if let Endpoint::Tcp(_) = remote {
-        set_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-        if let Some(source) = source {
-            set_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
-            bind(&socket, &RawAddress::new(source))?;
-        }
+    let socket = socket_for(remote)?;
+    match remote {
+        Endpoint::Tcp(_) => set_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?,
+        Endpoint::Udp(_) => set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, DATAGRAM_BUFFER)?,
+        Endpoint::Unix(_) => {}
+    }
+    if let (Some(source), Some(_)) = (source, remote.socket_addr()) {
+        set_option(socket.as_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+        bind(&socket, &RawAddress::new(source))?;
     }
     let address = remote.raw()?;
     // SAFETY: `address` is an address of `len` bytes that is live for the length of the call.
@@ -182,21 +189,21 @@ pub fn set_buffers(socket: BorrowedFd<'_>, send: Option<i32>, receive: Option<i3
     Ok(())
 }
 
-fn stream_socket(address: &Endpoint) -> io::Result<OwnedFd> {
-    let domain = address.family();
+fn socket_for(address: &Endpoint) -> io::Result<OwnedFd> {
+    let (domain, kind) = (address.family(), address.socket_type());
     // SAFETY: socket(2) touches no memory of ours.
-    let fd = check(unsafe { libc::socket(domain, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) })?;
+    let fd = check(unsafe { libc::socket(domain, kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: socket returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn bind(socket: &OwnedFd, address: &RawAddress) -> io::Result<()> {
+pub(super) fn bind(socket: &OwnedFd, address: &RawAddress) -> io::Result<()> {
     // SAFETY: `address` is an address of `len` bytes that is live for the length of the call.
     check(unsafe { libc::bind(socket.as_raw_fd(), address.as_ptr(), address.len()) })?;
     Ok(())
 }
 
-fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
+pub(super) fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i32) -> io::Result<()> {
     // SAFETY: `value` is live for the length of the call and its true size is passed.
     check(unsafe {
         libc::setsockopt(
@@ -253,6 +260,12 @@ impl RawAddress {
 
     pub(super) fn len(&self) -> libc::socklen_t {
         self.len
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        // SAFETY: `len` bytes at the beginning of the storage, which is longer, were written as an address; all of the
+        // rest was zeroed, padding within the address's type included.
+        unsafe { std::slice::from_raw_parts((&raw const self.storage).cast(), self.len as usize) }
     }
 }
 

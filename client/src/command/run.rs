@@ -13,7 +13,7 @@ use crate::progress::tell;
 use crate::run::{self, Run};
 use crate::time_wait::{self, Rules};
 use crate::workload::without_passwords;
-use crate::{shard, start_at, verdict};
+use crate::{scenario, shard, start_at, verdict};
 use loadgen_core::machine::{self, KernelCounters};
 use loadgen_core::report::Format;
 use loadgen_core::result::{Floor, Report, ServerStats, Shard, VerdictState, write};
@@ -26,6 +26,9 @@ use std::time::SystemTime;
 pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let plan = planned(args)?;
     fail_if::check(&args.fail_if)?;
+    if args.scenario.dump_scenario {
+        return print(&scenario::dump(args, &plan)?).map(|()| Exit::Done);
+    }
     let started_at = write::timestamp(SystemTime::now());
     let path = output_path(&plan, &started_at);
     if let Some(path) = &path {
@@ -43,7 +46,7 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
         }
     };
     let to = match &server {
-        Some(server) => destination::only(server.address),
+        Some(server) => destination::only(destination::endpoint(server.address, plan.protocol)),
         None => destination::choose(&plan)?,
     };
     preflight::check(&plan, &to)?;

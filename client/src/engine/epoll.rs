@@ -59,6 +59,8 @@ struct EpollIo {
     again: Vec<u64>,
     /// Connections are closed by a reset.
     reset: bool,
+    /// Connections are UDP sockets.
+    datagrams: bool,
     calls: Calls,
 }
 
@@ -84,6 +86,7 @@ impl Epoll {
             remotes: Vec::new(),
             again: Vec::new(),
             reset: false,
+            datagrams: false,
             calls: Calls::default(),
         };
         let buffer = vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice();
@@ -116,17 +119,19 @@ impl Epoll {
     }
 
     /// Receives until nothing is left. A short receive means that nothing is left (epoll(7), question 9), unless the
-    /// stream has ended or broken: then the end itself has yet to be received.
+    /// stream has ended or broken: then the end itself has yet to be received. Datagrams come one by one, some without
+    /// content.
     fn receive(&mut self, token: u64, closing: bool, handler: &mut impl Handler<EpollIo>) {
         let slot = token as u32;
         for _ in 0..RECEIVES_A_TURN {
             let Some(socket) = &self.io.sockets[slot as usize] else { return };
             self.io.calls.receive += 1;
             match socket::receive(socket.as_fd(), &mut self.buffer) {
-                Ok(0) => return handler.ended(&mut self.io, slot, None),
+                Ok(0) if !self.io.datagrams => return handler.ended(&mut self.io, slot, None),
                 Ok(n) => {
                     handler.received(&mut self.io, slot, &self.buffer[..n]);
-                    if !self.io.is_current(token) || (n < self.buffer.len() && !closing) {
+                    let last = n < self.buffer.len() && !closing && !self.io.datagrams;
+                    if !self.io.is_current(token) || last {
                         return;
                     }
                 }
@@ -202,9 +207,10 @@ impl Io for EpollIo {
     fn connect(&mut self, slot: u32, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()> {
         self.calls.connect += 1;
         let socket = socket::connect(remote, source)?;
-        if self.reset {
+        if self.reset && !remote.is_datagram() {
             socket::reset_on_close(socket.as_fd())?;
         }
+        self.datagrams = remote.is_datagram();
         if let Some(remote) = remote.socket_addr().filter(|remote| !self.remotes.contains(remote)) {
             self.remotes.push(remote);
         }

@@ -9,6 +9,8 @@ use super::waits::{self, Waits};
 use super::{Counters, Engine, Entry, Handler, Io};
 use crate::worker::{self, Tally, Task};
 use loadgen_core::histogram::Recorder;
+use loadgen_core::protocol::Shape;
+use loadgen_core::sys::datagram::CAPACITY;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::limits;
 use loadgen_core::sys::ring::token::SLOTS_MAX;
@@ -31,7 +33,12 @@ pub static ENTRY: Entry = Entry {
 
 /// Runs a worker's task on this engine.
 pub fn run(task: Task) -> io::Result<Tally> {
-    let mut engine = Uring::new(task.capacity(), &task.wire(), &task.ring)?;
+    let mut options = task.ring.clone();
+    if task.config.shape == Shape::Datagram {
+        // Each is received into one buffer, whole.
+        options.buffer_bytes = options.buffer_bytes.max(CAPACITY as u32);
+    }
+    let mut engine = Uring::new(task.capacity(), &task.wire(), &options)?;
     if task.config.traffic.reset {
         engine.io.lanes.reset_on_close();
     }
@@ -64,6 +71,9 @@ struct UringIo {
     resumed: Vec<(u32, u16)>,
     /// Bytes that were handed over and not taken.
     not_taken: i64,
+    /// Connections are UDP sockets; how long the last datagram was, as they all are.
+    datagrams: bool,
+    datagram_bytes: usize,
     events: u64,
 }
 
@@ -78,7 +88,16 @@ impl Uring {
             buffers.push(lanes.add(a_lane, options).map_err(|refusal| io::Error::other(refusal.to_string()))?);
             leases.push(lanes.lane(lane).ring.lend(wire.to_vec())?);
         }
-        let io = UringIo { lanes, a_lane, wire: leases, resumed: Vec::new(), not_taken: 0, events: 0 };
+        let io = UringIo {
+            lanes,
+            a_lane,
+            wire: leases,
+            resumed: Vec::new(),
+            not_taken: 0,
+            datagrams: false,
+            datagram_bytes: 0,
+            events: 0,
+        };
         Ok(Self { io, buffers, completed: Vec::new(), resumed: Vec::new() })
     }
 
@@ -111,6 +130,15 @@ impl Uring {
             }
             // The connection broke. The receive will tell, after what had arrived before.
             Event::SendFailed { unsent, .. } => self.io.not_taken += i64::from(unsent),
+            Event::EmptyDatagram { slot } => handler.received(&mut self.io, first + slot, &[]),
+            // It may be told of what became of an earlier one: nobody listens there.
+            Event::DatagramFailed { slot, error } => {
+                self.io.not_taken += self.io.datagram_bytes as i64;
+                if let Some(slot) = slot {
+                    let cause = io::Error::from_raw_os_error(error);
+                    handler.ended(&mut self.io, first + slot, Some(cause));
+                }
+            }
             Event::Stale { filled, taken } => {
                 self.io.not_taken -= i64::from(taken);
                 if let Some(filled) = filled {
@@ -189,7 +217,10 @@ impl UringIo {
 
 impl Io for UringIo {
     fn connect(&mut self, slot: u32, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()> {
+        self.datagrams = remote.is_datagram();
+        let datagrams = self.datagrams;
         let (Lane { ring, flows }, local) = self.lane(slot);
+        flows.datagrams = datagrams;
         let generation = flows.admit(local, true);
         ring.connect(Token::new(Op::Connect, generation, local), remote, source)
     }
@@ -208,14 +239,20 @@ impl Io for UringIo {
 
     /// They are copied: the kernel may look at them long after this returns.
     fn send_own(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize> {
+        let datagrams = self.datagrams;
+        self.datagram_bytes = bytes.len();
         let (Lane { ring, flows }, local) = self.lane(slot);
-        if flows.is_sending(local) || bytes.is_empty() {
+        if !flows.is_open(local) || flows.is_sending(local) || bytes.is_empty() {
             return Ok(0);
         }
         let mut own = ring.spare();
         own.clear();
         own.extend_from_slice(bytes);
         let lease = ring.lend(own)?;
+        if datagrams {
+            ring.send_connected(Token::new(Op::SendTo, flows.generation(local), local).with_lease(lease));
+            return Ok(bytes.len());
+        }
         flows.send_owned(ring, local, lease, bytes.len() as u32);
         Ok(bytes.len())
     }

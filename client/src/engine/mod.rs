@@ -92,7 +92,7 @@ pub trait Handler<I: Io> {
     /// A connection attempt came to its end.
     fn connected(&mut self, io: &mut I, slot: u32, outcome: io::Result<()>);
 
-    /// Bytes arrived, just now.
+    /// Bytes arrived, just now: of a stream, or one whole datagram, which may be empty.
     fn received(&mut self, io: &mut I, slot: u32, bytes: &[u8]);
 
     /// The kernel has room for more of ours.

@@ -3,9 +3,11 @@
 //!
 //! Read in this order: here, what a connection is and its states; `opening` (connections come, fail and come back);
 //! `greeting` (what is said before the first request); `requests` (they are sent, answered, or fail); `outbox` (where
-//! each is written anew); `thinking` (users take their time); `visits` (users come and go); `streams` (where there
-//! are no requests); `pacing` (the open loop); `window` (what counts for the measured window).
+//! each is written anew); `datagrams` (where each is one); `thinking` (users take their time); `visits` (users come and
+//! go); `streams` (where there are no requests); `pacing` (the open loop); `window` (what counts for the measured
+//! window).
 
+mod datagrams;
 mod greeting;
 mod opening;
 mod outbox;
@@ -21,6 +23,7 @@ use crate::request_log::RequestLog;
 use crate::tally::{Phase, Tally};
 use crate::timers::Timers;
 use crate::traffic::Traffic;
+use datagrams::Datagrams;
 use loadgen_core::arrivals::{Profile, Schedule};
 use loadgen_core::protocol::{Client, ClientState, Shape};
 use loadgen_core::rng::Rng;
@@ -228,6 +231,9 @@ pub struct Session {
     /// Incomplete replies, of the few connections where a reply was cut where it cannot be.
     kept: HashMap<u32, Vec<u8>>,
     spare: Vec<Vec<u8>>,
+    /// Where requests are datagrams; and connections that turned out to lead nowhere.
+    datagrams: Option<Datagrams>,
+    refused: VecDeque<(u32, io::Error)>,
     gate: Gate,
     to_open: VecDeque<u32>,
     /// Slots that have yet to hear that the load has begun.
@@ -296,6 +302,8 @@ impl Session {
             spare_outboxes: Vec::new(),
             kept: HashMap::new(),
             spare: Vec::new(),
+            datagrams: Datagrams::new(&config, &*clients[0]),
+            refused: VecDeque::new(),
             gate: Gate::new(&config),
             to_open: (0..in_use).chain(config.active as u32..capacity as u32).collect(),
             to_start: 0..0,
@@ -307,7 +315,7 @@ impl Session {
             in_flight: 0,
             next_turn: 0,
             pacers: config.schedules.iter().map(|schedule| Pacer::new(schedule.clone(), config.active)).collect(),
-            thinking: config.traffic.think.clone().map(|think| Thinking::new(think, config.seed, config.active)),
+            thinking: config.traffic.thinks().then(|| Thinking::new(&config.traffic, config.seed, config.active)),
             visits: config.traffic.sessions.as_ref().map(|of| Visits::new(of, config.seed, config.active)),
             places: if composes { vec![0; capacity] } else { Vec::new() },
             issuing: None,
@@ -360,11 +368,11 @@ impl Session {
                 continue;
             }
             match self.shape {
-                Shape::Exchange if !self.pacers.is_empty() => self.let_in(io, slot, now),
+                Shape::Exchange | Shape::Datagram if !self.pacers.is_empty() => self.let_in(io, slot, now),
                 Shape::Exchange if self.thinking.is_some() && !self.is_idle(slot) && !self.counts_requests() => {
                     self.first_thought(io, slot);
                 }
-                Shape::Exchange => self.go_on(io, slot, now),
+                Shape::Exchange | Shape::Datagram => self.go_on(io, slot, now),
                 Shape::Upload => self.upload(io, slot),
                 Shape::Download => {}
             }
@@ -386,6 +394,7 @@ impl Session {
         self.to_start = 0..0;
         self.tally.connections.alive_at_end = self.alive();
         self.to_open.clear();
+        self.linger(now);
         for slot in 0..self.conns.len() as u32 {
             self.wind_up(io, slot);
         }
@@ -404,6 +413,8 @@ impl Session {
         self.issue_due(io, now);
         self.wake(io, now);
         self.fire_timeouts(io, now);
+        self.end_refused(io, now);
+        self.end_lingering(io, now);
         if self.going && self.config.in_flight_max.is_some() {
             self.take_turns(io, now);
         }
@@ -425,7 +436,8 @@ impl Session {
     pub fn next_deadline(&self) -> Instant {
         let mut next = self.window.next_boundary().min(self.timeouts.next()).min(self.backoffs.next());
         next = next.min(self.next_issue()).min(self.next_wake());
-        if !self.to_start.is_empty() {
+        next = self.datagrams.as_ref().map_or(next, |datagrams| next.min(datagrams.linger_until()));
+        if !self.to_start.is_empty() || !self.refused.is_empty() {
             return Instant(0);
         }
         if !self.to_open.is_empty() {
@@ -509,6 +521,7 @@ impl<I: Io> Handler<I> for Session {
         }
         match self.shape {
             Shape::Exchange => self.replies(io, slot, bytes, now),
+            Shape::Datagram => self.datagram(io, slot, bytes, now),
             Shape::Upload | Shape::Download => self.stream_received(io, slot, bytes),
         }
     }
@@ -517,7 +530,7 @@ impl<I: Io> Handler<I> for Session {
         let conn = &self.conns[slot as usize];
         if self.shape == Shape::Upload && conn.state == State::Open {
             self.upload(io, slot);
-        } else if self.shape == Shape::Exchange && self.has_unsent(slot) {
+        } else if self.shape.has_replies() && self.has_unsent(slot) {
             self.flush(io, slot);
         }
     }
@@ -537,6 +550,7 @@ impl<I: Io> Handler<I> for Session {
         }
         match self.shape {
             Shape::Exchange => self.exchange_ended(io, slot, cause.as_ref(), now),
+            Shape::Datagram => self.datagrams_ended(io, slot, cause.as_ref(), now),
             Shape::Upload | Shape::Download => self.stream_ended(io, slot, cause.as_ref(), now),
         }
     }

@@ -145,9 +145,9 @@ impl Session {
         let conn = &mut self.conns[slot as usize];
         conn.state = State::Open;
         self.alive += 1;
-        if conn.flags & flag::ESTABLISHED == 0 {
-            conn.flags |= flag::ESTABLISHED;
-            self.tally.connections.established += 1;
+        // A UDP socket is connected to whatever is typed; that somebody is there, its first reply says.
+        if self.shape != Shape::Datagram {
+            self.count_established(slot);
         }
         if self.drain_until.is_some() || self.is_retired(slot) {
             return self.wind_up(io, slot);
@@ -166,12 +166,20 @@ impl Session {
                 self.leave(io, slot, now);
             }
             // A scheduled request will prove it.
-            Shape::Exchange if !self.pacers.is_empty() && self.going && !self.is_idle(slot) => {
+            Shape::Exchange | Shape::Datagram if !self.pacers.is_empty() && self.going && !self.is_idle(slot) => {
                 self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot));
                 self.offer_fresh(slot, now);
                 self.issue_due(io, now);
             }
-            Shape::Exchange => self.begin(io, slot, now),
+            Shape::Exchange | Shape::Datagram => self.begin(io, slot, now),
+        }
+    }
+
+    fn count_established(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.flags & flag::ESTABLISHED == 0 {
+            conn.flags |= flag::ESTABLISHED;
+            self.tally.connections.established += 1;
         }
     }
 
@@ -187,6 +195,9 @@ impl Session {
     /// The first bytes of an answer: the server has accepted this connection.
     pub(super) fn served(&mut self, slot: u32) {
         self.passed_gate(slot);
+        if self.shape == Shape::Datagram {
+            self.count_established(slot);
+        }
         let conn = &mut self.conns[slot as usize];
         conn.failures = 0;
         if conn.flags & flag::SERVED == 0 {
@@ -259,7 +270,7 @@ impl Session {
                 self.closed(slot);
                 self.drop_due(slot);
             }
-            (State::Open, Shape::Exchange) => {
+            (State::Open, Shape::Exchange | Shape::Datagram) => {
                 self.drop_due(slot);
                 self.close_when_answered(io, slot);
             }
@@ -273,7 +284,7 @@ impl Session {
     }
 
     pub(super) fn close_when_answered(&mut self, io: &mut impl Io, slot: u32) {
-        if self.conns[slot as usize].outstanding == 0 {
+        if self.conns[slot as usize].outstanding == 0 && !self.lingers() {
             io.close(slot);
             self.tally.connections.closed += 1;
             self.closed(slot);
@@ -296,7 +307,7 @@ impl Session {
 }
 
 /// The word for a failed connection attempt in `connections.failed`.
-fn connect_failure(error: &io::Error) -> &'static str {
+pub(super) fn connect_failure(error: &io::Error) -> &'static str {
     // Numbers of errno(3) on Linux.
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;

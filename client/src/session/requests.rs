@@ -21,7 +21,9 @@ impl Session {
     pub(super) fn begin(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         let proof_only = !self.going || self.is_idle(slot) || self.config.in_flight_max.is_some();
         let conn = &mut self.conns[slot as usize];
-        let depth = if proof_only { usize::from(conn.issued == 0) } else { self.config.depth };
+        // Of a datagram the request or the reply may be lost, and then there is another.
+        let unproven = conn.issued == 0 || self.datagrams.is_some() && conn.flags & flag::UNPROVEN != 0;
+        let depth = if proof_only { usize::from(unproven) } else { self.config.depth };
         let mut room = (depth as u32).saturating_sub(u32::from(conn.outstanding));
         if let Some(limit) = self.config.requests_per_connection {
             room = room.min(limit - conn.issued);
@@ -98,7 +100,7 @@ impl Session {
 
     /// Where the request in a position on a connection has its stamp, and its kind.
     #[inline]
-    fn place(&self, slot: u32, position: usize) -> usize {
+    pub(super) fn place(&self, slot: u32, position: usize) -> usize {
         let depth = self.config.depth;
         slot as usize * depth + (usize::from(self.conns[slot as usize].oldest) + position) % depth
     }
@@ -130,6 +132,9 @@ impl Session {
     /// When it refuses because the connection broke, nothing is decided here: replies may still be waiting to be
     /// received, and the engine tells them before it tells the end. Answers when that was.
     pub(super) fn flush(&mut self, io: &mut impl Io, slot: u32) -> Instant {
+        if self.datagrams.is_some() {
+            return self.flush_datagrams(io, slot);
+        }
         if self.composes {
             return self.flush_own(io, slot);
         }
@@ -225,7 +230,7 @@ impl Session {
     }
 
     /// A reply is complete.
-    fn complete(&mut self, slot: u32, reply: Reply, now: Instant) {
+    pub(super) fn complete(&mut self, slot: u32, reply: Reply, now: Instant) {
         let request = self.pop(slot, now);
         let conn = &self.conns[slot as usize];
         if conn.flags & (flag::UNPROVEN | flag::SERVED) != flag::SERVED || conn.failures > 0 {
@@ -256,7 +261,7 @@ impl Session {
 
     /// Takes the oldest request off a connection. Its place is free from now on: the open loop wants to know since
     /// when.
-    fn pop(&mut self, slot: u32, now: Instant) -> Request {
+    pub(super) fn pop(&mut self, slot: u32, now: Instant) -> Request {
         let group = if self.tally.groups.is_empty() { 0 } else { self.group(slot, 0) };
         let place = self.stamp(slot, 0);
         let Stamp { due, sent } = std::mem::replace(place, Stamp { due: place.due, sent: now });
@@ -278,7 +283,7 @@ impl Session {
     }
 
     /// Books a request that failed, or that never left.
-    fn fail(&mut self, slot: u32, request: Request, kind: &'static str, now: Instant) -> bool {
+    pub(super) fn fail(&mut self, slot: u32, request: Request, kind: &'static str, now: Instant) -> bool {
         let covered = self.window.covers(request.due);
         self.log(slot, request, now, if request.sent == Instant(0) { "unsent" } else { kind });
         if request.sent == Instant(0) {
@@ -305,7 +310,7 @@ impl Session {
 
     /// Books all requests of a connection that is no more: the first failed by `first`, those behind it by `rest`.
     /// Where none had been sent, the loss itself is noted, under the phase in which it happened.
-    fn fail_all(&mut self, slot: u32, first: &'static str, rest: &'static str, now: Instant, example: String) {
+    pub(super) fn fail_all(&mut self, slot: u32, [first, rest]: [&'static str; 2], now: Instant, example: String) {
         self.break_visit(slot);
         let outstanding = self.conns[slot as usize].outstanding;
         let mut failed = (0, 0);
@@ -372,7 +377,7 @@ impl Session {
         self.closed(slot);
         self.tally.connections.closed_by_server += 1;
         if self.conns[slot as usize].outstanding > 0 {
-            self.fail_all(slot, "closed", "closed", now, "the server closed as announced, behind this".to_owned());
+            self.fail_all(slot, ["closed"; 2], now, "the server closed as announced, behind this".to_owned());
         }
         if self.drain_until.is_none() {
             self.due_on_reopening(slot, now);
@@ -389,7 +394,11 @@ impl Session {
         if !self.pacers.is_empty() {
             return self.visit_moves_on(slot, now);
         }
-        match self.due_after(now) {
+        // The script ends with its connection, and the next request begins another.
+        if let Some(place) = self.places.get_mut(slot as usize) {
+            *place = 0;
+        }
+        match self.due_after(slot, now) {
             due if due > now => self.think(slot, due),
             due => _ = self.owe(slot, due),
         }
@@ -419,14 +428,14 @@ impl Session {
             }
             (Some(error), _) => {
                 let kind = loss(error);
-                self.fail_all(slot, kind, kind, now, format!("receive: {error}"));
+                self.fail_all(slot, [kind; 2], now, format!("receive: {error}"));
             }
             (None, Err(error)) => {
-                self.fail_all(slot, error.kind.name(), "closed", now, error.detail.to_owned());
+                self.fail_all(slot, [error.kind.name(), "closed"], now, error.detail.to_owned());
             }
             (None, Ok(_)) => {
                 let example = "the server ended the stream before the reply".to_owned();
-                self.fail_all(slot, "closed", "closed", now, example);
+                self.fail_all(slot, ["closed"; 2], now, example);
             }
         }
         self.closed(slot);
@@ -455,7 +464,7 @@ impl Session {
         example: String,
     ) {
         io.close(slot);
-        self.fail_all(slot, first, rest, now, example);
+        self.fail_all(slot, [first, rest], now, example);
         self.closed(slot);
         self.tally.connections.lost += 1;
         self.back_off(slot, now);
@@ -482,6 +491,8 @@ impl Session {
             };
             if now < since.after(self.config.timeout_ns) {
                 self.arm_timeout(slot, since);
+            } else if self.datagrams.is_some() && conn.state == State::Open {
+                self.datagrams_timed_out(io, slot, now);
             } else if conn.state == State::Connecting {
                 io.close(slot);
                 self.connect_failed(slot, &io::ErrorKind::TimedOut.into(), now);

@@ -3,7 +3,9 @@
 
 use super::{Session, State, flag};
 use crate::engine::Io;
+use crate::traffic::Traffic;
 use loadgen_core::rng::Rng;
+use loadgen_core::scenario::taken_apart;
 use loadgen_core::service_time::{Distribution, Draws};
 use loadgen_core::sys::clock;
 use loadgen_core::time::Instant;
@@ -19,7 +21,10 @@ const SALT: u64 = 0x7468_696e_6b5f_7469;
 /// Who thinks, and until when.
 #[derive(Debug)]
 pub(super) struct Thinking {
-    draws: Draws,
+    /// Where the step does not say it; none: at once.
+    draws: Option<Draws>,
+    /// By script and step, where a scenario file says it.
+    steps: Vec<Vec<Option<Draws>>>,
     /// Of which part of a think time is over when the load begins.
     phases: Rng,
     /// An entry counts if `wakes` says the same: a connection may have been lost since.
@@ -30,13 +35,28 @@ pub(super) struct Thinking {
 
 impl Thinking {
     /// `seed`: this worker's. Room for all connections is taken now.
-    pub(super) fn new(think: Distribution, seed: u64, connections: usize) -> Self {
+    pub(super) fn new(traffic: &Traffic, seed: u64, connections: usize) -> Self {
+        let scripts = traffic.scripts.iter().flat_map(|scenario| &scenario.scripts);
+        let draws = |(think, number): (&Option<Distribution>, u64)| {
+            think.clone().map(|think| Draws::new(think, (seed ^ SALT).wrapping_add(number)))
+        };
+        // Numbers set the draws of steps apart from each other.
+        let steps = scripts.zip(1..).map(|(script, number)| {
+            script.steps.iter().map(|step| &step.think).zip(number << 16..).map(draws).collect()
+        });
         Self {
-            draws: Draws::new(think, seed ^ SALT),
+            steps: steps.collect(),
+            draws: draws((&traffic.think, 0)),
             phases: Rng::new(!seed ^ SALT),
             queue: BinaryHeap::with_capacity(connections),
             wakes: vec![Instant::NEVER; connections],
         }
+    }
+
+    /// How long to wait before the request that comes next at this place of a script; 0: it begins one.
+    fn draw_ns(&mut self, place: u32) -> u64 {
+        let step = taken_apart(place).and_then(|(script, step)| self.steps.get_mut(script)?.get_mut(step)?.as_mut());
+        step.or(self.draws.as_mut()).map_or(0, Draws::next_ns)
     }
 
     fn is_busy(&self, slot: u32) -> bool {
@@ -71,8 +91,9 @@ impl Thinking {
 
 impl Session {
     /// When the request after a reply that arrived now is due.
-    pub(super) fn due_after(&mut self, now: Instant) -> Instant {
-        self.thinking.as_mut().map_or(now, |thinking| now.after(thinking.draws.next_ns()))
+    pub(super) fn due_after(&mut self, slot: u32, now: Instant) -> Instant {
+        let place = self.places.get(slot as usize).copied().unwrap_or(0);
+        self.thinking.as_mut().map_or(now, |thinking| now.after(thinking.draw_ns(place)))
     }
 
     pub(super) fn thinks(&self, slot: u32) -> bool {
@@ -106,7 +127,8 @@ impl Session {
             self.close_when_answered(io, slot);
         }
         let Some(thinking) = &mut self.thinking else { return };
-        let rest_ns = thinking.draws.next_ns() as f64 * thinking.phases.unit();
+        let place = self.places.get(slot as usize).copied().unwrap_or(0);
+        let rest_ns = thinking.draw_ns(place) as f64 * thinking.phases.unit();
         thinking.push(slot, self.began.after(rest_ns as u64));
     }
 
@@ -116,7 +138,7 @@ impl Session {
         if conn.outstanding > 0 || conn.flags & flag::DUE != 0 || self.thinks(slot) {
             return;
         }
-        match self.due_after(now) {
+        match self.due_after(slot, now) {
             due if due > now => self.think(slot, due),
             due if self.owe(slot, due) => self.send_due(io, slot, due),
             _ => {}
@@ -231,10 +253,13 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use loadgen_core::scenario::Scenario;
+    use std::sync::Arc;
 
     #[test]
     fn thoughts_end_in_order_to_the_nanosecond_and_lost_ones_never() {
-        let mut thinking = Thinking::new(Distribution::Fixed(1), 1, 4);
+        let traffic = Traffic { think: Some(Distribution::Fixed(1)), ..Traffic::default() };
+        let mut thinking = Thinking::new(&traffic, 1, 4);
         for (slot, wakes) in [(0, 30), (1, 10), (2, 20), (3, 11)] {
             thinking.push(slot, Instant(wakes));
         }
@@ -250,5 +275,18 @@ mod tests {
         assert_eq!(thinking.pop(Instant(50)), Some((0, Instant(30))));
         assert_eq!(thinking.pop(Instant(50)), Some((2, Instant(40))));
         assert_eq!((thinking.pop(Instant(99)), thinking.next()), (None, Instant::NEVER));
+    }
+    #[test]
+    fn a_step_has_its_own_think_time_and_others_the_usual_one() {
+        let text = "[[request]]\nname = 'a'\npath = '/'\n[[script]]\nname = 's'\n\
+            steps = ['a', { request = 'a', think = 'fixed:7ns' }, 'a']\n";
+        let scenario = Scenario::parse("s", text, &mut |file| Err(file.to_owned())).unwrap();
+        let scripts = Some(Arc::new(scenario));
+        let usual = Traffic { think: Some(Distribution::Fixed(1)), scripts, ..Traffic::default() };
+        let places = [0, 1 << 16 | 1, 1 << 16 | 2, 9 << 16 | 1];
+        let mut thinking = Thinking::new(&usual, 1, 4);
+        assert_eq!(places.map(|place| thinking.draw_ns(place)), [1, 7, 1, 1]);
+        let mut thinking = Thinking::new(&Traffic { think: None, ..usual }, 1, 4);
+        assert_eq!(places.map(|place| thinking.draw_ns(place)), [0, 7, 0, 0]);
     }
 }

@@ -137,7 +137,7 @@ impl Session {
         }
         if visit.left > 0 {
             visit.left -= 1;
-            return Some(self.due_after(now));
+            return Some(self.due_after(slot, now));
         }
         let Visit { began, length, .. } = *visit;
         (visit.length, visit.freed) = (0, now);

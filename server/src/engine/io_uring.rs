@@ -10,7 +10,7 @@ use crate::peer::{After, Context, Peer, Turn};
 use crate::pool::Pool;
 use crate::serve::tell;
 use crate::stats::Counters;
-use loadgen_core::protocol::Output;
+use loadgen_core::protocol::{Output, Shape};
 use loadgen_core::sys::ring::{Buffers, Completion, Event, Filled, Lane, Lanes, Options};
 use loadgen_core::sys::{clock, errno, limits};
 use loadgen_core::time::{Instant, NS_PER_MS};
@@ -30,6 +30,9 @@ const ECANCELED: i32 = 125;
 
 /// Serves until told to stop and every connection has ended.
 pub(super) fn run(worker: Worker) -> io::Result<Counters> {
+    if worker.shape == Shape::Datagram {
+        return super::datagrams::ring::run(worker);
+    }
     let Worker { listener, protocol, shape, drain, signals, ready, ring, injector } = worker;
     let output = if injector.is_some() { Output::one_reply(CAPACITY) } else { Output::new(CAPACITY) };
     let context = Context { protocol, shape, output, pool: Pool::new(), counters: Counters::default(), injector };
@@ -154,7 +157,7 @@ impl Uring {
                     self.buffers[index].give_back(filled);
                 }
             }
-            Event::Nothing | Event::Connected { .. } => {}
+            Event::Nothing | Event::Connected { .. } | Event::EmptyDatagram { .. } | Event::DatagramFailed { .. } => {}
         }
     }
 

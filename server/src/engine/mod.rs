@@ -1,5 +1,6 @@
 //! The engines: ways of learning which connections can go on.
 
+mod datagrams;
 mod io_uring;
 mod readiness;
 mod releases;

@@ -22,6 +22,9 @@ use std::time::Duration;
 
 /// Serves until told to stop and every connection has ended.
 pub(super) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> {
+    if worker.shape == Shape::Datagram {
+        return super::datagrams::readiness::run::<P>(worker);
+    }
     let Worker { listener, protocol, shape, drain, signals, ready, injector, .. } = worker;
     let mut poller = P::new()?;
     let acceptor = Acceptor::new(listener);

@@ -70,7 +70,10 @@ impl Server {
 
     fn launch(mut command: Command, engine: &str, options: &[&str]) -> Self {
         let stats = tempfile::NamedTempFile::new().unwrap();
-        command.args(["--listen", "127.0.0.1:0", "--engine"]).args(engine.split(' ')).args(options);
+        if !options.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.arg("--engine").args(engine.split(' ')).args(options);
         command.arg("--stats").arg(stats.path());
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();

@@ -31,6 +31,7 @@ struct HttpClient {
     request: Vec<u8>,
     /// Where requests differ.
     composer: Option<Composer>,
+    kinds: Vec<String>,
     /// Of callers that have no place for each connection: all requests are one session.
     place: u32,
     /// The method is HEAD, by the kind of request.
@@ -73,7 +74,7 @@ impl Client for HttpClient {
     }
 
     fn kinds(&self) -> &[String] {
-        self.composer.as_ref().map_or(&[], |composer| &composer.kinds)
+        &self.kinds
     }
 
     fn consume(&mut self, state: &mut ClientState, input: &[u8]) -> Result<Consumed, ReplyError> {
@@ -116,11 +117,15 @@ impl HttpClient {
             None => compose::single(options)?,
             Some(it) => it.constant().map_or_else(|| it.example(), <[u8]>::to_vec),
         };
-        // One request that never changes lies ready for all connections, as without a scenario.
-        composer = composer.filter(|composer| composer.constant().is_none());
+        let kinds = composer.as_mut().map_or_else(Vec::new, |composer| std::mem::take(&mut composer.kinds));
+        // One request that never changes lies ready for all connections, as without a scenario; but who thinks between
+        // the steps of a script must know at which one each connection is.
+        let steps_matter = scenario.is_some_and(|scenario| scenario.thinks());
+        composer = composer.filter(|composer| composer.constant().is_none() || steps_matter);
         Ok(Self {
             request,
             composer,
+            kinds,
             place: 0,
             to_head,
             known: Vec::new(),

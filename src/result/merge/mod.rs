@@ -11,7 +11,7 @@ use super::{
     Connections, Cpu, EngineStats, Environment, ErrorRow, Floor, Generator, Histogram, Latency, Ledger, Merged, Phases,
     Report, RingStats, Scenario,
 };
-use super::{breakdown, traffic};
+use super::{breakdown, datagrams, traffic};
 use crate::histogram::Recorder;
 use std::collections::{BTreeMap, BTreeSet};
 use windows::{Windows, add_all};
@@ -46,6 +46,7 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         breakdown: breakdown::merge(&shards),
         streams: traffic::merge_streams(&shards),
         sessions: traffic::merge_sessions(&shards),
+        datagrams: datagrams::merge(&shards),
         counted: sum_by_key(shards.iter().map(|shard| &shard.counted)),
         confidence: None,
         series: windows.series(&shards),

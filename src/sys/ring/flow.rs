@@ -73,6 +73,15 @@ pub enum Event {
         slot: u32,
         error: i32,
     },
+    /// A datagram without content arrived.
+    EmptyDatagram {
+        slot: u32,
+    },
+    /// A datagram was not sent; `slot`: unless its socket is gone.
+    DatagramFailed {
+        slot: Option<u32>,
+        error: i32,
+    },
     /// Nothing more has arrived (after [`Flows::look`]).
     Empty {
         slot: u32,
@@ -169,6 +178,8 @@ pub struct Flows {
     /// Slot and generation of those with the flag OVER.
     over: VecDeque<(u32, u16)>,
     open: u32,
+    /// What arrives are datagrams: an empty one is no end.
+    pub datagrams: bool,
     pub counters: FlowCounters,
 }
 
@@ -352,6 +363,10 @@ impl Flows {
         if notice {
             return Event::Nothing;
         }
+        if op == Op::SendTo {
+            let slot = current.then_some(slot);
+            return if result < 0 { Event::DatagramFailed { slot, error: -result } } else { Event::Nothing };
+        }
         if !current {
             if matches!(op, Op::Cancel | Op::Close) {
                 return Event::Nothing;
@@ -378,7 +393,7 @@ impl Flows {
                 Event::Nothing
             }
             Op::EndStream | Op::Shutdown => Event::StreamEnded { slot, error: errno(result) },
-            Op::Accept | Op::Verify | Op::Close | Op::Cancel => Event::Nothing,
+            Op::Accept | Op::Verify | Op::Close | Op::Cancel | Op::ReceiveFrom | Op::SendTo => Event::Nothing,
         }
     }
 
@@ -390,6 +405,7 @@ impl Flows {
         match (result, filled) {
             (1.., Some(filled)) => Event::Received { slot, filled, look: false },
             (1.., None) => Event::Nothing,
+            (0, _) if self.datagrams => Event::EmptyDatagram { slot },
             (0, _) => Event::Ended { slot, error: 0 },
             _ if matches!(-result, ENOBUFS | ECANCELED | EAGAIN | EINTR) => Event::Nothing,
             _ => Event::Ended { slot, error: -result },
@@ -398,9 +414,10 @@ impl Flows {
 
     /// A multishot receive is over; where that was not the end of the stream, it may go on.
     fn receive_ended(&mut self, slot: u32, result: i32) {
+        let goes_on = result > 0 || result == 0 && self.datagrams;
         let flow = &mut self.flows[slot as usize];
         flow.set(flag::RECEIVING | flag::CANCELLED, false);
-        let transient = result > 0 || matches!(-result, ENOBUFS | ECANCELED | EAGAIN | EINTR);
+        let transient = goes_on || matches!(-result, ENOBUFS | ECANCELED | EAGAIN | EINTR);
         if transient {
             flow.set(flag::OVER, true);
             self.over.push_back((slot, flow.generation));

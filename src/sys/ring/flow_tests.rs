@@ -410,3 +410,27 @@ fn what_comes_late_is_stale() {
     assert_eq!((desk.notice().as_str(), desk.tell(Op::Cancel, -libc::ENOENT, LAST).as_str()), ("Nothing", "Nothing"));
     assert_eq!((desk.asked().len(), desk.flows.is_sending(SLOT), desk.flows.counters.stale), (0, true, 3));
 }
+
+#[test]
+fn an_empty_datagram_is_no_end_and_the_receive_goes_on_after_it() {
+    let mut desk = Desk::receiving();
+    desk.flows.datagrams = true;
+    assert_eq!(desk.tell(Op::Receive, 100, MORE), "Received 100");
+    assert_eq!(desk.tell(Op::Receive, 0, LAST), "EmptyDatagram { slot: 5 }");
+    assert_eq!(desk.asked(), NOTHING);
+    desk.flows.feed(&mut desk.notes, 1);
+    assert_eq!(desk.asked(), ["receive"]);
+    assert_eq!(desk.tell(Op::Receive, -libc::ECONNREFUSED, LAST), "Ended { slot: 5, error: 111 }");
+    desk.flows.feed(&mut desk.notes, 1);
+    assert_eq!(desk.asked(), NOTHING);
+}
+
+#[test]
+fn datagrams_that_are_not_sent_are_told_also_of_a_socket_that_is_gone() {
+    let mut desk = Desk::receiving();
+    assert_eq!(desk.tell(Op::SendTo, 64, LAST), "Nothing");
+    assert_eq!(desk.tell(Op::SendTo, -libc::ECONNREFUSED, LAST), "DatagramFailed { slot: Some(5), error: 111 }");
+    desk.flows.close(&mut desk.notes, SLOT);
+    assert_eq!(desk.tell(Op::SendTo, 64, LAST), "Nothing");
+    assert_eq!(desk.tell(Op::SendTo, -libc::EPERM, LAST), "DatagramFailed { slot: None, error: 1 }");
+}

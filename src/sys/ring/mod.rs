@@ -7,6 +7,7 @@
 //! - [`flow`]: what it means for its socket; pure, and tested by scripts of completions
 //! - [`leases`], [`buffers`]: memory that the kernel reads from, and writes to
 //! - [`queues`]: one ring; [`submit`]: what can be asked of it; [`lanes`]: several rings with one wait
+//! - [`datagrams`]: the same for a socket without connections
 //! - [`options`], [`setup`], [`smoke`]: making a ring, and seeing whether it works
 //! - [`refusal`]: why there is none
 //!
@@ -17,6 +18,7 @@
 //! Linux 6.11 or later; see `io_uring(7)`, `io_uring_setup(2)`, `io_uring_enter(2)`.
 
 pub mod buffers;
+pub mod datagrams;
 pub mod flow;
 #[cfg(test)]
 mod flow_tests;

@@ -107,6 +107,18 @@ impl Options {
         Ok(options)
     }
 
+    /// The word of an option that datagrams cannot have, if one was given: they are received one by one, each into a
+    /// buffer, and sent at once.
+    pub fn about_streams(&self) -> Option<&'static str> {
+        let given = [
+            ("inline-send", self.inline_send),
+            ("bundles", self.bundles),
+            ("incremental", self.incremental),
+            ("zero-copy", self.zero_copy.is_some()),
+        ];
+        given.iter().find(|(_, given)| *given).map(|(word, _)| *word)
+    }
+
     /// The words and what they mean, on one line.
     pub fn help() -> String {
         WORDS.iter().fold(String::new(), |mut text, word| {

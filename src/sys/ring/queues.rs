@@ -82,6 +82,8 @@ pub struct Ring {
     pub(super) table: u32,
     pub(super) no_iowait: bool,
     pub(super) setup: Vec<String>,
+    /// What a receive of datagrams wants to know of each; the kernel reads it when the request is submitted.
+    pub(super) datagram_shape: Option<Box<libc::msghdr>>,
     pub counters: RingCounters,
 }
 
@@ -290,7 +292,7 @@ impl Ring {
             return None;
         }
         self.in_flight -= u64::from(!more);
-        if op == Op::Send && !more {
+        if matches!(op, Op::Send | Op::SendTo) && !more {
             self.leases.end(token.lease());
         }
         let filled = self.filled(result, flags, buffers);
@@ -392,6 +394,7 @@ impl Drop for Ring {
             // The kernel may still read from the one and write to the other: better lost than freed.
             std::mem::forget(std::mem::take(&mut self.leases));
             std::mem::forget(Rc::clone(&self.region));
+            std::mem::forget(self.datagram_shape.take());
         }
     }
 }

@@ -91,6 +91,7 @@ impl Ring {
             table,
             no_iowait,
             setup,
+            datagram_shape: None,
             counters: RingCounters::default(),
         };
         Ok((ring, buffers))

@@ -15,10 +15,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 /// The one group of buffers of a ring.
 pub(super) const BUFFER_GROUP: u16 = 0;
 
-/// The value of a boolean socket option; the kernel reads it when the request runs.
+/// Values of socket options; the kernel reads them when the request runs.
 static ON: libc::c_int = 1;
 /// Likewise of SO_LINGER: closing sends a reset.
 static RESET: libc::linger = libc::linger { l_onoff: 1, l_linger: 0 };
+static RECEIVE_BUFFER: libc::c_int = socket::DATAGRAM_BUFFER;
 
 /// An entry for an operation on the socket in a slot: of the ring's own table, or an ordinary descriptor.
 macro_rules! on_socket {
@@ -63,25 +64,29 @@ impl Ring {
         let target = Fixed(slot);
         let place = DestinationSlot::try_from_slot_target(slot).map_err(|_| io::Error::other("no such slot"))?;
         let linked = squeue::Flags::IO_LINK | squeue::Flags::SKIP_SUCCESS;
-        let option = |level: i32, name: i32| {
-            let value = (&raw const ON).cast();
-            opcode::SetSockOpt::new(target, level as u32, name as u32, value, size_of_val(&ON) as u32).build()
+        let option = |level: i32, name: i32, value: &'static libc::c_int| {
+            let (value, len) = (&raw const *value, size_of::<libc::c_int>() as u32);
+            opcode::SetSockOpt::new(target, level as u32, name as u32, value.cast(), len).build()
         };
         let mut chain = Vec::with_capacity(6);
-        chain.push(opcode::Socket::new(remote.family(), libc::SOCK_STREAM, 0).file_index(Some(place)).build());
-        if let Endpoint::Tcp(address) = remote {
+        chain.push(opcode::Socket::new(remote.family(), remote.socket_type(), 0).file_index(Some(place)).build());
+        match remote {
+            Endpoint::Tcp(_) => chain.push(option(libc::IPPROTO_TCP, libc::TCP_NODELAY, &ON)),
+            Endpoint::Udp(_) => chain.push(option(libc::SOL_SOCKET, libc::SO_RCVBUF, &RECEIVE_BUFFER)),
+            Endpoint::Unix(_) => {}
+        }
+        if self.reset_on_close && matches!(remote, Endpoint::Tcp(_)) {
+            let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
+            let (value, len) = ((&raw const RESET).cast(), size_of_val(&RESET) as u32);
+            chain.push(opcode::SetSockOpt::new(target, level, name, value, len).build());
+        }
+        if let Some(address) = &remote.socket_addr() {
             self.verify |= self.may_meet_itself(address, source);
             if !self.remotes.contains(address) {
                 self.remotes.push(*address);
             }
-            chain.push(option(libc::IPPROTO_TCP, libc::TCP_NODELAY));
-            if self.reset_on_close {
-                let (level, name) = (libc::SOL_SOCKET as u32, libc::SO_LINGER as u32);
-                let (value, len) = ((&raw const RESET).cast(), size_of_val(&RESET) as u32);
-                chain.push(opcode::SetSockOpt::new(target, level, name, value, len).build());
-            }
             if let Some(source) = source {
-                chain.push(option(libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT));
+                chain.push(option(libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &ON));
                 let (address, len) = self.address(&Endpoint::Tcp(*source))?;
                 chain.push(opcode::Bind::new(target, address, len).build());
             }

@@ -36,10 +36,13 @@ pub enum Op {
     Shutdown,
     Close,
     Cancel,
+    /// Receives datagrams of anybody until told otherwise (multishot).
+    ReceiveFrom,
+    SendTo,
 }
 
 impl Op {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
         Self::Accept,
         Self::Connect,
         Self::Verify,
@@ -50,6 +53,8 @@ impl Op {
         Self::Shutdown,
         Self::Close,
         Self::Cancel,
+        Self::ReceiveFrom,
+        Self::SendTo,
     ];
 }
 

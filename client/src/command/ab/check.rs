@@ -25,6 +25,9 @@ pub fn arms(args: &AbArgs, arms: &[Arm], options: &Options) -> Result<(), Failur
     if args.run.request_log.is_some() {
         return Err(Failure::usage("--request-log is for a single run"));
     }
+    if args.run.scenario.dump_scenario {
+        return Err(Failure::usage("--dump-scenario is for a single run").help("loadgen run --dump-scenario ..."));
+    }
     let scenarios = arms.iter().map(|arm| scenario(args, arm)).collect::<Result<Vec<_>, _>>()?;
     let mut fields: Vec<Difference> = scenario_differences(&scenarios[0], &scenarios[1]);
     let permitted = |field: &String| TREATMENTS.contains(&field.as_str()) || options.may_differ.contains(field);

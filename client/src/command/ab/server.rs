@@ -1,5 +1,6 @@
 //! A server that somebody gave the command for: started afresh for each slot, and gone behind it.
 
+use crate::destination;
 use crate::failure::{Exit, Failure};
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::{clock, process, socket};
@@ -132,7 +133,11 @@ pub fn free_port() -> Result<u16, Failure> {
 }
 
 fn accepts(endpoint: &Endpoint) -> bool {
-    let Endpoint::Tcp(address) = endpoint else { return socket::connect(endpoint, None).is_ok() };
+    let address = match endpoint {
+        Endpoint::Tcp(address) => address,
+        Endpoint::Udp(address) => return destination::probe(address).is_ok(),
+        Endpoint::Unix(_) => return socket::connect(endpoint, None).is_ok(),
+    };
     let stream = TcpStream::connect_timeout(address, Duration::from_secs(1));
     // A socket can be connected to itself where nobody listens, if the kernel gives it that very port.
     stream.is_ok_and(|stream| stream.local_addr().ok() != stream.peer_addr().ok())

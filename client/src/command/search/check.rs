@@ -6,7 +6,6 @@ use crate::command::compare::share_of;
 use crate::failure::Failure;
 use crate::plan::Plan;
 use loadgen_core::arrivals::Process;
-use loadgen_core::protocol::Shape;
 use loadgen_core::time::{NS_PER_MS, NS_PER_S};
 use loadgen_core::units::format_duration;
 
@@ -48,7 +47,7 @@ pub fn asked(args: &SearchArgs) -> Result<Asked, Failure> {
     }
     let arrival = args.run.arrival.as_deref().unwrap_or_else(|| Process::Poisson.name());
     let plan = plan(args, arrival)?;
-    if plan.protocol.shape != Shape::Exchange {
+    if !plan.protocol.shape.has_replies() {
         let name = plan.protocol.name;
         return Err(Failure::usage(format!("search turns the rate of requests, and {name} is a stream without any")));
     }
@@ -102,6 +101,7 @@ fn flags_of_other_commands(run: &RunArgs) -> Result<(), Failure> {
             "is for a single run: a search turns the rate of requests, not that of sessions",
         ),
         (run.request_log.is_some(), "--request-log", "is for a single run"),
+        (run.scenario.dump_scenario, "--dump-scenario", "is for a single run"),
         (run.shard.is_some(), "--shard", "is for a single run, and a search makes many"),
         (run.start_at.is_some(), "--start-at", "is for a single run, and a search makes many"),
         (run.conns.steady().is_none(), "--conns", "takes one number in a search: the load changes by its rate"),
