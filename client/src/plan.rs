@@ -214,7 +214,11 @@ impl Plan {
         if self.targets.len() < 2 {
             return Ok(vec![of(&own)?]);
         }
-        let paths = self.targets.iter().map(|aim| ClientOptions {
+        // Each target has a client of its own: what is counted up is shared out among these, too, or two of them would
+        // say the same number.
+        let count = self.targets.len() as u64;
+        let paths = self.targets.iter().zip(0..).map(|(aim, at)| ClientOptions {
+            worker: (index * count + at, workers * count),
             authority: aim.target.authority(),
             path: if self.path_typed || aim.target.path.is_empty() {
                 own.path.clone()

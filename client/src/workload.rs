@@ -178,4 +178,24 @@ mod tests {
         assert_eq!(sizes("1..2KiB"), Ok((1, 2048)));
         assert!(sizes("2..1").is_err() && sizes("1GiB").is_err());
     }
+
+    #[test]
+    fn a_counter_says_each_number_once_over_all_threads_and_targets() {
+        let words =
+            ["--target", "redis://127.0.0.1:1", "--target", "redis://127.0.0.1:2", "--command", "ECHO {counter}"];
+        let line = words.into_iter().chain(["--threads", "3"]).map(str::to_owned);
+        let plan = crate::floor::planned(&line.collect::<Vec<_>>()).unwrap();
+        let mut said = std::collections::BTreeSet::new();
+        for mut client in (0..3).flat_map(|thread| plan.clients(thread).unwrap()) {
+            for _ in 0..50 {
+                let mut bytes = Vec::new();
+                client.compose(&mut bytes);
+                let text = String::from_utf8(bytes).unwrap();
+                // *2 $4 ECHO $<length> <number>
+                let number: u64 = text.split_whitespace().nth(4).unwrap().parse().unwrap();
+                assert!(said.insert(number), "{number} twice");
+            }
+        }
+        assert_eq!((said.len(), said.first(), said.last()), (300, Some(&0), Some(&299)));
+    }
 }
