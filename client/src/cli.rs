@@ -136,7 +136,7 @@ fn flags_of_run(matches: &ArgMatches) -> Vec<String> {
     after_help = "Others: ab, search, compare, merge, report, server, doctor. `loadgen help COMMAND` explains them."
 )]
 pub struct RunArgs {
-    /// host:port (TCP echo) or a URL: tcp:// http:// discard:// chargen://; none: a server of our own
+    /// host:port (TCP echo) or a URL: http[s]:// redis:// memcached:// udp:// …; none: a server of our own
     ///
     /// Or unix:PATH, with --protocol where it is no echo. Several may be given, of one protocol: connections are shared
     /// out among them by --weights.
@@ -249,7 +249,7 @@ pub struct RunArgs {
     /// The embedded server holds all replies for the last LENGTH of every PERIOD: 1s/10s
     #[arg(long, value_name = "LENGTH/PERIOD", hide_short_help = true)]
     pub server_stall: Option<String>,
-    /// Protocol, where the target does not choose it: echo, http, discard, chargen
+    /// Protocol, where the target does not choose it: echo, http, redis, memcached, udp, …
     #[arg(long, value_name = "NAME")]
     pub protocol: Option<String>,
     #[command(flatten)]
