@@ -70,7 +70,10 @@ fn the_schedule_is_that_of_rate_and_seed_whatever_the_threads() {
             let load: Vec<&Row> = rows.iter().filter(|row| row.outcome != "proof").collect();
             assert_eq!(rows.len() - load.len(), 12);
             let begin = load[0].due - dues[0];
-            assert!(load.iter().map(|row| row.due - begin).eq(dues.iter().copied()), "other due times");
+            // What no connection took until the end, on a busy machine, has no row.
+            let mut expected = dues.iter();
+            assert!(load.iter().all(|row| expected.any(|due| *due == row.due - begin)), "other due times");
+            assert_eq!(load.len() as u64 + whole(report).unsent, dues.len() as u64, "{}", brief(report));
             check_rows(&load, report);
         }
     }
