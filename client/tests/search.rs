@@ -119,6 +119,16 @@ fn formats_are_of_the_same_result() {
 }
 
 #[test]
+fn the_embedded_server_speaks_what_it_is_told_to() {
+    let args = ["--slo", "errors=0", "--from", "50", "--probes", "1", "--protocol", "http", "--server-tls"];
+    let searched = Searched::run(&args);
+    let (found, ended) = (searched.found(), &searched.ended);
+    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+    assert!(found.probes[0].achieved_per_s > 0 && found.probes[0].errors == 0, "{}", ended.stdout);
+    assert_eq!(found.runs[0].scenario.protocol, "http");
+}
+
+#[test]
 fn what_never_holds_is_said_so() {
     let args = ["--slo", "p50<1ms", "--from", "64", "--budget", "20s", QUEUE[0], QUEUE[1]];
     let Some(searched) = Searched::decided(&args) else { return };
@@ -171,6 +181,9 @@ fn what_cannot_work_is_refused_before_anything_starts() {
         (&["--until-ci", "p99=5%"], "--precision"),
         (&["--fail-if", "p99>5ms"], "--at-least"),
         (&["--shard", "0/2"], "--shard"),
+        (&["--session-requests", "5", "--rate", "5"], "--rate"),
+        (&["--think", "1ms"], "--think"),
+        (&["--dump-scenario"], "--dump-scenario"),
         (&["--conns", "1:1s,5:1s"], "one number"),
         (&["--duration", "1ms"], "100 ms"),
         (&["--precision", "90%"], "out of range"),

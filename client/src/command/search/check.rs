@@ -52,10 +52,18 @@ pub fn asked(args: &SearchArgs) -> Result<Asked, Failure> {
         return Err(Failure::usage(format!("search turns the rate of requests, and {name} is a stream without any")));
     }
     let arrival = plan.pacing.as_ref().map_or(Process::Poisson, |pacing| pacing.arrival);
-    let shared = |flag: &&String| !NOT_SHARED.iter().any(|other| flag.starts_with(other));
+    let shared = |flag: &&String| {
+        // That one is the name in a target's certificate.
+        flag.starts_with("--server-name") || !NOT_SHARED.iter().any(|other| flag.starts_with(other))
+    };
     let mut flags: Vec<String> = args.run_flags.iter().filter(shared).cloned().collect();
     if plan.is_embedded() && args.run.protocol.is_none() {
         flags.push(format!("--protocol={}", plan.protocol.name));
+    }
+    if args.run.tls.server_tls {
+        // A probe does not know whose certificate it is: our own server's, made a moment ago.
+        flags.push("--tls".to_owned());
+        flags.extend((!args.run.tls.insecure).then(|| "--insecure".to_owned()));
     }
     if !plan.client_cpus.is_empty() {
         let cpus: Vec<String> = plan.client_cpus.iter().map(usize::to_string).collect();
