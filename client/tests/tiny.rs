@@ -13,8 +13,8 @@ const TINY: &str = "cq=16,buffers=8x64,sq=8";
 fn every_protocol_agrees_with_too_little_of_everything() {
     for protocol in PROTOCOLS {
         let (exchange, datagram) = (protocol.shape.has_replies(), protocol.shape == Shape::Datagram);
-        // Of datagrams no more may be on their way than the kernel keeps: the others would be lost. A store of ours takes
-        // requests of up to 64 KiB.
+        // Of datagrams no more may be on their way than the kernel keeps: the others would be lost. A store of ours
+        // takes requests of up to 64 KiB.
         let large = match (datagram, protocol.store) {
             (true, _) => "2000",
             (_, true) => "40000",
