@@ -43,7 +43,8 @@ fn every_protocol_agrees_with_too_little_of_everything() {
                 agrees_with_embedded(report);
                 assert_eq!(whole(report).ok > 0, exchange, "{}", brief(report));
                 let server = report.server.as_ref().unwrap();
-                let few = conns == "2" || datagram;
+                // A request of Redis is small at any size of values.
+                let few = conns == "2" || datagram || protocol.store && size != "64";
                 assert!(server.ring.as_ref().is_some_and(|ring| few || ring.overflows > 0), "{}", brief(report));
             }
         }

@@ -96,7 +96,8 @@ fn a_thinking_user_s_next_request_is_due_so_long_after_the_reply() {
             assert!(rows.iter().all(|row| row.sent >= row.due && row.received > row.sent), "{rows:?}");
         }
         let lag = report.latency.generator_lag.as_ref().unwrap();
-        assert!(lag.count > 0 && lag.count <= report.ledger.sent, "{}", brief(report));
+        // On a connection that is opened anew it is known before the request is sent, which the window may not see.
+        assert!(lag.count > 0 && lag.count <= report.ledger.scheduled, "{}", brief(report));
         assert!(ended.stdout.contains("think time fixed:7ms"), "{}", ended.stdout);
     }
 }
