@@ -3,7 +3,7 @@
 use crate::cli::RunArgs;
 use crate::failure::Failure;
 use crate::plan::Plan;
-use crate::workload::without_password;
+use crate::workload::without_login;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
@@ -284,7 +284,10 @@ pub fn dump(args: &RunArgs, plan: &Plan) -> Result<String, Failure> {
         text.push_str(&line(&flag));
     }
     for aim in &plan.targets {
-        text.push_str(&format!("\n[[target]]\nurl = {}\n", quoted(&without_password(&aim.target.typed))));
+        if aim.target.login.is_some() {
+            text.push_str("\n# Its login is left out: give LOADGEN_LOGIN=user:password.");
+        }
+        text.push_str(&format!("\n[[target]]\nurl = {}\n", quoted(&without_login(&aim.target.typed))));
         if plan.targets.len() > 1 {
             text.push_str(&format!("weight = {}\n", aim.weight));
         }

@@ -37,6 +37,18 @@ pub struct Target {
 impl Target {
     /// Takes `typed` apart, or says in one line what is wrong with it.
     pub fn parse(typed: &str) -> Result<Self, String> {
+        // What cannot be taken apart may hold a password anywhere before its last @.
+        Self::take_apart(typed).map_err(|why| match typed.rsplit_once('@') {
+            None => why,
+            Some((_, host)) => {
+                let scheme = typed.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
+                let shown = format!("target '{scheme}***@{host}' is not host:port or a URL");
+                format!("{shown} (a login goes before the host, with @ / : in it as %40 %2F %3A)")
+            }
+        })
+    }
+
+    fn take_apart(typed: &str) -> Result<Self, String> {
         if let Some(path) = typed.strip_prefix("unix:") {
             return Self::of_socket(
                 typed,
@@ -188,6 +200,21 @@ mod tests {
         assert_eq!(target.login, Some(("me".into(), "p@ss".into())));
         assert_eq!((target.typed.as_str(), target.host.as_str()), ("redis://me:***@h:1/2", "h"));
         assert_eq!(Target::parse("redis://:pw@h").unwrap().login, Some((String::new(), "pw".into())));
+    }
+
+    #[test]
+    fn passwords_are_in_no_error() {
+        for typed in [
+            "redis://:hunter2@127.0.0.1:99999",
+            "redis://:hunter2@",
+            "redis://:hunter2/secret@h:7602",
+            "redis//:hunter2@h:1",
+            "redis://u:hunter2@[::1",
+            "http://h:hunter2@x:y:z",
+        ] {
+            let why = Target::parse(typed).unwrap_err();
+            assert!(!why.contains("hunter2") && !why.contains('\n'), "{why}");
+        }
     }
 
     #[test]

@@ -152,6 +152,15 @@ pub fn without_password(word: &str) -> String {
     }
 }
 
+/// `redis://user:***@host` as `redis://host`.
+pub fn without_login(word: &str) -> String {
+    let Some((before, rest)) = word.split_once("://") else { return word.to_owned() };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{before}://{host}{path}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

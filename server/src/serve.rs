@@ -71,6 +71,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     if let Some(why) = &instead_of {
         tell(format_args!("engine {} instead of {why}", engine.name));
     }
+    stats_can_be_written(options)?;
     let injector = injector(options)?;
     let tls = tls::settings(options)?;
     limits::raise_descriptors().map_err(|e| Failure::machine("cannot raise the descriptor limit", &e))?;
@@ -326,6 +327,13 @@ fn write_log(injector: &Injector, file: File) -> Result<(), Failure> {
     }
     let written = log.write_csv(BufWriter::new(file));
     written.map_err(|e| Failure::new(UNWRITTEN, format!("cannot write the request log: {e}")))
+}
+
+/// Known before the load comes, and not when its counters would be lost.
+fn stats_can_be_written(options: &Options) -> Result<(), Failure> {
+    let Some(path) = options.stats.as_deref().filter(|path| *path != "-") else { return Ok(()) };
+    let opened = File::options().create(true).append(true).open(path);
+    opened.map(drop).map_err(|e| Failure::new(UNWRITTEN, format!("cannot write statistics to {path}: {e}")))
 }
 
 fn write_stats(stats: &ServerStats, path: &str) -> Result<(), Failure> {

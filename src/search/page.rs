@@ -42,7 +42,10 @@ pub fn answer(found: &Found) -> String {
                 held.unwrap_or_default()
             )
         }
-        (None, _) => format!("highest rate that holds {slos}: not known"),
+        (None, _) => match held {
+            Some(held) => format!("highest rate that holds {slos}: at least {held}; nothing has broken yet"),
+            None => format!("highest rate that holds {slos}: not known"),
+        },
     }
 }
 

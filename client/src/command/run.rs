@@ -240,7 +240,12 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
             tell(format_args!("error: TLS with {} failed: {}", report.scenario.target, first.first));
         } else if let Some(first) = report.errors.first() {
             tell(format_args!("error: the target could not be reached: {}", first.first));
-            tell(format_args!("  help: is it running, and is {} its address?", report.scenario.target));
+            let refused = connections.opened > 0 && !["timeout", "closed", "reset"].contains(&first.kind.as_str());
+            if refused {
+                tell("  help: it runs, and refuses what is said first: check user, password and database");
+            } else {
+                tell(format_args!("  help: is it running, and is {} its address?", report.scenario.target));
+            }
         }
         return Exit::Unreachable;
     }

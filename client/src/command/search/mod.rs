@@ -255,7 +255,9 @@ fn exit(args: &SearchArgs, found: &Found, end: End) -> Exit {
     if found.outcome == Outcome::Never || at_least == Some(LimitState::Broken) {
         return Exit::Worse;
     }
-    if end == End::Procedure(Ending::NothingUsable) {
+    // An answer that is none must not pass for one in a script.
+    let nothing = found.outcome == Outcome::Unknown && found.highest_held_per_s.is_none();
+    if end == End::Procedure(Ending::NothingUsable) || nothing {
         return Exit::Invalid;
     }
     let told = match at_least {
