@@ -90,6 +90,9 @@ pub fn only(endpoint: impl Into<Endpoint>) -> Vec<Destination> {
 /// # Errors
 /// If a target has no address that answers, or none of the family that was asked for.
 pub fn choose(plan: &Plan) -> Result<Vec<Destination>, Failure> {
+    // The weight is the target's, whatever the number of its addresses.
+    let all = plan.addresses == Addresses::All;
+    let scale: u32 = if all { plan.targets.iter().map(|aim| aim.resolved.len().max(1) as u32).product() } else { 1 };
     let mut chosen = Vec::new();
     for (target, aim) in plan.targets.iter().enumerate() {
         let known: Vec<&Endpoint> = aim.resolved.iter().filter(|one| plan.addresses.takes(one)).collect();
@@ -103,9 +106,6 @@ pub fn choose(plan: &Plan) -> Result<Vec<Destination>, Failure> {
             ([one], _) => vec![*one],
             (several, _) => vec![first_that_answers(several, plan.timeout_ns)?],
         };
-        // The weight is the target's, whatever the number of its addresses.
-        let others = plan.targets.iter().map(|other| other.resolved.len().max(1) as u32);
-        let scale = if plan.addresses == Addresses::All { others.product::<u32>() } else { 1 };
         let weight = aim.weight.saturating_mul(scale) / used.len() as u32;
         chosen.extend(used.into_iter().map(|endpoint| Destination { endpoint: endpoint.clone(), target, weight }));
     }

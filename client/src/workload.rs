@@ -79,9 +79,7 @@ impl WorkloadArgs {
         };
         Ok(())
     }
-}
 
-impl WorkloadArgs {
     /// What `{key}` and `{value}` stand for.
     fn keyspace(&self, size: u64) -> Result<Keyspace, Failure> {
         let (least, most) = self.value_size.unwrap_or((size, size));
@@ -143,22 +141,24 @@ pub fn without_passwords(command: Vec<String>) -> Vec<String> {
 
 /// `redis://user:secret@host` as `redis://user:***@host`.
 pub fn without_password(word: &str) -> String {
-    let Some((before, rest)) = word.split_once("://") else { return word.to_owned() };
-    let end = rest.find('/').unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    match authority.rsplit_once('@').and_then(|(login, host)| Some((login.split_once(':')?.0, host))) {
-        Some((user, host)) => format!("{before}://{user}:***@{host}{path}"),
+    match around_login(word).and_then(|(before, login, behind)| Some((before, login.split_once(':')?.0, behind))) {
+        Some((before, user, behind)) => format!("{before}{user}:***@{behind}"),
         None => word.to_owned(),
     }
 }
 
 /// `redis://user:***@host` as `redis://host`.
 pub fn without_login(word: &str) -> String {
-    let Some((before, rest)) = word.split_once("://") else { return word.to_owned() };
-    let end = rest.find('/').unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(end);
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    format!("{before}://{host}{path}")
+    around_login(word).map_or_else(|| word.to_owned(), |(before, _, behind)| format!("{before}{behind}"))
+}
+
+/// What stands before the login of a URL, the login, and what stands behind its `@`; `None`: there is none.
+fn around_login(word: &str) -> Option<(&str, &str, &str)> {
+    let login_at = word.find("://")? + "://".len();
+    let (before, rest) = word.split_at(login_at);
+    let authority = &rest[..rest.find('/').unwrap_or(rest.len())];
+    let end = authority.rfind('@')?;
+    Some((before, &rest[..end], &rest[end + 1..]))
 }
 
 #[cfg(test)]

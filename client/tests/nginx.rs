@@ -2,27 +2,24 @@
 
 mod common;
 
+use common::nginx::Process;
 use common::{
-    Ended, Running, SHORT, assert_accepted, brief, eventually, have, loadgen_at, scratch, series, signal, wait_for,
-    whole,
+    Ended, Running, SHORT, assert_accepted, brief, have, loadgen_at, scratch, series, signal, wait_for, whole,
 };
-use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::MetadataExt;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
 /// Bytes of the static file.
 const FILE: usize = 65_536;
 
-/// An nginx with one worker, in a folder of its own; killed with its worker when dropped.
+/// An nginx in a folder of its own.
 struct Nginx {
-    master: Child,
-    folder: TempDir,
-    address: SocketAddr,
+    process: Process,
+    _folder: TempDir,
 }
 
 /// One line of the access log.
@@ -44,26 +41,18 @@ impl Nginx {
         let root = folder.path();
         std::fs::write(root.join("file"), vec![b'x'; FILE]).unwrap();
         std::fs::write(root.join("page.html"), format!("<p>{}</p>", "y".repeat(5_000))).unwrap();
-        // Between this and nginx's own bind somebody else may take it; then nginx does not start, and says so.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config = root.join("nginx.conf");
-        std::fs::write(&config, configuration(root, address, extra)).unwrap();
-        let mut command = Command::new("nginx");
-        command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
-        command.arg("-p").arg(root).arg("-c").arg(&config).arg("-e").arg(root.join("error.log"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(root.join("stderr")).unwrap());
-        let nginx = Self { master: command.spawn().unwrap(), folder, address };
-        eventually("nginx answers", || TcpStream::connect(address).is_ok());
-        Some(nginx)
+        let log = "$status $body_bytes_sent $request_completion $request_uri";
+        let process = Process::start(root, log, |address| site(root, address, extra));
+        Some(Self { process, _folder: folder })
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("http://{}{path}", self.process.address)
     }
 
     /// A request as bytes, and the whole answer.
     fn raw(&self, method: &str, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).unwrap();
+        let mut stream = TcpStream::connect(self.process.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         write!(stream, "{method} {path} HTTP/1.1\r\nHost: raw\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = Vec::new();
@@ -81,12 +70,11 @@ impl Nginx {
 
     /// Lines of the access log that are of loadgen's requests.
     fn log(&self) -> Vec<Line> {
-        let text = std::fs::read_to_string(self.folder.path().join("access.log")).unwrap();
-        text.lines().map(Line::parse).filter(|line| line.uri != "/nginx_status").collect()
+        self.process.log().lines().map(Line::parse).filter(|line| line.uri != "/nginx_status").collect()
     }
 
     fn worker(&self) -> u32 {
-        let children = format!("/proc/{0}/task/{0}/children", self.master.id());
+        let children = format!("/proc/{0}/task/{0}/children", self.process.master.id());
         std::fs::read_to_string(children).unwrap().split_whitespace().next().unwrap().parse().unwrap()
     }
 
@@ -111,21 +99,6 @@ impl Nginx {
     }
 }
 
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // SIGTERM, so that the master takes its worker along.
-        let _ = loadgen_core::sys::process::terminate(&self.master);
-        for _ in 0..500 {
-            if let Ok(Some(_)) = self.master.try_wait() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = self.master.kill();
-        let _ = self.master.wait();
-    }
-}
-
 impl Line {
     fn parse(text: &str) -> Self {
         let fields: Vec<&str> = text.split(' ').collect();
@@ -139,37 +112,19 @@ impl Line {
     }
 }
 
-fn configuration(root: &Path, address: SocketAddr, extra: &str) -> String {
-    let root_text = root.display();
-    // Only root may choose whom the worker runs as, and only then is there need: the folder is ours alone.
-    let user = if std::fs::metadata(root).unwrap().uid() == 0 { "user root root;" } else { "" };
+fn site(root: &Path, address: SocketAddr, extra: &str) -> String {
+    let root = root.display();
     format!(
-        r#"{user}
-daemon off;
-worker_processes 1;
-pid {root_text}/nginx.pid;
-events {{ worker_connections 1000; }}
-http {{
-    log_format judge "$status $body_bytes_sent $request_completion $request_uri";
-    access_log {root_text}/access.log judge;
-    client_body_temp_path {root_text}/body;
-    proxy_temp_path {root_text}/proxy;
-    fastcgi_temp_path {root_text}/fastcgi;
-    uwsgi_temp_path {root_text}/uwsgi;
-    scgi_temp_path {root_text}/scgi;
-    keepalive_requests 100000000;
-    gzip off;
+        r#"    gzip off;
     sendfile on;
     server {{
         listen {address};
-        root {root_text};
+        root {root};
         {extra}
         location = /small {{ return 200 "small"; }}
         location = /nginx_status {{ stub_status; }}
         location = /page.html {{ types {{ text/html html; }} sub_filter "<p>" "<b>"; }}
-    }}
-}}
-"#
+    }}"#
     )
 }
 
@@ -284,8 +239,8 @@ fn a_fast_shutdown_half_way_loses_nothing_that_was_answered() {
             .concat(),
         );
         std::thread::sleep(Duration::from_millis(500));
-        signal(nginx.master.id(), "TERM");
-        wait_for(&mut nginx.master, Duration::from_secs(10), "nginx");
+        signal(nginx.process.master.id(), "TERM");
+        wait_for(&mut nginx.process.master, Duration::from_secs(10), "nginx");
         let ended = run.wait();
         let report = ended.expect(4);
         let complete = nginx.log().iter().filter(|line| line.status == 200 && line.complete).count();

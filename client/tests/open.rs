@@ -3,6 +3,7 @@
 mod common;
 
 use common::peer::Peer;
+use common::request_log::{self, Row};
 use common::{
     Running, Server, agrees, agrees_with_embedded, brief, clean, loadgen, loadgen_at, loadgen_plain, scratch, series,
     whole,
@@ -10,7 +11,6 @@ use common::{
 use loadgen_core::arrivals::{Process, Profile, Schedule};
 use loadgen_core::result::VerdictState;
 use loadgen_core::time::Instant;
-use std::path::Path;
 use std::time::Duration;
 
 const MS: u64 = 1_000_000;
@@ -20,29 +20,6 @@ fn schedule(process: Process, rate: &str, seed: u64, warmup_ns: u64, length_ns: 
     let profile = Profile::parse(rate).unwrap().after(warmup_ns);
     let mut schedule = Schedule::new(process, profile, seed, 0, 1, Instant(0));
     std::iter::repeat_with(|| schedule.next_due().0).take_while(|due| *due < warmup_ns + length_ns).collect()
-}
-
-/// One line of a request log.
-#[derive(Debug)]
-struct Row {
-    slot: u64,
-    due: u64,
-    sent: u64,
-    received: u64,
-    outcome: String,
-}
-
-fn read_log(path: &Path) -> Vec<Row> {
-    let text = std::fs::read_to_string(path).unwrap();
-    let mut lines = text.lines();
-    assert_eq!(lines.next(), Some("slot,due_ns,sent_ns,received_ns,outcome"));
-    let row = |line: &str| {
-        let words: Vec<&str> = line.split(',').collect();
-        let number = |index: usize| words[index].parse().unwrap();
-        let outcome = words[4].to_owned();
-        Row { slot: number(0), due: number(1), sent: number(2), received: number(3), outcome }
-    };
-    lines.map(row).collect()
 }
 
 #[test]
@@ -66,7 +43,7 @@ fn the_schedule_is_that_of_rate_and_seed_whatever_the_threads() {
             assert!(offered.abs_diff(measured * 2) <= 1, "{offered}");
             // Each connection was proved with one request before.
             assert_eq!(whole(report).scheduled, dues.len() as u64 + 12);
-            let rows = read_log(&log);
+            let rows = request_log::read(&log);
             let load: Vec<&Row> = rows.iter().filter(|row| row.outcome != "proof").collect();
             assert_eq!(rows.len() - load.len(), 12);
             let begin = load[0].due - dues[0];
@@ -212,7 +189,7 @@ fn backlog_and_lag_add_up_to_the_time_until_a_request_left() {
     let args = ["--rate", "4k", "--conns", "2", "--pipeline", "4", "--size", "16KiB", "--duration", "500ms"];
     let ended = loadgen(&[&args[..], &["--warmup", "0s", "--request-log", log.to_str().unwrap()]].concat());
     let report = ended.expect(0);
-    let rows = read_log(&log);
+    let rows = request_log::read(&log);
     let left = rows.iter().filter(|row| row.outcome != "proof" && row.sent > 0);
     let until_left: u64 = left.map(|row| row.sent - row.due).sum();
     let sum = |histogram: &Option<loadgen_core::result::Histogram>| histogram.as_ref().map_or(0, |h| h.sum_ns);

@@ -2,25 +2,20 @@
 
 mod common;
 
+use common::nginx::Process;
 use common::scenario::{MIX, dumped, in_folder, kinds, with_file};
 use common::{
     Ended, Running, SHORT, Server, agrees, agrees_with_embedded, brief, clean, eventually, have, loadgen, scratch,
     whole,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// An nginx that says of each request on which connection it came; killed when dropped.
+/// An nginx that says of each request on which connection it came.
 struct Nginx {
-    master: Child,
-    folder: TempDir,
-    address: SocketAddr,
+    process: Process,
+    _folder: TempDir,
 }
 
 /// A line of its log.
@@ -41,27 +36,17 @@ impl Nginx {
             return None;
         }
         let folder = scratch();
-        let root = folder.path();
-        // Between this and nginx's own bind somebody else may take it; then nginx does not start, and says so.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let config = root.join("nginx.conf");
-        std::fs::write(&config, configuration(root, address)).unwrap();
-        let mut command = Command::new("nginx");
-        command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
-        command.arg("-p").arg(root).arg("-c").arg(&config).arg("-e").arg(root.join("error.log"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(root.join("stderr")).unwrap());
-        let nginx = Self { master: command.spawn().unwrap(), folder, address };
-        eventually("nginx answers", || TcpStream::connect(address).is_ok());
-        Some(nginx)
+        let log = "$connection $request_method $request_uri $request_length $http_content_length $status";
+        let site = |address| format!("server {{ listen {address}; location / {{ return 200 \"small\"; }} }}");
+        Some(Self { process: Process::start(folder.path(), log, site), _folder: folder })
     }
 
     fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("http://{}", self.process.address)
     }
 
     fn log(&self) -> Vec<Line> {
-        let text = std::fs::read_to_string(self.folder.path().join("access.log")).unwrap_or_default();
-        text.lines().map(Line::parse).collect()
+        self.process.log().lines().map(Line::parse).collect()
     }
 
     /// Runs the scenario `text`, and answers what came of it, here and in the log: all was answered, and the log has
@@ -84,21 +69,6 @@ impl Nginx {
     }
 }
 
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // SIGTERM, so that the master takes its worker along.
-        let _ = loadgen_core::sys::process::terminate(&self.master);
-        for _ in 0..500 {
-            if let Ok(Some(_)) = self.master.try_wait() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = self.master.kill();
-        let _ = self.master.wait();
-    }
-}
-
 impl Line {
     fn parse(text: &str) -> Self {
         let fields: Vec<&str> = text.split(' ').collect();
@@ -117,34 +87,6 @@ impl Line {
     fn kind(&self) -> &str {
         self.uri.split(['/', '?']).nth(1).unwrap()
     }
-}
-
-fn configuration(root: &Path, address: SocketAddr) -> String {
-    let root_text = root.display();
-    // Only root may choose whom the worker runs as, and only then is there need: the folder is ours alone.
-    let user = if std::fs::metadata(root).unwrap().uid() == 0 { "user root root;" } else { "" };
-    format!(
-        r#"{user}
-daemon off;
-worker_processes 1;
-pid {root_text}/nginx.pid;
-events {{ worker_connections 1000; }}
-http {{
-    log_format judge "$connection $request_method $request_uri $request_length $http_content_length $status";
-    access_log {root_text}/access.log judge;
-    client_body_temp_path {root_text}/body;
-    proxy_temp_path {root_text}/proxy;
-    fastcgi_temp_path {root_text}/fastcgi;
-    uwsgi_temp_path {root_text}/uwsgi;
-    scgi_temp_path {root_text}/scgi;
-    keepalive_requests 100000000;
-    server {{
-        listen {address};
-        location / {{ return 200 "small"; }}
-    }}
-}}
-"#
-    )
 }
 
 fn counts<'a>(words: impl Iterator<Item = &'a str>) -> BTreeMap<String, u64> {

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::nginx::Process;
 use common::peer::Peer;
 use common::{
     Ended, SHORT, Server, agrees_with_embedded, brief, clean, error_kinds, error_rows, eventually, have, loadgen,
@@ -12,8 +13,7 @@ use loadgen_core::protocol::{PROTOCOLS, Shape};
 use loadgen_core::result::{Report, Tls};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 /// Bytes of a record that says that nothing follows, under TLS 1.3 with AES-GCM.
@@ -302,11 +302,10 @@ fn flags_that_do_not_fit_are_refused() {
     }
 }
 
-/// An nginx that speaks TLS, with one worker; stopped when dropped.
+/// An nginx that speaks TLS.
 struct Nginx {
-    master: Child,
+    process: Process,
     certificates: Certificates,
-    address: SocketAddr,
 }
 
 impl Nginx {
@@ -315,24 +314,16 @@ impl Nginx {
         certificates.make("nginx", "DNS:localhost,IP:127.0.0.1", 10);
         let root = certificates.0.path().to_owned();
         std::fs::write(root.join("large"), vec![b'x'; 1 << 20]).unwrap();
-        // Between this and nginx's own bind somebody else may take it; then nginx does not start, and says so.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        std::fs::write(root.join("nginx.conf"), configuration(&root, address, extra)).unwrap();
-        let mut command = Command::new("nginx");
-        command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
-        command.arg("-p").arg(&root).arg("-c").arg(root.join("nginx.conf")).arg("-e").arg(root.join("error.log"));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let nginx = Self { master: command.spawn().unwrap(), certificates, address };
-        eventually("nginx answers", || TcpStream::connect(address).is_ok());
-        Some(nginx)
+        let log = "$status $body_bytes_sent $ssl_session_reused $ssl_protocol";
+        Some(Self { process: Process::start(&root, log, |address| site(&root, address, extra)), certificates })
     }
 
     /// Runs loadgen, and answers with the lines that the access log has grown by: `status bytes reused version`.
     fn judge(&self, path: &str, args: &[&str]) -> (Ended, Vec<String>) {
-        let log = || std::fs::read_to_string(self.certificates.0.path().join("access.log")).unwrap_or_default();
+        let log = || self.process.log();
         let known = log().lines().count();
         let ca = self.certificates.path("nginx.pem");
-        let ended = loadgen_at(&format!("https://{}{path}", self.address), &[&["--ca", &ca], args].concat());
+        let ended = loadgen_at(&format!("https://{}{path}", self.process.address), &[&["--ca", &ca], args].concat());
         let sent = whole(ended.expect(0)).sent as usize;
         // The log is written when a reply is done, which may be a moment after we have it.
         eventually("the access log", || log().lines().count() - known >= sent);
@@ -340,41 +331,10 @@ impl Nginx {
     }
 }
 
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // SIGTERM, so that the master takes its worker along.
-        let _ = loadgen_core::sys::process::terminate(&self.master);
-        for _ in 0..500 {
-            if let Ok(Some(_)) = self.master.try_wait() {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        let _ = self.master.kill();
-        let _ = self.master.wait();
-    }
-}
-
-fn configuration(root: &Path, address: SocketAddr, extra: &str) -> String {
-    use std::os::unix::fs::MetadataExt;
-    let user = if std::fs::metadata(root).unwrap().uid() == 0 { "user root root;" } else { "" };
+fn site(root: &Path, address: SocketAddr, extra: &str) -> String {
     let root = root.display();
     format!(
-        r#"{user}
-daemon off;
-worker_processes 1;
-pid {root}/nginx.pid;
-events {{ worker_connections 1000; }}
-http {{
-    log_format judge "$status $body_bytes_sent $ssl_session_reused $ssl_protocol";
-    access_log {root}/access.log judge;
-    client_body_temp_path {root}/body;
-    proxy_temp_path {root}/proxy;
-    fastcgi_temp_path {root}/fastcgi;
-    uwsgi_temp_path {root}/uwsgi;
-    scgi_temp_path {root}/scgi;
-    keepalive_requests 100000000;
-    server {{
+        r#"    server {{
         listen {address} ssl;
         root {root};
         ssl_certificate {root}/nginx.pem;
@@ -382,9 +342,7 @@ http {{
         ssl_session_cache shared:all:4m;
         {extra}
         location = /small {{ return 200 "small"; }}
-    }}
-}}
-"#
+    }}"#
     )
 }
 

@@ -3,6 +3,7 @@
 mod common;
 
 use common::peer::Peer;
+use common::request_log::{self, Row};
 use common::{
     Ended, Running, Server, agrees, agrees_with_embedded, brief, clean, loadgen, loadgen_at, loadgen_plain, namespace,
     port_range, scratch, whole,
@@ -15,28 +16,11 @@ use std::path::Path;
 
 const MS: u64 = 1_000_000;
 
-/// One request of a log.
-#[derive(Clone, Debug)]
-struct Row {
-    slot: u64,
-    due: u64,
-    sent: u64,
-    received: u64,
-    outcome: String,
-}
-
 /// Requests by connection, in order, without those that proved it before the load.
 fn read_log(path: &Path) -> BTreeMap<u64, Vec<Row>> {
-    let text = std::fs::read_to_string(path).unwrap();
     let mut slots = BTreeMap::<u64, Vec<Row>>::new();
-    for line in text.lines().skip(1) {
-        let words: Vec<&str> = line.split(',').collect();
-        let number = |index: usize| words[index].parse().unwrap();
-        let (slot, outcome) = (number(0), words[4].to_owned());
-        let row = Row { slot, due: number(1), sent: number(2), received: number(3), outcome };
-        if row.outcome != "proof" {
-            slots.entry(row.slot).or_default().push(row);
-        }
+    for row in request_log::read(path).into_iter().filter(|row| row.outcome != "proof") {
+        slots.entry(row.slot).or_default().push(row);
     }
     slots
 }

@@ -14,7 +14,9 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+pub(crate) mod nginx;
 pub(crate) mod peer;
+pub(crate) mod request_log;
 pub(crate) mod scenario;
 
 /// Longer than any run here may take; whoever needs more hangs.

@@ -103,10 +103,10 @@ impl Ring {
 
     /// The kernel's form of an address, which this ring keeps.
     fn address(&mut self, address: &Endpoint) -> io::Result<(*const libc::sockaddr, libc::socklen_t)> {
-        if !self.addresses.contains_key(address) {
-            self.addresses.insert(address.clone(), Box::new(address.raw()?));
+        if let Some(raw) = self.addresses.get(address) {
+            return Ok((raw.as_ptr(), raw.len()));
         }
-        let raw = &self.addresses[address];
+        let raw = self.addresses.entry(address.clone()).or_insert(Box::new(address.raw()?));
         Ok((raw.as_ptr(), raw.len()))
     }
 
