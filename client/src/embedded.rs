@@ -8,7 +8,7 @@ use loadgen_core::protocol::Protocol;
 use loadgen_core::result::ServerStats;
 use loadgen_core::service_time::{Injection, Stall};
 use loadgen_core::sys::ring::Options;
-use loadgen_core::sys::{clock, process};
+use loadgen_core::sys::{clock, inherited, process};
 use loadgen_server::cli::distribution;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -146,5 +146,6 @@ fn command(plan: &Plan, program: std::path::PathBuf) -> Command {
     }
     // A process group of its own: Ctrl-C at the terminal is for us, and we stop the server when we have drained.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
+    inherited::hand_down(&mut command);
     command
 }
