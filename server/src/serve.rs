@@ -69,6 +69,10 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     if let Some(why) = &instead_of {
         tell(format_args!("engine {} instead of {why}", engine.name));
     }
+    (engine.probe)().map_err(|e| Failure::machine(&format!("engine {} cannot run here", engine.name), &e))?;
+    if let Some(fallback) = (engine.fallback)() {
+        tell(format_args!("engine {} by {fallback}", engine.name));
+    }
     stats_can_be_written(options)?;
     let injector = injector(options)?;
     let tls = tls::settings(options)?;
@@ -112,6 +116,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     let mut stats = join(options, engine, workers, injector.as_deref())?;
     announced?;
     stats.instead_of = instead_of;
+    stats.fallback = (engine.fallback)();
     stats.machine = machine;
     options.stats.as_deref().map_or(Ok(()), |path| write_stats(&stats, path))?;
     match (log, injector) {

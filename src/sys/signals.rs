@@ -1,10 +1,11 @@
 //! Signals that ask a program to stop. They are counted in the handler itself: no thread has to be awake, and no read
 //! has to succeed, for the loops to learn of them.
 
-use super::inherited;
+use super::{clock, inherited};
+use crate::time::NS_PER_MS;
 use signal_hook::low_level;
 use std::io;
-use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 pub const INTERRUPT: i32 = libc::SIGINT;
@@ -13,6 +14,10 @@ pub const HANGUP: i32 = libc::SIGHUP;
 
 static COUNT: OnceLock<Arc<AtomicUsize>> = OnceLock::new();
 static FIRST: AtomicI32 = AtomicI32::new(0);
+static LAST: AtomicU64 = AtomicU64::new(0);
+
+/// What comes so soon after another is no second request: `timeout` signals its child, and then its process group.
+const SAME_NS: u64 = 50 * NS_PER_MS;
 
 /// From here on SIGINT, SIGTERM and SIGHUP (unless `nohup` had it ignored) are counted, in the word that this gives.
 /// The one that comes as the `leave`th ends the process on the spot, with status 128 and its number. A hang-up never
@@ -28,6 +33,11 @@ pub fn watch(leave: usize) -> io::Result<Arc<AtomicUsize>> {
     for signal in [INTERRUPT, TERMINATE].into_iter().chain(hangup).filter(|_| is_new) {
         let count = Arc::clone(count);
         let handle = move || {
+            let (now, last) = (clock::now().0, LAST.load(Ordering::Relaxed));
+            if last != 0 && now.saturating_sub(last) < SAME_NS {
+                return;
+            }
+            LAST.store(now, Ordering::Relaxed);
             let before = count.fetch_add(1, Ordering::Relaxed);
             if FIRST.load(Ordering::Relaxed) == 0 {
                 FIRST.store(signal, Ordering::Relaxed);
@@ -36,7 +46,8 @@ pub fn watch(leave: usize) -> io::Result<Arc<AtomicUsize>> {
                 low_level::exit(128 + signal);
             }
         };
-        // SAFETY: the handler touches atomic words, and may end the process by _exit(2): both are async-signal-safe.
+        // SAFETY: the handler reads a clock by clock_gettime(2), touches atomic words, and may end the process by
+        // _exit(2): all of them are async-signal-safe.
         unsafe { low_level::register(signal, handle) }?;
     }
     Ok(Arc::clone(count))
