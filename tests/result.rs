@@ -347,12 +347,12 @@ fn cpu() -> Cpu {
 fn engine() -> EngineStats {
     EngineStats {
         name: "epoll".to_owned(),
-        instead_of: None,
         syscalls: map([("epoll_wait", 301), ("recv", 30_090), ("send", 30_090)]),
         syscalls_per_1000_requests: Some(2_010),
         events: 30_090,
         waits: 301,
         ring: Some(ring()),
+        ..EngineStats::default()
     }
 }
 

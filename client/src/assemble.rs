@@ -441,6 +441,7 @@ fn engine(plan: &Plan, tally: &Tally) -> EngineStats {
     EngineStats {
         name: plan.engine.name.to_owned(),
         instead_of: plan.instead_of.clone(),
+        fallback: (plan.engine.fallback)(),
         syscalls: owned(&counters.syscalls),
         syscalls_per_1000_requests: (calls * 1000).checked_div(replies),
         events: counters.events,

@@ -8,13 +8,17 @@ use loadgen_core::protocol::Protocol;
 use loadgen_core::result::ServerStats;
 use loadgen_core::service_time::{Injection, Stall};
 use loadgen_core::sys::ring::Options;
-use loadgen_core::sys::{clock, process};
+use loadgen_core::sys::{clock, inherited, process};
 use loadgen_server::cli::distribution;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+/// How long it may take to say where it listens: it makes rings and certificates, perhaps on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the server may take to end: its own drain lasts 2 s.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
@@ -68,8 +72,17 @@ impl Embedded {
         let output = child.stdout.take().ok_or_else(|| failed("it has no standard output".to_owned()))?;
         let mut output = BufReader::new(output);
         let mut embedded = Self { child, output: None, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        let mut line = String::new();
-        output.read_line(&mut line).map_err(|error| failed(error.to_string()))?;
+        // By a thread of its own, which ends with the server: a read has no deadline.
+        let (sender, said) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let read = output.read_line(&mut line);
+            // Nobody listens any more when it took too long.
+            let _ = sender.send(read.map(|_| (line, output)));
+        });
+        let said = said.recv_timeout(START_TIMEOUT);
+        let said = said.map_err(|_| failed(format!("it has not said where it listens within {START_TIMEOUT:?}")))?;
+        let (line, output) = said.map_err(|error| failed(error.to_string()))?;
         embedded.output = Some(output);
         match line.trim_end().strip_prefix("listening on ").and_then(|address| address.parse().ok()) {
             Some(address) => embedded.address = address,
@@ -80,9 +93,21 @@ impl Embedded {
 
     /// It has said why on standard error, and its exit status is of the same table as ours.
     fn refused(&mut self) -> Failure {
-        let code = self.child.wait().ok().and_then(|status| status.code());
+        let code = self.ended_within(STOP_TIMEOUT).ok().flatten().and_then(|status| status.code());
         let exit = if code == Some(Exit::Usage as i32) { Exit::Usage } else { Exit::Machine };
         Failure::new(exit, "the embedded server did not start")
+    }
+
+    /// Its exit status; `None`: it goes on after that time.
+    fn ended_within(&mut self, patience: Duration) -> io::Result<Option<ExitStatus>> {
+        let began = Instant::now();
+        loop {
+            let status = self.child.try_wait()?;
+            if status.is_some() || began.elapsed() >= patience {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// CPU time that it has used so far, in nanoseconds.
@@ -93,23 +118,15 @@ impl Embedded {
     /// Stops it and takes its counters. One that does not end in time is killed, and its counters are lost.
     pub fn stop(mut self) -> Result<ServerStats, String> {
         process::terminate(&self.child).map_err(|error| format!("the embedded server had ended already: {error}"))?;
-        let began = Instant::now();
         let mut output = self.output.take().ok_or("the embedded server has no output")?;
         // Its counters may be more than a pipe holds, so they are read while it ends.
         let reader = std::thread::spawn(move || {
             let mut text = String::new();
             output.read_to_string(&mut text).map(|_| text)
         });
-        let status = loop {
-            match self.child.try_wait().map_err(|error| error.to_string())? {
-                Some(status) => break status,
-                None if began.elapsed() < STOP_TIMEOUT => std::thread::sleep(Duration::from_millis(5)),
-                None => {
-                    let _ = self.child.kill();
-                    let _ = self.child.wait();
-                    return Err(format!("the embedded server did not end within {STOP_TIMEOUT:?} and was killed"));
-                }
-            }
+        let Some(status) = self.ended_within(STOP_TIMEOUT).map_err(|error| error.to_string())? else {
+            // Dropping it kills it.
+            return Err(format!("the embedded server did not end within {STOP_TIMEOUT:?} and was killed"));
         };
         let text = reader.join().map_err(|_| "a thread panicked")?.map_err(|error| error.to_string())?;
         if !status.success() {
@@ -122,6 +139,7 @@ impl Embedded {
 impl Drop for Embedded {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
+            // It may have ended meanwhile, which is what is wanted.
             let _ = self.child.kill();
             let _ = self.child.wait();
         }
@@ -146,5 +164,6 @@ fn command(plan: &Plan, program: std::path::PathBuf) -> Command {
     }
     // A process group of its own: Ctrl-C at the terminal is for us, and we stop the server when we have drained.
     command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
+    inherited::hand_down(&mut command);
     command
 }

@@ -1,5 +1,6 @@
 //! How a command ends when it does not end well: one clear line, a remedy, and the exit status of DESIGN's table.
 
+use loadgen_core::sys::signals;
 use std::fmt;
 
 /// Exit status, one table for all commands (README, "Exit status").
@@ -15,6 +16,7 @@ pub enum Exit {
     NotWritten = 6,
     Machine = 7,
     Inconclusive = 8,
+    HungUp = 129,
     Interrupted = 130,
     Terminated = 143,
 }
@@ -22,7 +24,11 @@ pub enum Exit {
 impl Exit {
     /// Of a command that a signal ended.
     pub fn of_signal(signal: i32) -> Self {
-        if signal == signal_hook::consts::SIGTERM { Self::Terminated } else { Self::Interrupted }
+        match signal {
+            signals::TERMINATE => Self::Terminated,
+            signals::HANGUP => Self::HungUp,
+            _ => Self::Interrupted,
+        }
     }
 }
 

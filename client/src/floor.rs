@@ -11,11 +11,12 @@ use crate::worker::{Control, Published, Tally, Task};
 use loadgen_core::histogram::Recorder;
 use loadgen_core::machine;
 use loadgen_core::result::Floor;
-use loadgen_core::sys::{affinity, clock, memory, process, ring};
+use loadgen_core::sys::{affinity, clock, memory, process, ring, socket};
 use loadgen_core::time::{NS_PER_MS, NS_PER_US};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -40,6 +41,8 @@ const WAIT_NS: u64 = 500 * NS_PER_US;
 /// Longer than a client of ours is ever silent.
 const PATIENCE: Duration = Duration::from_secs(1);
 const CLOCK_READS: u64 = 1_000;
+/// How often the null server looks for its client.
+const ACCEPT_EVERY: Duration = Duration::from_millis(2);
 
 /// Which CPUs client and null server are pinned to; `None`: to none.
 #[derive(Clone, Copy, Debug, Default)]
@@ -208,6 +211,7 @@ struct NullServer {
 impl NullServer {
     fn start(cpu: Option<usize>) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let over = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&over);
@@ -216,12 +220,13 @@ impl NullServer {
                 // A CPU that was taken from us meanwhile: the figures are then those of what is left.
                 let _ = affinity::pin(&[cpu]);
             }
-            for stream in listener.incoming().flatten() {
-                if told.load(Ordering::Relaxed) {
-                    return;
+            while !told.load(Ordering::Relaxed) {
+                match socket::accept(listener.as_fd()) {
+                    // A connection that breaks is the client's to tell.
+                    Ok(stream) => _ = echo(stream.into()),
+                    // Nobody is there yet, or nobody can be let in: the client tells of that, too, by its timeouts.
+                    Err(_) => std::thread::sleep(ACCEPT_EVERY),
                 }
-                // A connection that breaks is the client's to tell.
-                let _ = echo(stream);
             }
         };
         let thread = std::thread::Builder::new().name("null-server".to_owned()).spawn(serve)?;
@@ -230,14 +235,13 @@ impl NullServer {
 
     fn stop(self) {
         self.over.store(true, Ordering::Relaxed);
-        // It is waiting for a connection; where it cannot be had, the thread stays where it is, and does nothing.
-        if TcpStream::connect(self.address).is_ok() {
-            let _ = self.thread.join();
-        }
+        // It looks every few milliseconds, or its connection ends soon. That it panicked is in the figures.
+        let _ = self.thread.join();
     }
 }
 
 fn echo(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
     stream.set_nodelay(true)?;
     // Should somebody else have come along, he is not waited for.
     stream.set_read_timeout(Some(PATIENCE))?;

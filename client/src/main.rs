@@ -39,10 +39,15 @@ mod workload;
 
 use cli::{Cli, Command};
 use failure::Exit;
+use loadgen_core::sys::inherited;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Err(error) = inherited::settle() {
+        progress::tell(format_args!("error: cannot put right what was inherited (signals, descriptors): {error}"));
+        return ExitCode::from(Exit::Machine as u8);
+    }
     let args: Vec<OsString> = std::env::args_os().collect();
     let typed = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let cli = match Cli::parse_args(args) {

@@ -13,13 +13,11 @@ use crate::tally::Tally;
 use crate::until::{Handover, Until};
 use crate::worker::{Control, Published, Task};
 use loadgen_core::protocol::Shape;
-use loadgen_core::sys::clock;
+use loadgen_core::sys::{clock, signals};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use loadgen_core::units::format_duration;
-use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -61,10 +59,10 @@ pub struct Run {
 }
 
 /// Runs the plan against these destinations.
-pub fn run(plan: &Plan, to: &[Destination], server: Option<&Embedded>, signal: &Signal) -> Result<Run, Failure> {
+pub fn run(plan: &Plan, to: &[Destination], server: Option<&Embedded>) -> Result<Run, Failure> {
     let origin = clock::now();
     let supervisor = Supervisor::start(plan, to, origin)?;
-    let ending = supervisor.watch(plan, server, signal);
+    let ending = supervisor.watch(plan, server);
     let mut tally = Tally::new();
     for worker in supervisor.workers {
         let outcome =
@@ -87,26 +85,10 @@ fn both_clocks() -> Clocks {
     clocks
 }
 
-/// The number of the signal that came; 0: none.
-pub type Signal = Arc<AtomicUsize>;
-
-/// From here on, Ctrl-C ends a run in good order, and with a report.
-pub fn catch_signals() -> Result<Signal, Failure> {
-    let signal = Arc::new(AtomicUsize::new(0));
-    for number in [SIGINT, SIGTERM] {
-        register(number, &signal)
-            .map_err(|error| Failure::new(Exit::Machine, format!("cannot handle signals: {error}")))?;
-    }
-    Ok(signal)
-}
-
-/// The first signal is for us to read; the second of a kind ends the process as if nobody had asked.
-fn register(number: i32, signal: &Arc<AtomicUsize>) -> io::Result<()> {
-    let armed = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    signal_hook::flag::register_conditional_shutdown(number, 128 + number, Arc::clone(&armed))?;
-    signal_hook::flag::register(number, armed)?;
-    signal_hook::flag::register_usize(number, Arc::clone(signal), number as usize)?;
-    Ok(())
+/// From here on, Ctrl-C ends a run in good order, and with a report. The second one ends the process as if nobody had
+/// asked.
+pub fn catch_signals() -> Result<(), Failure> {
+    signals::watch(2).map(drop).map_err(|error| Failure::new(Exit::Machine, format!("cannot handle signals: {error}")))
 }
 
 #[derive(Debug)]
@@ -166,7 +148,7 @@ impl Supervisor {
     }
 
     /// Waits for the run's end, and brings it about where that is for us to decide.
-    fn watch(&self, plan: &Plan, server: Option<&Embedded>, signal: &AtomicUsize) -> Ending {
+    fn watch(&self, plan: &Plan, server: Option<&Embedded>) -> Ending {
         let went = plan.requests().map(|_| self.origin);
         let mut ending = Ending { went, clocks: went.map(|_| both_clocks()), ..Ending::default() };
         let mut progress = Progress::new(plan.quiet, self.origin);
@@ -175,8 +157,8 @@ impl Supervisor {
         let mut server_cpu = ServerCpu::default();
         while !self.workers.iter().all(JoinHandle::is_finished) {
             let now = clock::now();
-            if ending.interrupted.is_none() && signal.load(Ordering::Relaxed) != 0 {
-                ending.interrupted = Some(signal.load(Ordering::Relaxed) as i32);
+            if ending.interrupted.is_none() && signals::count() > 0 {
+                ending.interrupted = signals::first();
                 self.control.stop(now.after(INTERRUPTED_DRAIN_NS.min(plan.timeout_ns)));
             }
             let phase = match ending.went {

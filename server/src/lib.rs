@@ -32,6 +32,12 @@ use clap::Parser;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+/// What was inherited (signals, descriptors) could not be put right.
+pub fn cannot_begin(error: &std::io::Error) -> ExitCode {
+    serve::tell(format_args!("cannot put right what was inherited (signals, descriptors): {error}"));
+    ExitCode::from(serve::MACHINE)
+}
+
 /// The whole program. `args` begins with the program's name, as [`std::env::args_os`] does.
 pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     let options = match cli::Options::try_parse_from(args) {

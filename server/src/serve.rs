@@ -10,10 +10,8 @@ use loadgen_core::machine;
 use loadgen_core::protocol::{ServerOptions, Shape};
 use loadgen_core::result::{Machine, ServerStats};
 use loadgen_core::sys::endpoint::Endpoint;
-use loadgen_core::sys::{affinity, datagram, errno, limits, process, socket};
+use loadgen_core::sys::{affinity, datagram, errno, inherited, limits, process, signals, socket};
 use loadgen_core::tls::server::Settings;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -29,7 +27,7 @@ use std::thread::{self, JoinHandle};
 /// Exit codes, as in the table of all commands.
 pub(crate) const USAGE: u8 = 2;
 pub(crate) const UNWRITTEN: u8 = 6;
-const MACHINE: u8 = 7;
+pub(crate) const MACHINE: u8 = 7;
 
 /// As many signals as make a thread leave at once.
 const LEAVE: usize = 2;
@@ -71,11 +69,15 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     if let Some(why) = &instead_of {
         tell(format_args!("engine {} instead of {why}", engine.name));
     }
+    (engine.probe)().map_err(|e| Failure::machine(&format!("engine {} cannot run here", engine.name), &e))?;
+    if let Some(fallback) = (engine.fallback)() {
+        tell(format_args!("engine {} by {fallback}", engine.name));
+    }
     stats_can_be_written(options)?;
     let injector = injector(options)?;
     let tls = tls::settings(options)?;
     limits::raise_descriptors().map_err(|e| Failure::machine("cannot raise the descriptor limit", &e))?;
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(|e| Failure::machine("cannot watch for signals", &e))?;
+    let received = signals::watch(LEAVE + 1).map_err(|e| Failure::machine("cannot watch for signals", &e))?;
     // Before anybody is served: reading all this takes a moment.
     let machine = options.stats.as_ref().map(|_| machine(options));
     let (address, listeners) = listen(options)?;
@@ -92,37 +94,30 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     });
     let log = log.transpose()?;
 
-    let received = Arc::new(AtomicUsize::new(0));
     let asked = ServerOptions { size: options.size, ..ServerOptions::default() };
     let (ready, started) = mpsc::channel();
     let workers = listeners
         .into_iter()
         .enumerate()
         .map(|(index, listener)| {
-            let (signals, injector) = (Arc::clone(&received), injector.clone());
-            let (asked, tls) = (asked.clone(), tls.clone());
-            let around = Around { signals, ready: ready.clone(), injector, asked, tls };
+            let (injector, asked, tls) = (injector.clone(), asked.clone(), tls.clone());
+            let around = Around { signals: Arc::clone(&received), ready: ready.clone(), injector, asked, tls };
             start(options, engine, index, listener, around)
         })
         .collect::<Result<Vec<_>, _>>()?;
     drop(ready);
 
-    let handle = signals.handle();
-    let told = Arc::clone(&received);
-    let watch = move || signals.forever().for_each(|_| _ = told.fetch_add(1, Ordering::Relaxed));
-    let watch = thread::Builder::new().name("signals".into()).spawn(watch);
-    let watch = watch.map_err(|e| Failure::machine("cannot start a thread", &e))?;
     // A thread that fails to start hangs up without a word; joining it says why.
-    if started.iter().count() == workers.len() {
-        announce(&address);
-    } else {
+    let listening = started.iter().count() == workers.len();
+    let announced = if listening { announce(&address) } else { Ok(()) };
+    if !listening || announced.is_err() {
         received.store(LEAVE, Ordering::Relaxed);
     }
     let mut stats = join(options, engine, workers, injector.as_deref())?;
+    announced?;
     stats.instead_of = instead_of;
+    stats.fallback = (engine.fallback)();
     stats.machine = machine;
-    handle.close();
-    let _ = watch.join();
     options.stats.as_deref().map_or(Ok(()), |path| write_stats(&stats, path))?;
     match (log, injector) {
         (Some(file), Some(injector)) => write_log(&injector, file),
@@ -288,11 +283,16 @@ fn start(
     thread.spawn(body).map_err(|e| Failure::machine("cannot start a thread", &e))
 }
 
-/// The one line on stdout that says that clients may come, and where.
-fn announce(address: &Endpoint) {
+/// The one line on stdout that says that clients may come, and where. Whoever started us waits for it, so that a server
+/// which cannot say it has to end.
+fn announce(address: &Endpoint) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    // Whoever started us may not read it; that is no reason to refuse clients.
-    let _ = writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush());
+    let said = writeln!(stdout, "listening on {address}").and_then(|()| stdout.flush());
+    said.map_err(|error| {
+        let why = if inherited::output_was_closed() { "it is closed".to_owned() } else { error.to_string() };
+        let message = format!("cannot say on standard output that it listens on {address}: {why}");
+        Failure::new(UNWRITTEN, format!("{message}\n  help: send it to a file, or to /dev/null"))
+    })
 }
 
 fn join(

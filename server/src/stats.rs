@@ -86,6 +86,7 @@ impl Counters {
                 ("ppoll", calls.ppoll),
                 (wait_call, self.poller.wait),
                 ("epoll_ctl", self.poller.control),
+                ("timerfd_settime", self.poller.timer),
             ],
         );
         total.short_sends += self.short_sends;

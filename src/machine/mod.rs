@@ -7,6 +7,7 @@ mod cpu;
 pub mod warnings;
 
 use crate::result::{Machine, fnv1a_hex};
+use crate::sys::{affinity, limits, memory};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -53,7 +54,17 @@ pub fn identity() -> (Option<String>, Option<String>) {
 
 /// This machine, as the calling thread sees it.
 pub fn describe() -> Machine {
-    describe_at(Root::system())
+    let told = describe_at(Root::system());
+    let (soft, hard) = limits::descriptors().map_or((0, None), |(soft, hard)| (soft, Some(hard)));
+    // Where /sys or /proc is hidden, system calls know some of it: 0 CPUs would be a lie.
+    let or = |told: u64, otherwise: u64| if told == 0 { otherwise } else { told };
+    Machine {
+        cpus: or(told.cpus, affinity::allowed().map_or(0, |cpus| cpus.len() as u64)),
+        memory_bytes: or(told.memory_bytes, memory::total_bytes()),
+        descriptor_limit: or(told.descriptor_limit, soft),
+        descriptor_hard_limit: told.descriptor_hard_limit.or(hard),
+        ..told
+    }
 }
 
 fn describe_at(root: Root<'_>) -> Machine {

@@ -58,9 +58,10 @@ fn what_was_run(report: &Report, page: &mut Page) {
     let server = scenario.server_engine.as_ref().map_or(String::new(), |engine| format!(", server {engine}"));
     let injected = scenario.server_injected.iter().map(|what| format!(", {what}")).collect::<String>();
     let instead = report.engine.instead_of.as_ref().map_or(String::new(), |asked| format!(" instead of {asked}"));
+    let fallback = report.engine.fallback.as_ref().map_or(String::new(), |what| format!(" by {what}"));
     let window = format_duration(report.throughput.window_ns);
     let warmup = format_duration(report.phases.warmup_ns);
-    let engines = format!("engine {}{instead}{server}{injected}", scenario.engine);
+    let engines = format!("engine {}{instead}{fallback}{server}{injected}", scenario.engine);
     page.line("", &format!("{mode}, {engines}, {window} after {warmup} of warm-up"));
 }
 

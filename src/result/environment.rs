@@ -20,7 +20,7 @@ pub struct Machine {
     /// `uname`: release and version.
     pub kernel: String,
     pub cpu_model: String,
-    /// CPUs that are online.
+    /// CPUs that are online; where `/sys` is hidden, those that the program may run on.
     pub cpus: u64,
     /// CPUs that this process may use, as the kernel lists them (`0-3,7`).
     pub cpus_allowed: String,

@@ -10,6 +10,7 @@ mod datagrams;
 pub mod environment;
 pub mod hash;
 pub mod merge;
+mod pipe;
 mod pretty;
 pub mod read;
 mod scenario_file;

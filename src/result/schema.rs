@@ -412,6 +412,9 @@ pub struct EngineStats {
     pub name: String,
     /// Why this engine and not the one asked for (`--engine auto`); null: as asked.
     pub instead_of: Option<String>,
+    /// What runs in place of a system call that this kernel, or a sandbox, does not offer, and why; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
     /// System calls by name.
     pub syscalls: BTreeMap<String, u64>,
     /// Per valid reply, times 1000.

@@ -45,6 +45,9 @@ pub struct ServerStats {
     /// Why this engine and not the one asked for (`--engine auto`); null: as asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instead_of: Option<String>,
+    /// What runs in place of a system call that this kernel, or a sandbox, does not offer, and why; absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fallback: Option<String>,
     /// Engine `io_uring` only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ring: Option<RingStats>,

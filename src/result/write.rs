@@ -1,6 +1,7 @@
 //! A report or a bundle into a file: whole or not at all.
 
 use super::bundle::Bundle;
+use super::pipe;
 use super::schema::Report;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -67,6 +68,7 @@ pub fn write_new_bundle(path: &Path, bundle: &Bundle) -> io::Result<PathBuf> {
 /// As [`write_atomically`].
 pub fn text_atomically(path: &Path, text: &str) -> io::Result<()> {
     match Place::of(path) {
+        Ok(Place::Stream) if is_pipe(path) => pipe::write(path, text),
         Ok(Place::Stream) => open_stream(path).and_then(|mut stream| stream.write_all(text.as_bytes())),
         Ok(Place::File { file, folder }) => replace(&file, &folder, text),
         Err(cause) => Err(cause),

@@ -33,6 +33,7 @@ pub fn name(error: &io::Error) -> &'static str {
         Some(libc::ENOMEM) => "ENOMEM",
         Some(libc::ENONET) => "ENONET",
         Some(libc::ENOPROTOOPT) => "ENOPROTOOPT",
+        Some(libc::ENOSYS) => "ENOSYS",
         Some(libc::ENOSPC) => "ENOSPC",
         Some(libc::ENOTCONN) => "ENOTCONN",
         Some(libc::EOPNOTSUPP) => "EOPNOTSUPP",

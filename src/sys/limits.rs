@@ -25,7 +25,24 @@ pub fn locked_bytes() -> io::Result<u64> {
     Ok(get(libc::RLIMIT_MEMLOCK)?.rlim_cur)
 }
 
-fn get(resource: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
+/// Lowers the soft limit of open descriptors, if it is higher.
+pub(super) fn lower_descriptors(most: u64) -> io::Result<()> {
+    let mut limit = get(libc::RLIMIT_NOFILE)?;
+    if limit.rlim_cur > most {
+        limit.rlim_cur = most;
+        // SAFETY: `limit` is a live rlimit for the length of the call.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) })?;
+    }
+    Ok(())
+}
+
+/// The type of a resource's number is one of each C library's own.
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = libc::c_int;
+
+fn get(resource: Resource) -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is live and writable for the length of the call.
     check(unsafe { libc::getrlimit(resource, &mut limit) })?;

@@ -14,6 +14,22 @@ pub fn give_large_blocks_back() {
     }
 }
 
+/// The memory of this machine (sysinfo(2)), in bytes; 0: the kernel does not say.
+pub fn total_bytes() -> u64 {
+    let mut info = std::mem::MaybeUninit::<libc::sysinfo>::zeroed();
+    // SAFETY: `info` is live and writable; all zero is a value of it.
+    let known = unsafe { libc::sysinfo(info.as_mut_ptr()) } == 0;
+    // SAFETY: zeroed, or filled by the call.
+    let info = unsafe { info.assume_init() };
+    if known { u64::from(info.mem_unit).saturating_mul(total(&info)) } else { 0 }
+}
+
+/// Words of another size on other machines.
+#[allow(clippy::useless_conversion)]
+fn total(info: &libc::sysinfo) -> u64 {
+    info.totalram.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

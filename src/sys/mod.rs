@@ -9,12 +9,14 @@ pub mod clock;
 pub mod datagram;
 pub mod endpoint;
 pub mod errno;
+pub mod inherited;
 pub mod limits;
 pub mod memory;
 pub mod poller;
 pub mod process;
 pub mod ring;
 pub mod seccomp;
+pub mod signals;
 pub mod socket;
 
 use std::io;

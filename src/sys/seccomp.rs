@@ -1,15 +1,17 @@
-//! Refusing io_uring to ourselves (seccomp(2)), as container runtimes do: for tests, and for trying what happens where
-//! there is none. No defence of anything: a process of another architecture passes.
+//! Refusing system calls to ourselves (seccomp(2)), as container runtimes and old kernels do: for tests, and for trying
+//! what happens where there are none. No defence of anything: a process of another architecture passes.
 
 use super::check;
 use std::io;
 
-/// A system call of io_uring.
+/// A system call that not every kernel, or sandbox, offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     Setup,
     Enter,
     Register,
+    EpollPwait2,
+    TimerfdCreate,
 }
 
 impl Call {
@@ -18,8 +20,23 @@ impl Call {
             Self::Setup => libc::SYS_io_uring_setup,
             Self::Enter => libc::SYS_io_uring_enter,
             Self::Register => libc::SYS_io_uring_register,
+            // As all calls since 5.1, it has one number on every architecture; not every C library knows it.
+            Self::EpollPwait2 => 441,
+            Self::TimerfdCreate => libc::SYS_timerfd_create,
         };
         number as u32
+    }
+
+    /// By its name in the manual.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "io_uring_setup" => Some(Self::Setup),
+            "io_uring_enter" => Some(Self::Enter),
+            "io_uring_register" => Some(Self::Register),
+            "epoll_pwait2" => Some(Self::EpollPwait2),
+            "timerfd_create" => Some(Self::TimerfdCreate),
+            _ => None,
+        }
     }
 }
 

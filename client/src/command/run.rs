@@ -50,7 +50,7 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
         None => destination::choose(&plan)?,
     };
     preflight::check(&plan, &to)?;
-    let signal = run::catch_signals()?;
+    run::catch_signals()?;
     let mut notes = Vec::new();
     let forecast = time_wait::before(&plan, &to, Rules::read()).and_then(|forecast| forecast.note);
     if let Some(note) = forecast.filter(|_| !plan.quiet) {
@@ -59,7 +59,7 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let floor = floor(&plan, &mut notes);
     // Behind the floor, whose connections are none of the run's.
     let kernel = KernelCounters::read();
-    let mut run = run::run(&plan, &to, server.as_ref(), &signal)?;
+    let mut run = run::run(&plan, &to, server.as_ref())?;
     let kernel = KernelCounters::read().since(&kernel);
     notes.extend(run.notes.iter().cloned());
     let server = stop(server, &mut notes);

@@ -22,8 +22,14 @@ const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
 /// Receives for one connection in one turn; more wait for the next, so that a flood on one does not starve the others.
 const RECEIVES_A_TURN: usize = 16;
 
-pub static ENTRY: Entry =
-    Entry { name: "epoll", about: "edge-triggered epoll(7), the default", run, waits, needs_ring: false };
+pub static ENTRY: Entry = Entry {
+    name: "epoll",
+    about: "edge-triggered epoll(7), the default",
+    run,
+    waits,
+    needs_ring: false,
+    fallback: EpollEdge::fallback,
+};
 
 /// Runs a worker's task on this engine.
 pub fn run(task: Task) -> io::Result<Tally> {
@@ -181,6 +187,7 @@ impl Engine for Epoll {
             ("close", calls.close),
             ("epoll_wait", poller.wait),
             ("epoll_ctl", poller.control),
+            ("timerfd_settime", poller.timer),
         ]);
         Counters { syscalls, waits: poller.wait, events: calls.events, ring: None }
     }

@@ -29,6 +29,7 @@ pub static ENTRY: Entry = Entry {
     run,
     waits,
     needs_ring: true,
+    fallback: || None,
 };
 
 /// Runs a worker's task on this engine.

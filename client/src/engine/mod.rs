@@ -39,6 +39,8 @@ pub struct Entry {
     pub waits: fn(&Waits) -> io::Result<Recorder>,
     /// It works only where the kernel offers io_uring, and its connections are no descriptors.
     pub needs_ring: bool,
+    /// What it runs in place of a system call that is not to be had here, and why, once it has run.
+    pub fallback: fn() -> Option<String>,
 }
 
 /// The engine that is called `name`.

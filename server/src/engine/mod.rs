@@ -9,7 +9,7 @@ use crate::injector::Injector;
 use crate::stats::Counters;
 use loadgen_core::protocol::{Server, Shape};
 use loadgen_core::sys::clock;
-use loadgen_core::sys::poller::{epoll, poll, select};
+use loadgen_core::sys::poller::{Poller, epoll, poll, select};
 use loadgen_core::sys::ring::{self, Options, Refusal};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use loadgen_core::tls::server::Settings;
@@ -27,6 +27,8 @@ pub static ENGINES: &[Engine] = &[
         about: "epoll(7), level-triggered: the reference",
         wait_call: "epoll_wait",
         run: readiness::run::<epoll::Epoll>,
+        probe: probe::<epoll::Epoll>,
+        fallback: epoll::Epoll::fallback,
         needs_ring: false,
     },
     Engine {
@@ -34,6 +36,8 @@ pub static ENGINES: &[Engine] = &[
         about: "epoll(7), edge-triggered: one registration a connection",
         wait_call: "epoll_wait",
         run: readiness::run::<epoll::EpollEdge>,
+        probe: probe::<epoll::EpollEdge>,
+        fallback: epoll::EpollEdge::fallback,
         needs_ring: false,
     },
     Engine {
@@ -41,6 +45,8 @@ pub static ENGINES: &[Engine] = &[
         about: "poll(2): an array that is scanned on each call",
         wait_call: "poll",
         run: readiness::run::<poll::Poll>,
+        probe: probe::<poll::Poll>,
+        fallback: poll::Poll::fallback,
         needs_ring: false,
     },
     Engine {
@@ -48,6 +54,8 @@ pub static ENGINES: &[Engine] = &[
         about: "select(2): bit sets that end at 1024 descriptors",
         wait_call: "select",
         run: readiness::run::<select::Select>,
+        probe: probe::<select::Select>,
+        fallback: select::Select::fallback,
         needs_ring: false,
     },
     Engine {
@@ -55,6 +63,8 @@ pub static ENGINES: &[Engine] = &[
         about: "io_uring(7): completions; connections beyond the descriptor limit",
         wait_call: "io_uring_enter",
         run: io_uring::run,
+        probe: || Ok(()),
+        fallback: || None,
         needs_ring: true,
     },
 ];
@@ -70,12 +80,20 @@ pub struct Engine {
     pub(crate) wait_call: &'static str,
     /// Serves until told to stop, on the calling thread.
     pub(crate) run: fn(Worker) -> io::Result<Counters>,
+    /// Makes what it waits with, and lets it go again: before anybody is told that clients may come.
+    pub(crate) probe: fn() -> io::Result<()>,
+    /// What it runs in place of a system call that is not to be had here, and why, once it was probed.
+    pub(crate) fallback: fn() -> Option<String>,
     /// It works only where the kernel offers io_uring, and its connections are no descriptors.
     pub needs_ring: bool,
 }
 
 /// The word of `--engine` for: io_uring where it works, else epoll.
 pub const AUTO: &str = "auto";
+
+fn probe<P: Poller>() -> io::Result<()> {
+    P::new().map(drop)
+}
 
 /// What was asked for with `--engine`.
 #[derive(Clone, Copy, Debug)]

@@ -287,6 +287,7 @@ fn engine(shards: &[&Report], replies: u64) -> EngineStats {
     EngineStats {
         name: shards[0].engine.name.clone(),
         instead_of: shards.iter().find_map(|shard| shard.engine.instead_of.clone()),
+        fallback: shards.iter().find_map(|shard| shard.engine.fallback.clone()),
         syscalls_per_1000_requests: calls.saturating_mul(1000).checked_div(replies).filter(|_| counted),
         syscalls,
         events: sum(shards, |shard| shard.engine.events),

@@ -43,6 +43,11 @@ pub trait Poller: Debug + Sized {
 
     /// System calls made so far.
     fn calls(&self) -> PollerCalls;
+
+    /// What runs in place of a system call that is not to be had here, and why.
+    fn fallback() -> Option<String> {
+        None
+    }
 }
 
 /// What to watch a socket for. Errors and hang-ups are always told.
@@ -74,7 +79,7 @@ pub struct Event {
 /// A time-out in the kernel's form.
 pub(super) fn timespec(timeout: Duration) -> libc::timespec {
     libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_sec: timeout.as_secs().try_into().unwrap_or(i32::MAX.into()),
         tv_nsec: timeout.subsec_nanos().into(),
     }
 }
@@ -84,4 +89,6 @@ pub(super) fn timespec(timeout: Duration) -> libc::timespec {
 pub struct PollerCalls {
     pub wait: u64,
     pub control: u64,
+    /// Of a timer, where waits are not precise by themselves.
+    pub timer: u64,
 }

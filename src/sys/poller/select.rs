@@ -64,8 +64,8 @@ impl Poller for Select {
         let mut timeval = timeout.map(|t| {
             let us = t.as_nanos().div_ceil(1_000);
             libc::timeval {
-                tv_sec: (us / 1_000_000).try_into().unwrap_or(libc::time_t::MAX),
-                tv_usec: (us % 1_000_000) as libc::suseconds_t,
+                tv_sec: (us / 1_000_000).try_into().unwrap_or(i32::MAX.into()),
+                tv_usec: (us % 1_000_000) as _,
             }
         });
         let timeval = timeval.as_mut().map_or(std::ptr::null_mut(), std::ptr::from_mut);

@@ -4,7 +4,7 @@ use super::epoll::{Epoll, EpollEdge};
 use super::poll::Poll;
 use super::select::Select;
 use super::{Event, Interest, Poller};
-use crate::sys::socket;
+use crate::sys::{seccomp, socket};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::AsFd;
@@ -190,4 +190,33 @@ fn select_keeps_the_contract_and_refuses_what_its_sets_cannot_name() {
     let error = Select::new().unwrap().add(high.last().unwrap().as_fd(), 1, Interest::READ).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("use poll or epoll"), "{error}");
+}
+
+/// As before Linux 5.11, and under some sandboxes. The filter is this thread's, and ends with it.
+#[test]
+fn epoll_waits_as_precisely_without_epoll_pwait2() {
+    for error in [libc::ENOSYS, libc::EPERM] {
+        let trial = std::thread::spawn(move || {
+            if let Err(error) = seccomp::refuse(&[seccomp::Call::EpollPwait2], error) {
+                println!("skipped: seccomp: {error}");
+                return;
+            }
+            walk::<Epoll>();
+            walk::<EpollEdge>();
+            let mut poller = Epoll::new().unwrap();
+            assert!(Epoll::fallback().is_some());
+            // In whole milliseconds it would come back at once, or wait for 1 ms at least; being woken takes a while.
+            let mut shortest = Duration::MAX;
+            for _ in 0..50 {
+                let began = Instant::now();
+                poller.wait(&mut Vec::new(), Some(Duration::from_micros(300))).unwrap();
+                let took = began.elapsed();
+                assert!(took >= Duration::from_micros(300), "{took:?}");
+                shortest = shortest.min(took);
+            }
+            println!("300 us took {shortest:?} at least");
+            assert_eq!((poller.calls().wait, poller.calls().timer), (50, 50));
+        });
+        trial.join().unwrap();
+    }
 }

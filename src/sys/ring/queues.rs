@@ -26,6 +26,10 @@ use std::time::{Duration, Instant};
 /// How long a ring that is dropped waits for the next of its last completions.
 const LAST_COMPLETIONS: Duration = Duration::from_secs(2);
 
+/// How long to wait when an enter has been refused again: longer each time, so that a stop is heard all the same.
+const BACK_OFF: Duration = Duration::from_micros(50);
+const BACK_OFF_MAX: Duration = Duration::from_millis(10);
+
 /// Completions that are taken at once, and how many of them without looking at the other queue: those whose turn it is
 /// have their buffers and answers before more are taken in.
 const REAPED_AT_ONCE: usize = 1024;
@@ -81,6 +85,8 @@ pub struct Ring {
     pub(super) options: Options,
     pub(super) table: u32,
     pub(super) no_iowait: bool,
+    /// Enters in a row that the kernel refused for now.
+    pub(super) refused: u32,
     pub(super) setup: Vec<String>,
     /// What a receive of datagrams wants to know of each; the kernel reads it when the request is submitted.
     pub(super) datagram_shape: Option<Box<libc::msghdr>>,
@@ -236,12 +242,21 @@ impl Ring {
         // SAFETY: EXT_ARG says that the argument is an io_uring_getevents_arg, which SubmitArgs is (transparently); it
         // and the time it points to live until the call returns.
         let outcome = unsafe { uring.submitter().enter(len, want, flags.bits(), Some(&args)) };
+        let refused = std::mem::take(&mut self.refused);
         match outcome {
             Ok(_) => Ok(Wait::Done),
             Err(error) => match error.raw_os_error() {
                 Some(libc::ETIME) => Ok(Wait::TimedOut),
                 Some(libc::EINTR) => Ok(Wait::Interrupted),
-                Some(libc::EBUSY | libc::EAGAIN) => Ok(Wait::Backpressure),
+                Some(libc::EBUSY | libc::EAGAIN) => {
+                    // The first time it wants completions to be taken. When that did not help it lacks memory, and
+                    // asking again at once would take the CPU that could mend it.
+                    self.refused = refused + 1;
+                    if refused > 0 {
+                        std::thread::sleep((BACK_OFF * (1 << refused.min(8))).min(BACK_OFF_MAX));
+                    }
+                    Ok(Wait::Backpressure)
+                }
                 Some(libc::EBADR) => {
                     Err(io::Error::other("io_uring: completions were lost for want of memory (EBADR)"))
                 }

@@ -90,6 +90,7 @@ impl Ring {
             },
             table,
             no_iowait,
+            refused: 0,
             setup,
             datagram_shape: None,
             counters: RingCounters::default(),

@@ -3,7 +3,7 @@
 use crate::destination;
 use crate::failure::{Exit, Failure};
 use loadgen_core::sys::endpoint::Endpoint;
-use loadgen_core::sys::{clock, process, socket};
+use loadgen_core::sys::{clock, inherited, process, socket};
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -45,6 +45,7 @@ impl Server {
         let exec = if is_plain(command) { "exec " } else { "" };
         shell.arg("-c").arg(format!("{exec}{command}"));
         shell.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        inherited::hand_down(&mut shell);
         process::dies_with_us(&mut shell);
         let mut child = shell.spawn().map_err(|error| failed(format!("cannot be started: {error}")))?;
         let errors = last_words(child.stderr.take());

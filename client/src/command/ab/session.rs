@@ -5,13 +5,12 @@ use super::roughly;
 use super::slot::Bench;
 use crate::failure::{Exit, Failure};
 use crate::progress::Line;
+use crate::run;
 use loadgen_core::compare::comparable::unusable;
 use loadgen_core::result::{AbSlot, Bundle, Report};
 use loadgen_core::rng::Rng;
-use loadgen_core::sys::clock;
+use loadgen_core::sys::{clock, signals};
 use loadgen_core::time::Instant;
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 /// The user wants to stop.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +26,6 @@ impl Stop {
 #[derive(Debug)]
 pub struct Session<'a> {
     bench: &'a Bench,
-    signals: Signals,
     line: Line,
     /// How long slots took, for the time that is left.
     slots: u64,
@@ -39,9 +37,8 @@ type Block = (Vec<String>, Vec<Report>);
 
 impl<'a> Session<'a> {
     pub fn new(bench: &'a Bench, quiet: bool) -> Result<Self, Failure> {
-        let signals = Signals::new([SIGINT, SIGTERM])
-            .map_err(|error| Failure::new(Exit::Machine, format!("cannot handle signals: {error}")))?;
-        Ok(Self { bench, signals, line: Line::new(quiet, clock::now()), slots: 0, slots_ns: 0 })
+        run::catch_signals()?;
+        Ok(Self { bench, line: Line::new(quiet, clock::now()), slots: 0, slots_ns: 0 })
     }
 
     /// Runs the blocks that were planned, and up to half as many more in place of those with invalid runs. A block
@@ -106,17 +103,14 @@ impl<'a> Session<'a> {
             let slots_left = blocks_left * length - slot as u64;
             let words = format!("{} ({})", phase(slot as u64), arm.name);
             let began = clock::now();
-            let mut caught = None;
-            let Self { bench, signals, line, .. } = self;
+            let Self { bench, line, .. } = self;
             let past_ns = self.slots_ns.checked_div(self.slots);
             let report = bench.run(arm, &mut || {
                 draw(line, clock::now(), began, &words, past_ns.map(|ns| ns * slots_left));
-                caught = signals.pending().last().or(caught);
-                caught.is_some()
+                signals::first().is_some()
             });
             // A signal between two looks, or while a server was being started.
-            caught = caught.or_else(|| signals.pending().last());
-            if let Some(signal) = caught {
+            if let Some(signal) = signals::first() {
                 line.clear();
                 return Ok(Err(Stop(signal)));
             }

@@ -13,10 +13,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often somebody looks whether the user wants to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long a run that was interrupted may take to end: it drains, and stops its server.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// What a slot needs to know.
 #[derive(Clone, Debug)]
@@ -71,20 +74,26 @@ impl Bench {
             let _ = stderr.as_mut().map(|stderr| stderr.read_to_string(&mut words));
             let _ = sender.send(words);
         });
-        let mut stopped = false;
+        let mut stopped = None;
         let words = loop {
             match ended.recv_timeout(LOOK_EVERY) {
                 Ok(words) => break words,
                 Err(RecvTimeoutError::Disconnected) => break String::new(),
-                Err(RecvTimeoutError::Timeout) if !stopped && stop() => {
-                    stopped = true;
+                Err(RecvTimeoutError::Timeout) if stopped.is_none() && stop() => {
+                    stopped = Some(Instant::now());
+                    // It may have ended meanwhile.
                     let _ = process::signal_group(&child, process::INTERRUPT);
+                }
+                Err(RecvTimeoutError::Timeout) if stopped.is_some_and(|at| at.elapsed() >= STOP_TIMEOUT) => {
+                    // Likewise; what it said is not wanted any more.
+                    let _ = process::signal_group(&child, process::KILL);
+                    break String::new();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         };
         let status = child.wait().map_err(cannot)?;
-        if stopped {
+        if stopped.is_some() {
             return Ok(None);
         }
         match read::read(&path) {
@@ -105,6 +114,7 @@ impl Bench {
         crate::shard::variables().for_each(|name| _ = command.env_remove(name));
         // A group of its own: Ctrl-C at the terminal is for us.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        process::dies_with_us(&mut command);
         command
     }
 

@@ -50,6 +50,8 @@ struct Reading {
     name: &'static str,
     /// Why it cannot be used or measured, and what to do about that.
     refusal: Option<(String, String)>,
+    /// What it runs in place of a system call that is not to be had here.
+    fallback: Option<String>,
     floor: Option<Floor>,
     response_p90_ns: u64,
     response_p999_ns: u64,
@@ -148,6 +150,7 @@ fn reading(entry: &'static Entry) -> Reading {
             reading.floor = Some(floor);
             let response = &tally.response;
             (reading.response_p90_ns, reading.response_p999_ns) = (response.quantile(0.9), response.quantile(0.999));
+            reading.fallback = (entry.fallback)();
             reading.ring_setup = tally.engine.ring.map_or_else(Vec::new, |ring| ring.setup);
         }
         Err(cause) => reading.refusal = Some((cause, "is loopback up (`ip link set lo up`)?".to_owned())),

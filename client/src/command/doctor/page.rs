@@ -109,6 +109,9 @@ fn engine(reading: &Reading, page: &mut Page) {
         page.line("", &format!("ceiling  {} requests/s at {cost} of client CPU each;", format_count(rate)));
         page.line("", &format!("         its thread {busy} % busy ({limit}); {spread} % from worst to best run"));
     }
+    if let Some(fallback) = &reading.fallback {
+        page.line("", &format!("waits    by {fallback}"));
+    }
     if !reading.ring_setup.is_empty() {
         page.line("", &format!("granted  {}", reading.ring_setup.join(", ")));
         let options = if reading.ring_options.is_empty() { "none".into() } else { reading.ring_options.join(", ") };
@@ -196,6 +199,7 @@ fn engine_json(reading: &Reading) -> Value {
     json!({
         "name": reading.name,
         "refusal": refusal,
+        "fallback": reading.fallback,
         "floor": reading.floor,
         "response_p90_ns": reading.response_p90_ns,
         "response_p999_ns": reading.response_p999_ns,

@@ -2,18 +2,17 @@
 
 use super::check::Asked;
 use crate::command::ab::slot::Bench;
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 use crate::progress::Line;
+use crate::run;
 use loadgen_core::histogram::QUANTILES;
 use loadgen_core::metric;
 use loadgen_core::result::{Arm, Report};
 use loadgen_core::search::schema::{Found, Probe, ProbeVerdict, Slow};
 use loadgen_core::search::{Ending, Evidence, Observation, Search, Settings, Slo, Standing, Step};
-use loadgen_core::sys::clock;
+use loadgen_core::sys::{clock, signals};
 use loadgen_core::time::{Instant, NS_PER_S};
 use loadgen_core::units::{format_duration, format_exact_count};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 /// Of the closed loop that gives a first idea.
 const GLANCE: &str = "1s";
@@ -40,16 +39,14 @@ pub struct Session<'a> {
     /// Where the load goes, as flags.
     targets: Vec<String>,
     pub began: Instant,
-    signals: Signals,
     line: Line,
 }
 
 impl<'a> Session<'a> {
     pub fn new(bench: &'a Bench, asked: &'a Asked, slos: &'a [Slo], targets: Vec<String>) -> Result<Self, Failure> {
-        let signals = Signals::new([SIGINT, SIGTERM])
-            .map_err(|error| Failure::new(Exit::Machine, format!("cannot handle signals: {error}")))?;
+        run::catch_signals()?;
         let began = clock::now();
-        Ok(Self { bench, asked, slos, targets, began, signals, line: Line::new(asked.plan.quiet, began) })
+        Ok(Self { bench, asked, slos, targets, began, line: Line::new(asked.plan.quiet, began) })
     }
 
     /// Measures until there is an end to it. What was measured is in `found`, which `keep` is shown after each probe.
@@ -134,23 +131,22 @@ impl<'a> Session<'a> {
         let shared = self.bench.flags.iter().filter(|flag| !closed || !flag.starts_with("--spin"));
         let bench = Bench { flags: shared.chain(&self.targets).cloned().collect(), ..self.bench.clone() };
         let arm = Arm { name: name.to_owned(), server_command: None, target: None, flags };
-        let (mut caught, Self { signals, line, .. }) = (None, self);
+        let line = &mut self.line;
         let began = clock::now();
         let report = bench.run(&arm, &mut || {
             let now = clock::now();
             if line.due(now).is_some() {
                 line.draw(now, &format!("{words} for {}", format_duration(now.since(began) / NS_PER_S * NS_PER_S)));
             }
-            caught = signals.pending().last().or(caught);
-            caught.is_some()
+            signals::first().is_some()
         });
-        if let Some(signal) = caught.or_else(|| signals.pending().last()) {
+        if let Some(signal) = signals::first() {
             line.clear();
             return Ok(Err(End::Signal(signal)));
         }
         let report = report.inspect_err(|_| line.clear())?;
         // Nobody but a signal stops a probe.
-        Ok(report.ok_or(End::Signal(SIGINT)))
+        Ok(report.ok_or(End::Signal(signals::INTERRUPT)))
     }
 }
 

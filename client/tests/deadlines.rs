@@ -1,0 +1,143 @@
+//! Nothing is tried for ever: calls that keep failing (strace makes them), readers that never come, lines that cannot
+//! be said.
+
+mod common;
+
+use common::{LOADGEN, Running, eventually, have, namespace, scratch, signal};
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Whether strace may trace here, which some sandboxes forbid.
+fn traces() -> bool {
+    if !have("strace") {
+        return false;
+    }
+    let works = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
+    works.is_ok_and(|status| status.success()) || {
+        eprintln!("skipped: strace may not trace here");
+        false
+    }
+}
+
+/// A command in which a system call fails as told.
+fn injected(fault: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("strace");
+    let (call, _) = fault.split_once(':').unwrap();
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={fault}")]);
+    command.arg(LOADGEN).args(args);
+    command
+}
+
+/// The process that strace started.
+fn traced(strace: u32) -> u32 {
+    let mut found = 0;
+    eventually("strace starts it", || {
+        let children = format!("/proc/{strace}/task/{strace}/children");
+        let text = std::fs::read_to_string(children).unwrap_or_default();
+        found = text.split_whitespace().next().map_or(0, |id| id.parse().unwrap());
+        found != 0
+    });
+    found
+}
+
+#[test]
+fn a_null_server_that_can_let_nobody_in_ends() {
+    if !traces() {
+        return;
+    }
+    for error in ["EMFILE", "EINTR", "EPERM"] {
+        let fault = format!("accept4:error={error}");
+        let target = ["run", "--target", "127.0.0.1:9", "--conns", "1", "--duration", "100ms", "--output", "-"];
+        let ended = Running::launch(injected(&fault, &target), scratch()).wait();
+        assert_eq!(ended.code, 3, "{error}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_server_whose_ring_refuses_every_enter_hears_sigterm() {
+    if !traces() || loadgen_core::sys::ring::check(&loadgen_core::sys::ring::Options::default()).is_err() {
+        return;
+    }
+    for error in ["EBUSY", "EAGAIN"] {
+        let fault = format!("io_uring_enter:error={error}:when=20+");
+        let server = ["server", "--engine", "io_uring", "--listen", "127.0.0.1:0", "--drain", "500ms"];
+        let folder = scratch();
+        let said = folder.path().join("stdout");
+        let run = Running::launch(injected(&fault, &server), folder);
+        eventually("it listens", || std::fs::read_to_string(&said).is_ok_and(|text| text.contains("listening")));
+        std::thread::sleep(Duration::from_secs(3));
+        signal(traced(run.id()), "TERM");
+        let ended = run.wait();
+        assert_eq!(ended.code, 0, "{error}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_client_whose_ring_refuses_every_enter_ends_with_its_run() {
+    if !traces() || loadgen_core::sys::ring::check(&loadgen_core::sys::ring::Options::default()).is_err() {
+        return;
+    }
+    let server = common::Server::start(&["--engine", "epoll"]);
+    let args = ["run", "--no-floor", "--engine", "io_uring", "--conns", "2", "--duration", "300ms", "--timeout", "1s"];
+    let target = server.target();
+    let run = [&args[..], &["--target", &target, "--output", "report.json"]].concat();
+    let ended = Running::launch(injected("io_uring_enter:error=EBUSY:when=20+", &run), scratch()).wait();
+    assert!([3, 4].contains(&ended.code), "{} {}", ended.code, ended.stderr);
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_given_up_at_the_first_sigterm() {
+    let folder = scratch();
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let args = ["run", "-q", "--no-floor", "--requests", "10", "--conns", "1", "--output", "pipe"];
+    let mut command = Command::new(LOADGEN);
+    command.args(args);
+    let run = Running::launch(command, folder);
+    // The run is over, and its report waits for a reader.
+    eventually("its server has ended", || {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", run.id())).unwrap_or_default();
+        run.elapsed() > Duration::from_secs(2) && children.trim().is_empty()
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    run.signal("TERM");
+    let ended = run.wait();
+    assert!(ended.expect_refusal(6).contains("nobody reads it"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_pipe_gets_the_whole_report_when_its_reader_comes_late() {
+    let folder = scratch();
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let args = ["run", "-q", "--no-floor", "--requests", "10", "--conns", "1", "--output", "pipe"];
+    let mut command = Command::new(LOADGEN);
+    command.args(args);
+    let run = Running::launch(command, folder);
+    std::thread::sleep(Duration::from_secs(1));
+    let text = std::fs::read_to_string(&pipe).unwrap();
+    assert_eq!(common::whole(&common::parse_report(&text)).ok, 10);
+    std::fs::remove_file(&pipe).unwrap();
+    assert_eq!(run.wait().code, 0);
+}
+
+#[test]
+fn a_server_that_cannot_say_where_it_listens_ends() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(LOADGEN);
+    command.args(["server", "--listen", "127.0.0.1:0"]).stdout(full).stderr(Stdio::piped());
+    let mut server: Child = command.spawn().unwrap();
+    assert_eq!(common::wait_for(&mut server, common::HARD_LIMIT, "the server"), Some(6));
+}
+
+#[test]
+fn cpus_are_counted_where_sys_is_hidden() {
+    let script = "exec \"$0\" \"$@\"";
+    let args = ["run", "--no-floor", "--requests", "10", "--conns", "1", "--output", "report.json"];
+    let Some(command) = namespace("-rm", "mount -t tmpfs none /sys", script, &args) else { return };
+    let ended = Running::launch(command, scratch()).wait();
+    let machine = &ended.expect(0).environment.client;
+    assert!(machine.cpus > 0 && machine.memory_bytes > 0, "{machine:?}");
+    assert!(!ended.stdout.contains("0 CPUs"), "{}", ended.stdout);
+}
