@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::deadlines::Deadlines;
 use crate::engine::{self, Choice, ENGINES};
 use crate::tls::TlsOptions;
 use clap::Parser;
@@ -50,6 +51,13 @@ pub struct Options {
     /// How long connections may take to end after SIGTERM or SIGINT.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     pub drain: Duration,
+
+    /// How long peers may take: first=6h,handshake=60s,head=60s,body=10m,unread=5m,idle=24h, or off (docs/server.md).
+    ///
+    /// `first`: to say anything; `handshake`: to finish that of TLS; `head`, `body`: to send the whole of it;
+    /// `unread`: to read any of a reply; `idle`: from one request to the next. What is not named keeps its default.
+    #[arg(long, value_name = "LIST", default_value = "", value_parser = Deadlines::parse, hide_default_value = true)]
+    pub deadlines: Deadlines,
 
     /// CPUs to pin threads to, in turn: 0-3,7.
     #[arg(long, value_name = "LIST", value_parser = cpus)]

@@ -272,6 +272,7 @@ fn start(
         ring: options.ring.clone(),
         injector,
         tls,
+        deadlines: options.deadlines,
     };
     let run = engine.run;
     let body = move || {

@@ -100,6 +100,10 @@ impl Server for MemcachedServer {
             }
         }
     }
+
+    fn is_within_request(&self, state: &ServerState) -> bool {
+        state.step == SKIP
+    }
 }
 
 // The steps below answer what to wait for, or `None` to go on with the next step.
