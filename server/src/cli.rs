@@ -82,6 +82,11 @@ pub struct Options {
     #[arg(long, value_name = "LENGTH/PERIOD", value_parser = Stall::parse)]
     pub stall: Option<Stall>,
 
+    /// Memory that keys and values may take (redis, memcached); what does not fit is refused [default: 1GiB, at most half
+    /// of what this machine or control group has left].
+    #[arg(long, value_name = "BYTES", value_parser = units::parse_size)]
+    pub memory: Option<u64>,
+
     /// Seed of what is injected.
     #[arg(long, value_name = "N", default_value = "1", value_parser = units::parse_count, hide_short_help = true)]
     pub seed: u64,

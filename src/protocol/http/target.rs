@@ -1,6 +1,6 @@
 //! What a request is addressed to: the forms that its target may have (RFC 9112, 3.2), and its Host (RFC 9110, 7.2).
 
-use std::net::Ipv6Addr;
+use core::net::Ipv6Addr; // a value: no socket
 
 /// Whether `target` has one of the forms that `method` allows. What is in the path is no concern of ours.
 pub(super) fn is_target(method: &str, target: &str) -> bool {
