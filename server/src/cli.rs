@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::deadlines::Deadlines;
 use crate::engine::{self, Choice, ENGINES};
 use crate::tls::TlsOptions;
 use clap::Parser;
@@ -51,6 +52,13 @@ pub struct Options {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     pub drain: Duration,
 
+    /// How long peers may take: first=6h,handshake=60s,head=60s,body=10m,unread=5m,idle=24h, or off (docs/server.md).
+    ///
+    /// `first`: to say anything; `handshake`: to finish that of TLS; `head`, `body`: to send the whole of it;
+    /// `unread`: to read any of a reply; `idle`: from one request to the next. What is not named keeps its default.
+    #[arg(long, value_name = "LIST", default_value = "", value_parser = Deadlines::parse, hide_default_value = true)]
+    pub deadlines: Deadlines,
+
     /// CPUs to pin threads to, in turn: 0-3,7.
     #[arg(long, value_name = "LIST", value_parser = cpus)]
     pub cpus: Option<CpuList>,
@@ -73,6 +81,11 @@ pub struct Options {
     /// Holds all replies for the last LENGTH of every PERIOD: 1s/10s.
     #[arg(long, value_name = "LENGTH/PERIOD", value_parser = Stall::parse)]
     pub stall: Option<Stall>,
+
+    /// Memory that keys and values may take (redis, memcached); what does not fit is refused [default: 1GiB, at most half
+    /// of what this machine or control group has left].
+    #[arg(long, value_name = "BYTES", value_parser = units::parse_size)]
+    pub memory: Option<u64>,
 
     /// Seed of what is injected.
     #[arg(long, value_name = "N", default_value = "1", value_parser = units::parse_count, hide_short_help = true)]

@@ -5,14 +5,17 @@
 //! that never reads costs these 128 KiB and no more (besides what the kernel's own buffers hold). Replies that are held
 //! until their release are such output.
 
+use crate::cause::Cause;
+use crate::deadlines::{Awaits, Signs};
 use crate::held::{Half, Held};
 use crate::injector::Injector;
+use crate::phase::{DISCARDED_AT_CLOSE, Draining, Phase, UNBOUNDED};
 use crate::pool::Pool;
 use crate::secured::{Keys, Opened, Secured};
 use crate::stats::Counters;
 use loadgen_core::protocol::{MAX_KEPT, MIN_OUTPUT, Next, Output, Server, ServerState, Shape};
 use loadgen_core::sys::poller::{Event, Interest};
-use loadgen_core::sys::{clock, errno, socket};
+use loadgen_core::sys::{clock, socket};
 use loadgen_core::time::Instant;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,10 +27,6 @@ const _: () = assert!(CAPACITY >= MAX_KEPT && CAPACITY >= MIN_OUTPUT);
 /// What one connection may do in a turn before the others have theirs.
 const STEPS_PER_TURN: usize = 16;
 const BYTES_PER_TURN: u64 = 256 << 10;
-/// Input that is read and thrown away after our stream has ended: closing with unread input would send a reset, and
-/// that can destroy the reply on its way.
-pub(crate) const DISCARDED_AT_CLOSE: u32 = 256 << 10;
-
 /// What the connections of a thread share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -83,13 +82,15 @@ pub(crate) struct Connection {
     ended: bool,
     /// The protocol has more to say, without more input.
     unfinished: bool,
-    draining: bool,
+    draining: Draining,
     /// Look for the end of the peer's stream before saying more.
     looking: bool,
     /// On the ready list.
     pub(crate) queued: bool,
     /// What the poller watches for.
     pub(crate) interest: Interest,
+    /// For the deadlines.
+    pub(crate) signs: Signs,
     /// Bytes of `pending` that the kernel has taken.
     taken: u32,
     /// Replies that end in the output that is not wholly sent. They count once all of it is; where they end within it
@@ -106,71 +107,6 @@ pub(crate) struct Connection {
     held: Option<Box<Held>>,
     /// Where the stream is encrypted; `input` is not, `pending` is.
     tls: Option<Box<Secured>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    Serving,
-    /// Once the output that is under way is gone, our stream ends.
-    Closing(Cause),
-    /// Our stream has ended, or is about to; waiting for the end of the peer's.
-    Lingering(Cause),
-}
-
-impl Phase {
-    /// Why the connection is ending, where only the end of the peer's stream is missing.
-    pub(crate) fn lingering_cause(self) -> Option<Cause> {
-        if let Self::Lingering(cause) = self { Some(cause) } else { None }
-    }
-}
-
-/// Why a connection was closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    Peer,
-    Reset,
-    Error,
-    Answered,
-    ProtocolError,
-    Drained,
-    Cut,
-}
-
-impl Cause {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Peer, Self::Reset, Self::Error, Self::Answered, Self::ProtocolError, Self::Drained, Self::Cut];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Peer => "peer",
-            Self::Reset => "reset",
-            Self::Error => "error",
-            Self::Answered => "answered",
-            Self::ProtocolError => "protocol_error",
-            Self::Drained => "drained",
-            Self::Cut => "cut",
-        }
-    }
-
-    /// Why the connection is to be closed after what the protocol said, if it is. `ended`: the peer's stream has;
-    /// `kept`: bytes that the protocol wants to see again.
-    pub(crate) fn to_close(next: Next, ended: bool, kept: usize) -> Option<Self> {
-        match next {
-            Next::Read | Next::Close if ended => Some(Self::Peer),
-            Next::Close => Some(Self::Answered),
-            Next::Reject => Some(Self::ProtocolError),
-            // It wants to see more than we keep.
-            Next::Read if kept >= CAPACITY => Some(Self::ProtocolError),
-            Next::Read | Next::Flush => None,
-        }
-    }
-
-    pub(crate) fn of(error: &io::Error) -> Self {
-        match errno::name(error) {
-            "ECONNRESET" | "EPIPE" | "ECONNABORTED" | "ENOTCONN" | "ETIMEDOUT" => Self::Reset,
-            _ => Self::Error,
-        }
-    }
 }
 
 /// How a turn ended.
@@ -200,10 +136,11 @@ impl Connection {
             closing: false,
             ended: false,
             unfinished: speaks_first,
-            draining: false,
+            draining: Draining::No,
             looking: false,
             queued: false,
             interest: Interest::READ,
+            signs: Signs::new(tls.is_some()),
             taken: 0,
             replies: 0,
             left: 0,
@@ -223,6 +160,22 @@ impl Connection {
         self.socket
     }
 
+    /// What it is waiting for, as far as deadlines are concerned.
+    pub(crate) fn awaits(&self, shared: &Shared) -> Awaits {
+        if !self.pending.is_empty() || self.held.as_ref().is_some_and(|held| held.stuck) {
+            return Awaits::Unread;
+        }
+        let holds = self.held.as_ref().is_some_and(|held| !held.is_empty());
+        if self.queued || self.phase != Phase::Serving || holds {
+            return Awaits::Nothing;
+        }
+        if self.is_handshaking() {
+            return Awaits::Handshake;
+        }
+        let within = shared.protocol.is_within_request(&self.state);
+        Awaits::of(shared.shape, within, !self.input.is_empty(), self.signs)
+    }
+
     pub(crate) fn is_lingering(&self) -> bool {
         self.lingering_cause().is_some()
     }
@@ -230,6 +183,17 @@ impl Connection {
     /// Why the connection is ending, where only the end of the peer's stream is missing.
     pub(crate) fn lingering_cause(&self) -> Option<Cause> {
         self.phase.lingering_cause()
+    }
+
+    /// Draining, it had nothing under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.draining == Draining::Quiet
+    }
+
+    /// Why it is to be closed now that it has been waited for; None: it is still sending what it began before it learnt
+    /// that we end.
+    pub(crate) fn lingered(&self) -> Option<Cause> {
+        self.lingering_cause().filter(|_| self.draining == Draining::No || self.left == UNBOUNDED)
     }
 
     /// Takes note of an event and says whether it is this connection's turn. (Edge-triggered pollers also tell what
@@ -248,10 +212,10 @@ impl Connection {
     }
 
     /// Answers what has arrived until now, and nothing that arrives later; then ends.
-    pub(crate) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self, shared: &Shared) {
         if self.phase == Phase::Serving {
-            self.draining = true;
             self.left = socket::unread(self.fd()).unwrap_or(0).try_into().unwrap_or(u32::MAX);
+            self.draining = Draining::of(self.awaits(shared), self.left > 0);
             self.readable |= self.left > 0;
         }
     }
@@ -340,6 +304,9 @@ impl Connection {
             let taken = send(self.socket.as_fd(), held.due(now), &mut shared.counters)?;
             held.sent(taken, now, &mut shared.counters);
             held.stuck = taken < due;
+            if taken > 0 {
+                self.signs.sent();
+            }
             return Ok(Some(if held.stuck { Step::Wait(Interest::WRITE) } else { Step::Go }));
         }
         if self.phase == Phase::Serving && !held.is_full() {
@@ -359,7 +326,7 @@ impl Connection {
     fn go_on_serving(&mut self, shared: &mut Shared, have: &mut usize) -> io::Result<Step> {
         if self.unfinished && !self.is_handshaking() {
             // An endless stream has no end to wait for.
-            if self.draining && shared.shape == Shape::Download {
+            if self.draining != Draining::No && shared.shape == Shape::Download {
                 return Ok(self.begin_close(Cause::Drained));
             }
             if self.looking {
@@ -371,7 +338,7 @@ impl Connection {
             }
             return self.serve(shared, have);
         }
-        if self.draining && (!self.readable || self.left == 0) {
+        if self.draining != Draining::No && (!self.readable || self.left == 0) {
             return Ok(self.begin_close(Cause::Drained));
         }
         if !self.readable {
@@ -450,12 +417,16 @@ impl Connection {
                 let served = shared.protocol.serve(&mut self.state, input, self.ended, &mut shared.output);
                 shared.counters.requests += served.requests;
                 self.replies += served.replies as u32;
+                self.signs.heard(served.requests);
                 (served.consumed, served.next)
             }
             Some(held) => {
                 let (protocol, output) = (&mut *shared.protocol, &mut shared.output);
                 let mut half = Half { protocol, state: &mut self.state, ended: self.ended, output };
-                held.serve(&mut half, input, clock::now(), &mut shared.counters)
+                let before = shared.counters.requests;
+                let served = held.serve(&mut half, input, clock::now(), &mut shared.counters);
+                self.signs.heard(shared.counters.requests - before);
+                served
             }
         };
         if consumed > 0 {
@@ -495,6 +466,9 @@ impl Connection {
     /// Whether the kernel took all of it; what it did not take is pending.
     fn send_some(&mut self, bytes: &[u8], counters: &mut Counters, pool: &mut Pool) -> io::Result<bool> {
         let taken = if bytes.is_empty() { 0 } else { send(self.socket.as_fd(), bytes, counters)? };
+        if taken > 0 {
+            self.signs.sent();
+        }
         if taken < bytes.len() {
             pool.keep(&mut self.pending, &bytes[taken..]);
             self.taken = 0;
@@ -516,6 +490,9 @@ impl Connection {
     fn send_pending(&mut self, shared: &mut Shared) -> io::Result<Step> {
         let taken = send(self.socket.as_fd(), &self.pending[self.taken as usize..], &mut shared.counters)?;
         self.taken += taken as u32;
+        if taken > 0 {
+            self.signs.sent();
+        }
         if (self.taken as usize) < self.pending.len() {
             return Ok(Step::Wait(Interest::WRITE));
         }
@@ -536,7 +513,7 @@ impl Connection {
             return Step::Closed(cause);
         }
         self.phase = Phase::Lingering(cause);
-        self.left = if self.draining { u32::MAX } else { DISCARDED_AT_CLOSE };
+        self.left = if self.draining == Draining::No { DISCARDED_AT_CLOSE } else { UNBOUNDED };
         Step::Go
     }
 
@@ -579,7 +556,7 @@ mod tests {
         let mut connection = Connection::new(accepted.into(), false, None, None);
 
         peer.write_all(&[1; 10]).unwrap();
-        connection.drain();
+        connection.drain(&shared);
         peer.write_all(&[2; 3 * CAPACITY]).unwrap();
         while connection.turn(&mut shared) == Turn::Again {}
         assert_eq!(connection.lingering_cause(), Some(Cause::Drained));

@@ -14,12 +14,15 @@
 #![forbid(unsafe_code)]
 
 mod acceptor;
+mod cause;
 pub mod cli;
 mod connection;
+pub mod deadlines;
 pub mod engine;
 mod held;
 mod injector;
 mod peer;
+mod phase;
 mod pool;
 mod request_log;
 mod secured;

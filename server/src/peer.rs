@@ -5,9 +5,11 @@
 //! kept. While output is under way nothing more is received, but for what the kernel had taken already: one receive,
 //! which ends after `CAPACITY` bytes (before Linux 6.17 it ends when the ring's buffers are used up).
 
-use crate::connection::{Cause, DISCARDED_AT_CLOSE, Phase};
+use crate::cause::Cause;
+use crate::deadlines::{Awaits, Signs};
 use crate::held::{Half, Held};
 use crate::injector::Injector;
+use crate::phase::{DISCARDED_AT_CLOSE, Draining, Phase, UNBOUNDED};
 use crate::pool::Pool;
 use crate::secured::{Keys, Opened, Secured};
 use crate::stats::Counters;
@@ -45,7 +47,9 @@ pub(crate) struct Peer {
     unfinished: bool,
     /// Input that the protocol has not seen.
     unseen: bool,
-    draining: bool,
+    draining: Draining,
+    /// For the deadlines.
+    pub(crate) signs: Signs,
     /// While draining: all that had arrived has been received.
     looked: bool,
     /// Replies that end in the output that is under way.
@@ -87,7 +91,8 @@ impl Peer {
             ended: false,
             unfinished: false,
             unseen: false,
-            draining: false,
+            draining: Draining::No,
+            signs: Signs::new(tls.is_some()),
             looked: false,
             replies: 0,
             left: 0,
@@ -103,6 +108,33 @@ impl Peer {
 
     pub(crate) fn lingering_cause(&self) -> Option<Cause> {
         self.phase.lingering_cause()
+    }
+
+    /// What it is waiting for, as far as deadlines are concerned. `sending`: output is under way.
+    pub(crate) fn awaits(&self, context: &Context, sending: bool) -> Awaits {
+        if sending && !matches!(self.phase, Phase::Lingering(_)) {
+            return Awaits::Unread;
+        }
+        let holds = self.held.as_ref().is_some_and(|held| !held.is_empty());
+        if self.phase != Phase::Serving || holds {
+            return Awaits::Nothing;
+        }
+        if self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
+            return Awaits::Handshake;
+        }
+        let within = context.protocol.is_within_request(&self.state);
+        Awaits::of(context.shape, within, !self.input.is_empty(), self.signs)
+    }
+
+    /// Draining, it had nothing under way.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.draining == Draining::Quiet
+    }
+
+    /// Why it is to be closed now that it has been waited for; None: it is still sending what it began before it learnt
+    /// that we end.
+    pub(crate) fn lingered(&self) -> Option<Cause> {
+        self.lingering_cause().filter(|_| self.draining == Draining::No || self.left == UNBOUNDED)
     }
 
     /// Gives back what it holds.
@@ -128,6 +160,9 @@ impl Turn<'_> {
     pub(crate) fn received(&mut self, bytes: &[u8], last: bool) -> After {
         self.context.counters.received_bytes += bytes.len() as u64;
         self.peer.looked |= last;
+        if self.peer.draining == Draining::Quiet && self.peer.phase == Phase::Serving {
+            self.peer.draining = Draining::Busy;
+        }
         let after = match self.peer.phase {
             Phase::Lingering(cause) => {
                 self.peer.left = self.peer.left.saturating_sub(bytes.len() as u32);
@@ -201,6 +236,7 @@ impl Turn<'_> {
 
     /// The output is gone.
     pub(crate) fn sent(&mut self) -> After {
+        self.peer.signs.sent();
         if self.peer.held.is_some() {
             return self.sent_held();
         }
@@ -208,7 +244,7 @@ impl Turn<'_> {
         // A stream without an end ends between two portions.
         let endless = self.context.shape == Shape::Download;
         match self.peer.phase {
-            Phase::Serving if endless && self.peer.draining && self.peer.looked => self.settle(),
+            Phase::Serving if endless && self.is_draining() && self.peer.looked => self.settle(),
             Phase::Serving if self.peer.unfinished || self.peer.unseen || self.peer.ended => {
                 let unseen = self.peer.unseen;
                 let after = self.serve_input();
@@ -226,7 +262,7 @@ impl Turn<'_> {
     fn listen_between(&mut self) {
         let Lane { ring, flows } = &mut *self.lane;
         match self.peer.phase {
-            Phase::Serving if !self.peer.draining => flows.receive(ring, self.slot),
+            Phase::Serving if self.peer.draining == Draining::No => flows.receive(ring, self.slot),
             Phase::Serving if !self.peer.looked => flows.look(ring, self.slot),
             _ => {}
         }
@@ -274,7 +310,8 @@ impl Turn<'_> {
     /// Answers what has arrived until now, and nothing that arrives later; then ends.
     pub(crate) fn drain(&mut self) -> After {
         if self.peer.phase == Phase::Serving {
-            self.peer.draining = true;
+            let awaits = self.peer.awaits(self.context, self.is_sending());
+            self.peer.draining = Draining::of(awaits, false);
             if !self.peer.ended {
                 self.lane.flows.look(&mut self.lane.ring, self.slot);
             }
@@ -286,6 +323,10 @@ impl Turn<'_> {
     pub(crate) fn empty(&mut self) -> After {
         self.peer.looked = true;
         self.settle()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.peer.draining != Draining::No
     }
 
     fn is_sending(&self) -> bool {
@@ -302,7 +343,7 @@ impl Turn<'_> {
 
     /// While draining every look brings one portion, and another is needed to see the end.
     fn look_on(&mut self) {
-        if self.peer.draining && !self.peer.looked && self.peer.phase == Phase::Serving && !self.has_no_room() {
+        if self.is_draining() && !self.peer.looked && self.peer.phase == Phase::Serving && !self.has_no_room() {
             self.lane.flows.look(&mut self.lane.ring, self.slot);
         }
     }
@@ -342,6 +383,7 @@ impl Turn<'_> {
             let served = protocol.serve(&mut peer.state, &data[used..], peer.ended, output);
             used += served.consumed;
             counters.requests += served.requests;
+            peer.signs.heard(served.requests);
             peer.replies += served.replies as u32;
             peer.unfinished = served.next == Next::Flush;
             if let Some(cause) = Cause::to_close(served.next, peer.ended, data.len() - used) {
@@ -364,7 +406,9 @@ impl Turn<'_> {
         let peer = &mut *self.peer;
         let Some(held) = &mut peer.held else { return After::Nothing };
         let mut half = Half { protocol: &mut **protocol, state: &mut peer.state, ended: peer.ended, output };
+        let before = counters.requests;
         let (used, next) = held.serve(&mut half, data, clock::now(), counters);
+        peer.signs.heard(counters.requests - before);
         peer.unfinished = next == Next::Flush;
         if let Some(cause) = Cause::to_close(next, peer.ended, data.len() - used) {
             peer.phase = Phase::Closing(cause);
@@ -468,7 +512,7 @@ impl Turn<'_> {
         }
         let peer = &mut *self.peer;
         let holds = peer.held.as_ref().is_some_and(|held| !held.is_empty());
-        if peer.phase == Phase::Serving && peer.draining && peer.looked {
+        if peer.phase == Phase::Serving && peer.draining != Draining::No && peer.looked {
             peer.phase = Phase::Closing(Cause::Drained);
         }
         let ends = matches!(peer.phase, Phase::Closing(_)) && !holds;
@@ -481,12 +525,12 @@ impl Turn<'_> {
             Phase::Closing(cause) if peer.ended => After::Closed(cause),
             Phase::Closing(cause) => {
                 peer.phase = Phase::Lingering(cause);
-                peer.left = if peer.draining { u32::MAX } else { DISCARDED_AT_CLOSE };
+                peer.left = if peer.draining == Draining::No { DISCARDED_AT_CLOSE } else { UNBOUNDED };
                 self.lane.flows.end_stream(&mut self.lane.ring, self.slot);
                 self.lane.flows.receive(&mut self.lane.ring, self.slot);
                 After::Lingers
             }
-            Phase::Serving if peer.draining => {
+            Phase::Serving if peer.draining != Draining::No => {
                 self.look_on();
                 After::Nothing
             }

@@ -5,8 +5,8 @@ use loadgen_core::service_time::Passage;
 use loadgen_core::time::Instant;
 use std::io::{self, Write};
 
-/// Rows that are kept: 235 MB. Later requests are counted only.
-pub(crate) const MOST_ROWS: usize = 4 << 20;
+/// Rows that are kept: 235 MB, or a quarter of the memory that is left here. Later requests are counted only.
+const MOST_ROWS: usize = 4 << 20;
 /// Rows of one piece of memory: growth by copying would hold requests up.
 const PIECE: usize = 1 << 16;
 
@@ -34,8 +34,15 @@ pub(crate) struct RequestLog {
 }
 
 impl RequestLog {
+    /// With as much room as `memory_left` allows for.
+    pub(crate) fn within(memory_left: Option<u64>) -> Self {
+        let most =
+            |left: u64| usize::try_from(left / 4).map_or(MOST_ROWS, |bytes| MOST_ROWS.min(bytes / size_of::<Row>()));
+        Self::new(memory_left.map_or(MOST_ROWS, most))
+    }
+
     /// With room for `most` requests; its memory is taken as they come.
-    pub(crate) fn new(most: usize) -> Self {
+    fn new(most: usize) -> Self {
         Self { pieces: Vec::new(), rows: 0, most, dropped: 0 }
     }
 

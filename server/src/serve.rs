@@ -3,10 +3,11 @@
 use crate::cli::Options;
 use crate::engine::{Choice, Engine, Worker};
 use crate::injector::{Injector, Releasing};
-use crate::request_log::{MOST_ROWS, RequestLog};
+use crate::request_log::RequestLog;
 use crate::stats::{self, Counters};
 use crate::tls;
 use loadgen_core::machine;
+use loadgen_core::protocol::store::{self, Store};
 use loadgen_core::protocol::{ServerOptions, Shape};
 use loadgen_core::result::{Machine, ServerStats};
 use loadgen_core::sys::endpoint::Endpoint;
@@ -94,7 +95,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     });
     let log = log.transpose()?;
 
-    let asked = ServerOptions { size: options.size, ..ServerOptions::default() };
+    let asked = ServerOptions { size: options.size, store: Arc::new(Store::within(store_bytes(options))) };
     let (ready, started) = mpsc::channel();
     let workers = listeners
         .into_iter()
@@ -145,6 +146,17 @@ fn check_options(options: &Options, engine: &Engine) -> Result<(), Failure> {
         }
         None => Ok(()),
     }
+}
+
+/// The memory that a store may take: half of what there is, so that connections have room too, and that the end comes
+/// with an error of the protocol and not with the kernel's.
+fn store_bytes(options: &Options) -> usize {
+    let asked = options.memory.unwrap_or(store::BYTES_MAX as u64);
+    let share = machine::available_memory_bytes().map_or(u64::MAX, |left| left / 2);
+    if options.memory.is_some_and(|asked| asked > share) && options.protocol.store {
+        tell(format_args!("--memory: {share} bytes instead of {asked}, half of what is left here"));
+    }
+    asked.min(share).try_into().unwrap_or(usize::MAX)
 }
 
 fn machine(options: &Options) -> Machine {
@@ -230,7 +242,7 @@ fn injector(options: &Options) -> Result<Option<Arc<Injector>>, Failure> {
         let message = format!("{what}, and {} is a one-way stream without any", options.protocol.name);
         return Err(Failure::new(USAGE, message));
     }
-    let log = options.request_log.as_ref().map(|_| RequestLog::new(MOST_ROWS));
+    let log = options.request_log.as_ref().map(|_| RequestLog::within(machine::available_memory_bytes()));
     Ok(Some(Arc::new(Injector::new(&injection, log))))
 }
 
@@ -267,6 +279,7 @@ fn start(
         ring: options.ring.clone(),
         injector,
         tls,
+        deadlines: options.deadlines,
     };
     let run = engine.run;
     let body = move || {

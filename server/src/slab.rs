@@ -6,6 +6,8 @@ use crate::connection::Connection;
 #[derive(Debug)]
 struct Slot {
     generation: u32,
+    /// Since when it awaits what it did when it was looked at last, in milliseconds.
+    since_ms: u32,
     connection: Option<Connection>,
 }
 
@@ -24,14 +26,19 @@ impl Slab {
         self.slots.len() - self.free.len()
     }
 
+    /// Places, also of those that are gone.
+    pub(crate) fn places(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Takes a connection in and names it.
-    pub(crate) fn insert(&mut self, connection: Connection) -> u64 {
+    pub(crate) fn insert(&mut self, connection: Connection, now_ms: u32) -> u64 {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, connection: None });
+            self.slots.push(Slot { generation: 0, since_ms: 0, connection: None });
             (self.slots.len() - 1) as u32
         });
         let slot = &mut self.slots[index as usize];
-        slot.connection = Some(connection);
+        (slot.connection, slot.since_ms) = (Some(connection), now_ms);
         token(slot.generation, index)
     }
 
@@ -39,6 +46,13 @@ impl Slab {
     pub(crate) fn get(&mut self, token: u64) -> Option<&mut Connection> {
         let slot = self.slots.get_mut(token as u32 as usize)?;
         if slot.generation == (token >> 32) as u32 { slot.connection.as_mut() } else { None }
+    }
+
+    /// The connection in this place, if there is one, with its name and the beginning of its wait.
+    pub(crate) fn at(&mut self, place: usize) -> Option<(u64, &mut Connection, &mut u32)> {
+        let slot = self.slots.get_mut(place)?;
+        let name = token(slot.generation, place as u32);
+        slot.connection.as_mut().map(|connection| (name, connection, &mut slot.since_ms))
     }
 
     /// Takes a connection out; its token is stale from here on.
@@ -76,10 +90,10 @@ mod tests {
         let connection =
             || Connection::new(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()), false, None, None);
         let mut slab = Slab::default();
-        let first = slab.insert(connection());
+        let first = slab.insert(connection(), 0);
         assert!(slab.get(first).is_some());
         assert!(slab.remove(first).is_some());
-        let second = slab.insert(connection());
+        let second = slab.insert(connection(), 0);
         assert_eq!(first as u32, second as u32, "the slot is used again");
         assert!(slab.get(first).is_none() && slab.remove(first).is_none());
         assert_eq!((slab.len(), slab.tokens().collect::<Vec<_>>()), (1, vec![second]));

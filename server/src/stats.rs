@@ -1,6 +1,6 @@
 //! Counters: plain numbers of one thread, added up when the threads have ended.
 
-use crate::connection::Cause;
+use crate::cause::Cause;
 use crate::injector::Releasing;
 use crate::secured::TlsCounters;
 use loadgen_core::result::{DatagramStats, RingStats, ServerStats};

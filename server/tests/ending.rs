@@ -190,3 +190,55 @@ fn what_cannot_be_done_is_said_in_one_line() {
     assert_eq!(run(&["--size", "0"]).0, 2);
     assert_eq!(run(&["--help"]).0, 0);
 }
+
+#[test]
+fn a_connection_without_a_request_under_way_does_not_cost_the_drain() {
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n";
+    // Long enough that no busy machine comes near.
+    let drain = ["--drain", "60s", "--size", "10", "--protocol"];
+    with_every_engine(|engine| {
+        for tls in [&[][..], &["--tls"]] {
+            // One that never said anything, and does not notice that the server ends.
+            let server = Server::start(engine, &[&drain[..], &["http"], tls].concat());
+            let mut silent = server.connect();
+            thread::sleep(Duration::from_millis(100));
+            let ended = server.stop();
+            assert_eq!((ended.code, ended.stats.closes.get("drained")), (0, Some(&1)), "{:?}", ended.stats);
+            assert_eq!(silent.read(&mut [0; 100]).unwrap(), 0);
+        }
+        for (protocol, request, reply) in [
+            ("http", GET, "xxxxxxxxxx"),
+            ("redis", b"PING\r\n", "+PONG\r\n"),
+            ("memcached", b"mn\r\n", "MN\r\n"),
+            ("echo", b"0123456789", "0123456789"),
+        ] {
+            let server = Server::start(engine, &[&drain, &[protocol][..]].concat());
+            let mut idle = server.connect();
+            let ask = |stream: &mut TcpStream| {
+                let mut got = String::new();
+                while !got.ends_with(reply) {
+                    let mut piece = [0; 512];
+                    let n = stream.read(&mut piece).unwrap();
+                    assert!(n > 0, "{protocol}: {got}");
+                    got.push_str(std::str::from_utf8(&piece[..n]).unwrap());
+                }
+            };
+            idle.write_all(request).unwrap();
+            ask(&mut idle);
+            let mut asking = server.connect();
+            asking.write_all(request).unwrap();
+            ask(&mut asking);
+            // What has arrived by then is answered.
+            server.unseen(|| {
+                asking.write_all(request).unwrap();
+                server.terminate();
+            });
+            ask(&mut asking);
+            drop(asking);
+            let ended = server.wait();
+            assert_eq!((ended.code, ended.stats.replies), (0, 3), "{protocol}: {:?}", ended.stats);
+            // The other one may have ended before the server saw the signal.
+            assert!(ended.stats.closes["drained"] >= 1, "{protocol}: {:?}", ended.stats);
+        }
+    });
+}

@@ -167,3 +167,48 @@ fn select_turns_away_what_its_sets_cannot_name() {
     assert_eq!((ended.code, ended.stats.rejected), (0, turned_away), "{}", ended.stderr);
     assert!(ended.stderr.contains("use poll or epoll"), "{}", ended.stderr);
 }
+
+#[test]
+fn a_want_of_memory_at_accept_resets_nobody() {
+    if !programs_are_there() {
+        return;
+    }
+    with_every_engine(|engine| {
+        // A ring does not call accept4.
+        for error in ["ENOMEM", "ENOBUFS", "EPERM", "ECONNABORTED"] {
+            for when in ["when=1", "when=1..3"] {
+                let fault = format!("inject=accept4:error={error}:{when}");
+                let server = Server::start_with_fault(&fault, engine, &[]);
+                let mut waiting: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
+                waiting.iter_mut().for_each(|stream| echo(stream, b"served"));
+            }
+        }
+    });
+}
+
+#[test]
+fn accepting_that_keeps_failing_does_not_spin() {
+    if !programs_are_there() {
+        return;
+    }
+    for engine in ["epoll", "epoll-et", "poll", "select"] {
+        for error in ["ENOMEM", "ECONNABORTED"] {
+            let fault = format!("inject=accept4:error={error}:when=1..3000");
+            let server = Server::start_with_fault(&fault, engine, &[]);
+            let waiting = server.connect();
+            thread::sleep(Duration::from_millis(700));
+            drop(waiting);
+            let stats = server.stop().stats;
+            assert!((2..1000).contains(&stats.syscalls["accept"]), "{engine} {error}: {stats:?}");
+        }
+    }
+}
+
+fn programs_are_there() -> bool {
+    let there = std::process::Command::new("strace").arg("-V").output().is_ok();
+    assert!(there || std::env::var_os("LOADGEN_REQUIRE_PROGRAMS").is_none(), "strace is missing");
+    if !there {
+        eprintln!("skipped: no strace");
+    }
+    there
+}

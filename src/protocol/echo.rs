@@ -113,6 +113,10 @@ impl Server for EchoServer {
         };
         Served { consumed, requests: whole, replies: whole, next }
     }
+
+    fn is_within_request(&self, state: &ServerState) -> bool {
+        state.left > 0
+    }
 }
 
 impl EchoServer {

@@ -292,6 +292,13 @@ pub trait Server: Debug + Send {
     /// A `Datagram` protocol is shown one whole datagram, with room in `out` for the largest there is, and answers with
     /// one or none.
     fn serve(&mut self, state: &mut ServerState, input: &[u8], eof: bool, out: &mut Output) -> Served;
+
+    /// Whether the rest of a request is awaited of which nothing is shown again (a body). Where bytes are not consumed,
+    /// a request has begun anyway.
+    fn is_within_request(&self, state: &ServerState) -> bool {
+        let _ = state;
+        false
+    }
 }
 
 /// What a server half remembers of one connection. All zero is the start.

@@ -19,7 +19,9 @@ pub struct ServerStats {
     /// Connections turned away because no descriptor was left for them.
     pub rejected: u64,
     /// Closed connections by cause: `peer` (it ended its stream), `reset`, `error`, `answered` (the protocol said so),
-    /// `protocol_error`, `drained` (shutdown), `cut` (shutdown, and it did not end in time).
+    /// `protocol_error`, `drained` (shutdown), `cut` (shutdown, and it did not end in time), `deadline_…` (`first`,
+    /// `handshake`, `head`, `body`, `unread`, `idle`: it took too long over that), `made_room` (it was silent when no
+    /// descriptor was left for others).
     pub closes: BTreeMap<String, u64>,
     /// Requests received whole.
     pub requests: u64,

@@ -218,6 +218,13 @@ fn requests_and_what_the_server_answers() {
         (path("/chunked/3"), "200 read"),
         (path("http://a/status/503"), "503 read"),
         ("BREW / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(2), "501 501 read"),
+        ("OPTIONS * HTTP/1.1\r\nHost:\r\n\r\n".into(), "200 read"),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n".into(), "501 read"),
+        (get("").replace("Host: a", "Host: [::1]:8080 "), "200 read"),
+        // A later minor version is answered as the last that we know.
+        (get("").replace("1.1", "1.2").repeat(2), "200 200 read"),
+        (format!("\r\n{}", get("").replace("1.1", "1.9")), "200 read"),
+        (path("/chunked/3").replace("1.1", "1.7"), "200 read"),
         (get("Connection: close\r\n") + &get(""), "200 close"),
         ("GET / HTTP/1.0\r\n\r\n".into(), "200 close"),
         ("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n".repeat(2), "200 200 read"),
@@ -234,11 +241,26 @@ fn requests_and_what_the_server_answers() {
 
 #[test]
 fn requests_that_the_server_refuses() {
+    let path = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
     let get = |rest: &str| format!("{GET}{rest}\r\n");
     let post = |rest: &str| format!("{POST}{rest}");
     let table: Vec<(String, &str)> = vec![
         ("GET / HTTP/1.1\r\n\r\n".into(), "400 reject"),
         (get("Host: b\r\n"), "400 reject"),
+        (get("").replace("Host: a", "Host: a b/c@d"), "400 reject"),
+        (get("").replace("Host: a", "Host: u@a"), "400 reject"),
+        (get("").replace("Host: a", "Host: a:65536"), "400 reject"),
+        (get("").replace("Host: a", "Host: [::1"), "400 reject"),
+        ("GET / HTTP/1.0\r\nHost: a b\r\n\r\n".into(), "400 reject"),
+        ("GET / HTTP/1.2\r\n\r\n".into(), "400 reject"),
+        (get("").replace("1.1", "1.10"), "400 reject"),
+        (path("foo"), "400 reject"),
+        (path("*"), "400 reject"),
+        (path("a:80"), "400 reject"),
+        (path("/a#b"), "400 reject"),
+        (path("/a\u{1}b"), "400 reject"),
+        (path("/a\u{7f}b"), "400 reject"),
+        (path("/").replace("GET", "CONNECT"), "400 reject"),
         ("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n".into(), "400 reject"),
         ("GET /\r\n\r\n".into(), "400 reject"),
         ("GET  / HTTP/1.1\r\nHost: a\r\n\r\n".into(), "400 reject"),

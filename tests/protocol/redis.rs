@@ -479,7 +479,7 @@ fn values_up_to_a_request_are_kept_and_longer_requests_are_skipped() {
 fn a_value_that_changes_while_it_is_sent_breaks_nothing() {
     for after in ["", "y", &"y".repeat(5000)] {
         let store = Arc::<Store>::default();
-        store.lock().set(b"a", &[b'x'; 1000], 0);
+        store.lock().set(b"a", &[b'x'; 1000], 0).unwrap();
         let mut server = (redis::PROTOCOL.server)(&ServerOptions { size: 1, store: Arc::clone(&store) }).unwrap();
         let mut state = ServerState::default();
         let mut out = Output::new(MIN_OUTPUT);
@@ -488,7 +488,7 @@ fn a_value_that_changes_while_it_is_sent_breaks_nothing() {
         if after.is_empty() {
             _ = store.lock().remove(b"a")
         } else {
-            store.lock().set(b"a", after.as_bytes(), 0)
+            store.lock().set(b"a", after.as_bytes(), 0).unwrap()
         }
         let mut sent = out.bytes().to_vec();
         let mut replies = 0;

@@ -1,10 +1,13 @@
 //! The completion loop: ask for what is wanted, wait, take what has been done. The kernel accepts connections into its
 //! own table and receives for all of them at any time; a table that fills up is followed by another ring.
 
+use super::lingering::Lingering;
 use super::releases::Releases;
-use super::{LINGER_NS, Worker, wait_until};
-use crate::acceptor::Acceptor;
-use crate::connection::{CAPACITY, Cause};
+use super::{LOOK_EVERY, Worker, wait_until};
+use crate::acceptor::{Acceptor, Trouble};
+use crate::cause::Cause;
+use crate::connection::CAPACITY;
+use crate::deadlines::{Sweep, most_due};
 use crate::held::Held;
 use crate::peer::{After, Context, Peer, Turn};
 use crate::pool::Pool;
@@ -15,7 +18,6 @@ use loadgen_core::protocol::{Output, Shape};
 use loadgen_core::sys::ring::{Buffers, Completion, Event, Filled, Lane, Lanes, Options};
 use loadgen_core::sys::{clock, errno, limits};
 use loadgen_core::time::{Instant, NS_PER_MS};
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,7 +36,7 @@ pub(super) fn run(worker: Worker) -> io::Result<Counters> {
     if worker.shape == Shape::Datagram {
         return super::datagrams::ring::run(worker);
     }
-    let Worker { listener, protocol, shape, drain, signals, ready, ring, injector, tls } = worker;
+    let Worker { listener, protocol, shape, drain, signals, ready, ring, injector, tls, deadlines } = worker;
     let output = if injector.is_some() { Output::one_reply(CAPACITY) } else { Output::new(CAPACITY) };
     let keys = tls.map(|settings| Box::new(Keys::new(settings)));
     let (pool, counters) = (Pool::new(), Counters::default());
@@ -47,7 +49,9 @@ pub(super) fn run(worker: Worker) -> io::Result<Counters> {
         acceptor: Acceptor::new(listener),
         accepting: Accepting::No,
         releases: Releases::new(),
-        lingering: VecDeque::new(),
+        lingering: Lingering::new(),
+        sweep: Sweep::new(deadlines),
+        since_ms: Vec::new(),
         table: limits::descriptors()?.0.min(u32::MAX.into()) as u32,
         options: Options { receive_limit: CAPACITY as u32, ..ring },
         signals,
@@ -89,8 +93,12 @@ struct Uring {
     accepting: Accepting,
     /// Connections whose replies wait for their release.
     releases: Releases<Name>,
-    /// Connections that wait for the end of the peer's stream, and until when, in order.
-    lingering: VecDeque<(Instant, Name)>,
+    /// Connections that wait for the end of the peer's stream.
+    lingering: Lingering<Name>,
+    /// Looks after deadlines.
+    sweep: Sweep,
+    /// By lane and slot: since when each awaits what it did when it was looked at last, in milliseconds.
+    since_ms: Vec<Vec<u32>>,
     /// Sockets that one table can hold.
     table: u32,
     options: Options,
@@ -102,9 +110,10 @@ struct Uring {
 impl Uring {
     fn serve(&mut self) -> io::Result<()> {
         let mut completed = Vec::new();
+        let mut turns = 0u32;
         while !self.is_over() {
             let timeout = self.timeout();
-            self.complete(timeout, &mut completed)?;
+            let events = self.complete(timeout, &mut completed)?;
             while let Some((index, slot, generation)) = self.releases.next() {
                 let flows = &self.lanes.lane(index).flows;
                 if flows.is_open(slot) && flows.generation(slot) == generation {
@@ -112,6 +121,10 @@ impl Uring {
                 }
             }
             self.look_at_the_clock();
+            turns = turns.wrapping_add(1);
+            if events == 0 || turns.is_multiple_of(LOOK_EVERY) {
+                self.look_after_deadlines();
+            }
         }
         // Nobody is left; what was under way when connections were closed is accounted for.
         let until = clock::now().after(LAST_COMPLETIONS_NS);
@@ -121,13 +134,14 @@ impl Uring {
         Ok(())
     }
 
-    fn complete(&mut self, timeout: Duration, completed: &mut Vec<(usize, Completion)>) -> io::Result<()> {
+    fn complete(&mut self, timeout: Duration, completed: &mut Vec<(usize, Completion)>) -> io::Result<usize> {
         self.lanes.turn(&mut self.buffers, timeout, completed)?;
-        self.context.counters.waited(completed.len());
+        let events = completed.len();
+        self.context.counters.waited(events);
         for (lane, completion) in completed.drain(..) {
             self.dispatch(lane, completion);
         }
-        Ok(())
+        Ok(events)
     }
 
     /// The kernel may never tell that an accept has ended, where it refuses to be entered.
@@ -142,8 +156,8 @@ impl Uring {
     }
 
     fn timeout(&mut self) -> Duration {
-        let lingers = self.lingering.front().map(|(then, _)| *then);
-        wait_until([self.acceptor.paused_until, lingers, self.drain_until]).min(self.releases.timeout())
+        let timed = wait_until([self.acceptor.paused_until, self.lingering.next(), self.drain_until]);
+        timed.min(self.sweep.longest_wait()).min(self.releases.timeout())
     }
 
     fn dispatch(&mut self, index: usize, completion: Completion) {
@@ -198,8 +212,9 @@ impl Uring {
             After::Nothing => {}
             After::Closed(cause) => self.close(index, slot, cause),
             After::Lingers if self.drain_until.is_none() => {
-                self.lingering.push_back((clock::now().after(LINGER_NS), (index, slot, generation)));
+                self.lingering.push(clock::now(), (index, slot, generation));
             }
+            After::Lingers if peer.is_quiet() => self.lingering.push_quiet(clock::now(), (index, slot, generation)),
             After::Lingers => {}
         }
     }
@@ -215,6 +230,7 @@ impl Uring {
         let buffers = self.lanes.add(self.table, &self.options);
         self.buffers.push(buffers.map_err(|refusal| io::Error::other(refusal.to_string()))?);
         self.peers.push(Vec::with_capacity(self.table as usize));
+        self.since_ms.push(Vec::with_capacity(self.table as usize));
         Ok(())
     }
 
@@ -240,6 +256,7 @@ impl Uring {
 
     fn accepted(&mut self, index: usize, slot: u32, last: bool) {
         self.context.counters.accepts += 1;
+        self.acceptor.succeeded();
         self.lanes.lane(index).flows.admit(slot, false);
         let full = !last && self.open_to_burst(index) == 0 && !self.options.inline_send;
         let peers = &mut self.peers[index];
@@ -249,6 +266,9 @@ impl Uring {
         let held = self.context.injector.as_ref().map(|injector| Box::new(Held::new(injector)));
         let tls = self.context.keys.as_ref().and_then(|keys| keys.accept());
         peers[slot as usize] = Peer::new(held, tls);
+        let since_ms = &mut self.since_ms[index];
+        since_ms.resize(since_ms.len().max(slot as usize + 1), 0);
+        since_ms[slot as usize] = self.sweep.now_ms();
         self.turn(index, slot, |turn| turn.begin());
         if self.drain_until.is_some() {
             self.turn(index, slot, |turn| turn.drain());
@@ -275,11 +295,19 @@ impl Uring {
         }
         match before {
             Accepting::Leaving(_) => self.accept_somewhere(),
-            Accepting::On(index) if name == "ECANCELED" || Acceptor::is_of_one_connection(name) => {
-                if self.has_room(index) { self.accept_on(index) } else { self.accept_somewhere() }
+            Accepting::On(index) if name == "ECANCELED" || self.goes_on(&error) => {
+                if self.has_room(index) {
+                    self.accept_on(index)
+                } else {
+                    self.accept_somewhere()
+                }
             }
             _ => self.pause(&error),
         }
+    }
+
+    fn goes_on(&mut self, error: &io::Error) -> bool {
+        Trouble::of(error) == Trouble::OfOneConnection && self.acceptor.goes_on()
     }
 
     /// Into a table with much room, if need be a new one; else into the last places of any.
@@ -307,9 +335,59 @@ impl Uring {
     /// The machine lacks what another connection needs.
     fn pause(&mut self, error: &io::Error) {
         let now = clock::now();
-        self.acceptor.turn_away(&mut self.context.counters);
-        self.acceptor.complain(error, now);
+        if Trouble::of(error) != Trouble::Descriptors {
+            self.acceptor.complain(error, now);
+            return self.acceptor.back_off(now);
+        }
+        // Who makes room is gone by the next attempt.
+        if !self.make_room(now) {
+            self.acceptor.turn_away(&mut self.context.counters);
+            self.acceptor.complain(error, now);
+        }
         self.acceptor.pause(now);
+    }
+
+    /// Closes those who have been silent for longest, so that others can come in; false: nobody has been for long.
+    fn make_room(&mut self, now: Instant) -> bool {
+        self.sweep.advance(now);
+        let mut due = Vec::new();
+        for (index, slot) in self.everybody() {
+            let sending = self.lanes.lane(index).flows.is_sending(slot);
+            let peer = &mut self.peers[index][slot as usize];
+            let awaits = peer.awaits(&self.context, sending);
+            let since_ms = &mut self.since_ms[index][slot as usize];
+            due.extend(self.sweep.due_to_go(awaits, &mut peer.signs, since_ms).map(|due| (due, (index, slot))));
+        }
+        let leaving = most_due(due);
+        leaving.iter().for_each(|(index, slot)| self.close(*index, *slot, Cause::MadeRoom));
+        !leaving.is_empty()
+    }
+
+    /// Closes who has taken too long over what it does.
+    fn look_after_deadlines(&mut self) {
+        self.sweep.advance(clock::now());
+        let mut first = 0;
+        let places = self.sweep.places(self.peers.iter().map(Vec::len).sum());
+        for index in 0..self.peers.len() {
+            let len = self.peers[index].len();
+            let slots = places.start.clamp(first, first + len) - first..places.end.clamp(first, first + len) - first;
+            slots.for_each(|slot| self.look_at(index, slot as u32));
+            first += len;
+        }
+    }
+
+    fn look_at(&mut self, index: usize, slot: u32) {
+        let flows = &self.lanes.lane(index).flows;
+        if !flows.is_open(slot) {
+            return;
+        }
+        let sending = flows.is_sending(slot);
+        let peer = &mut self.peers[index][slot as usize];
+        let awaits = peer.awaits(&self.context, sending);
+        let since_ms = &mut self.since_ms[index][slot as usize];
+        if let Some(cause) = self.sweep.look(awaits, &mut peer.signs, since_ms) {
+            self.close(index, slot, cause);
+        }
     }
 
     fn look_at_the_clock(&mut self) {
@@ -324,10 +402,8 @@ impl Uring {
                 self.accept_somewhere();
             }
         }
-        while self.lingering.front().is_some_and(|(then, _)| *then <= now) {
-            if let Some((_, name)) = self.lingering.pop_front() {
-                self.stop_lingering(name);
-            }
+        while let Some(name) = self.lingering.pop(now) {
+            self.stop_lingering(name);
         }
         match self.drain_until {
             None if signals > 0 => self.begin_drain(now),
@@ -341,7 +417,7 @@ impl Uring {
         let flows = &self.lanes.lane(index).flows;
         if flows.is_open(slot)
             && flows.generation(slot) == generation
-            && let Some(cause) = self.peers[index][slot as usize].lingering_cause()
+            && let Some(cause) = self.peers[index][slot as usize].lingered()
         {
             self.close(index, slot, cause);
         }

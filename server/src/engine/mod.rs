@@ -2,16 +2,18 @@
 
 mod datagrams;
 mod io_uring;
+mod lingering;
 mod readiness;
 mod releases;
 
+use crate::deadlines::Deadlines;
 use crate::injector::Injector;
 use crate::stats::Counters;
 use loadgen_core::protocol::{Server, Shape};
 use loadgen_core::sys::clock;
 use loadgen_core::sys::poller::{Poller, epoll, poll, select};
 use loadgen_core::sys::ring::{self, Options, Refusal};
-use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use loadgen_core::time::{Instant, NS_PER_MS};
 use loadgen_core::tls::server::Settings;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -140,12 +142,13 @@ pub(crate) struct Worker {
     pub(crate) injector: Option<Arc<Injector>>,
     /// `None`: the stream is not encrypted.
     pub(crate) tls: Option<Settings>,
+    pub(crate) deadlines: Deadlines,
 }
 
 /// The longest wait: a signal is noticed by another thread.
 const LONGEST_WAIT_NS: u64 = 100 * NS_PER_MS;
-/// How long a peer may take to end its stream after we ended ours.
-const LINGER_NS: u64 = 2 * NS_PER_S;
+/// Waits after which the clock is looked at for the sake of deadlines, also where there was no time to sleep.
+const LOOK_EVERY: u32 = 32;
 
 /// How long to wait for events when time alone brings something to do at the earliest of these.
 fn wait_until(instants: [Option<Instant>; 3]) -> Duration {

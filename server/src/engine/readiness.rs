@@ -1,10 +1,13 @@
 //! The readiness loop: wait, let each connection that is ready have its turn, accept. One loop for all pollers, level-
 //! and edge-triggered.
 
+use super::lingering::Lingering;
 use super::releases::Releases;
-use super::{LINGER_NS, LISTENER, Worker, wait_until};
+use super::{LISTENER, LOOK_EVERY, Worker, wait_until};
 use crate::acceptor::{Accepted, Acceptor, BURST};
-use crate::connection::{Cause, Connection, Shared, Turn};
+use crate::cause::Cause;
+use crate::connection::{Connection, Shared, Turn};
+use crate::deadlines::{Sweep, most_due};
 use crate::held::Held;
 use crate::secured::Keys;
 use crate::serve::tell;
@@ -14,7 +17,6 @@ use loadgen_core::protocol::Shape;
 use loadgen_core::sys::clock;
 use loadgen_core::sys::poller::{Event, Interest, Poller};
 use loadgen_core::time::Instant;
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -26,7 +28,7 @@ pub(super) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> {
     if worker.shape == Shape::Datagram {
         return super::datagrams::readiness::run::<P>(worker);
     }
-    let Worker { listener, protocol, shape, drain, signals, ready, injector, tls, .. } = worker;
+    let Worker { listener, protocol, shape, drain, signals, ready, injector, tls, deadlines, .. } = worker;
     let mut poller = P::new()?;
     let acceptor = Acceptor::new(listener);
     poller.add(acceptor.fd(), LISTENER, Interest::READ)?;
@@ -37,7 +39,8 @@ pub(super) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> {
         shared: Shared::new(protocol, shape, injector, tls.map(|settings| Box::new(Keys::new(settings)))),
         ready: Vec::new(),
         releases: Releases::new(),
-        lingering: VecDeque::new(),
+        lingering: Lingering::new(),
+        sweep: Sweep::new(deadlines),
         signals,
         drain,
         drain_until: None,
@@ -61,8 +64,10 @@ struct Readiness<P> {
     ready: Vec<u64>,
     /// Connections whose replies wait for their release.
     releases: Releases<u64>,
-    /// Connections that wait for the end of the peer's stream, and until when, in order.
-    lingering: VecDeque<(Instant, u64)>,
+    /// Connections that wait for the end of the peer's stream.
+    lingering: Lingering<u64>,
+    /// Looks after deadlines.
+    sweep: Sweep,
     signals: Arc<AtomicUsize>,
     drain: Duration,
     drain_until: Option<Instant>,
@@ -72,6 +77,7 @@ impl<P: Poller> Readiness<P> {
     fn serve(&mut self) -> io::Result<()> {
         let mut events: Vec<Event> = Vec::with_capacity(512);
         let mut ready = Vec::new();
+        let mut turns = 0u32;
         while self.drain_until.is_none() || self.slab.len() > 0 {
             let timeout = self.timeout();
             self.poller.wait(&mut events, Some(timeout))?;
@@ -92,7 +98,11 @@ impl<P: Poller> Readiness<P> {
                 }
             }
             self.accept()?;
-            self.look_at_the_clock();
+            self.look_at_the_clock()?;
+            turns = turns.wrapping_add(1);
+            if events.is_empty() || turns.is_multiple_of(LOOK_EVERY) {
+                self.look_after_deadlines();
+            }
         }
         Ok(())
     }
@@ -103,8 +113,8 @@ impl<P: Poller> Readiness<P> {
         if more || !self.ready.is_empty() {
             return Duration::ZERO;
         }
-        let lingers = self.lingering.front().map(|(then, _)| *then);
-        wait_until([paused_until, lingers, self.drain_until]).min(self.releases.timeout())
+        let timed = wait_until([paused_until, self.lingering.next(), self.drain_until]);
+        timed.min(self.sweep.longest_wait()).min(self.releases.timeout())
     }
 
     fn handle(&mut self, event: Event) {
@@ -145,8 +155,12 @@ impl<P: Poller> Readiness<P> {
         if let Some(release) = connection.next_release() {
             self.releases.push(release, token);
         }
-        if connection.is_lingering() && !lingered && self.drain_until.is_none() {
-            self.lingering.push_back((clock::now().after(LINGER_NS), token));
+        if connection.is_lingering() && !lingered {
+            match self.drain_until {
+                None => self.lingering.push(clock::now(), token),
+                Some(_) if connection.is_quiet() => self.lingering.push_quiet(clock::now(), token),
+                Some(_) => {}
+            }
         }
     }
 
@@ -168,11 +182,11 @@ impl<P: Poller> Readiness<P> {
                 Accepted::Taken(socket) => self.admit(socket),
                 Accepted::Empty => acceptor.more = false,
                 Accepted::Failed => {}
-                Accepted::Exhausted(error) => {
+                Accepted::Exhausted(error) => self.without_descriptors(&error)?,
+                Accepted::Lacking(error) => {
                     let now = clock::now();
-                    acceptor.turn_away(&mut self.shared.counters);
                     acceptor.complain(&error, now);
-                    acceptor.pause(now);
+                    acceptor.back_off(now);
                     self.poller.modify(acceptor.fd(), LISTENER, Interest::NONE)?;
                 }
             }
@@ -180,11 +194,25 @@ impl<P: Poller> Readiness<P> {
         Ok(())
     }
 
+    /// Somebody makes room, or who waits is turned away.
+    fn without_descriptors(&mut self, error: &io::Error) -> io::Result<()> {
+        if self.make_room() {
+            return Ok(());
+        }
+        let Some(acceptor) = &mut self.acceptor else { return Ok(()) };
+        let now = clock::now();
+        acceptor.turn_away(&mut self.shared.counters);
+        acceptor.complain(error, now);
+        acceptor.pause(now);
+        self.poller.modify(acceptor.fd(), LISTENER, Interest::NONE)
+    }
+
     fn admit(&mut self, socket: OwnedFd) {
         let speaks_first = self.shared.shape == Shape::Download;
         let held = self.shared.injector.as_ref().map(|injector| Box::new(Held::new(injector)));
         let tls = self.shared.keys.as_ref().and_then(|keys| keys.accept());
-        let token = self.slab.insert(Connection::new(socket, speaks_first, held, tls));
+        let connection = Connection::new(socket, speaks_first, held, tls);
+        let token = self.slab.insert(connection, self.sweep.now_ms());
         let Some(connection) = self.slab.get(token) else { return };
         match self.poller.add(connection.fd(), token, Interest::READ) {
             Ok(()) => {
@@ -204,18 +232,16 @@ impl<P: Poller> Readiness<P> {
         }
     }
 
-    fn look_at_the_clock(&mut self) {
+    fn look_at_the_clock(&mut self) -> io::Result<()> {
         let signals = self.signals.load(Ordering::Relaxed);
         let idle = self.acceptor.as_ref().is_some_and(|acceptor| acceptor.paused_until.is_none());
         if signals == 0 && idle && self.lingering.is_empty() {
-            return;
+            return Ok(());
         }
         let now = clock::now();
-        self.resume(now);
-        while self.lingering.front().is_some_and(|(then, _)| *then <= now) {
-            if let Some((_, token)) = self.lingering.pop_front() {
-                self.stop_lingering(token);
-            }
+        self.resume(now)?;
+        while let Some(token) = self.lingering.pop(now) {
+            self.stop_lingering(token);
         }
         match self.drain_until {
             None if signals > 0 => self.begin_drain(now),
@@ -223,21 +249,49 @@ impl<P: Poller> Readiness<P> {
             Some(_) if signals > 1 => self.cut("second signal"),
             _ => {}
         }
+        Ok(())
+    }
+
+    /// Closes who has taken too long over what it does.
+    fn look_after_deadlines(&mut self) {
+        self.sweep.advance(clock::now());
+        for place in self.sweep.places(self.slab.places()) {
+            let Some((token, connection, since)) = self.slab.at(place) else { continue };
+            let awaits = connection.awaits(&self.shared);
+            if let Some(cause) = self.sweep.look(awaits, &mut connection.signs, since) {
+                self.close(token, cause);
+            }
+        }
+    }
+
+    /// Closes those who have been silent for longest, so that others can come in; false: nobody has been for long.
+    fn make_room(&mut self) -> bool {
+        self.sweep.advance(clock::now());
+        let mut due = Vec::new();
+        for place in 0..self.slab.places() {
+            let Some((token, connection, since)) = self.slab.at(place) else { continue };
+            let awaits = connection.awaits(&self.shared);
+            due.extend(self.sweep.due_to_go(awaits, &mut connection.signs, since).map(|due| (due, token)));
+        }
+        let leaving = most_due(due);
+        leaving.iter().for_each(|token| self.close(*token, Cause::MadeRoom));
+        !leaving.is_empty()
     }
 
     /// Accepts again once a pause is over.
-    fn resume(&mut self, now: Instant) {
+    fn resume(&mut self, now: Instant) -> io::Result<()> {
         if let Some(acceptor) = &mut self.acceptor
             && acceptor.paused_until.is_some_and(|then| then <= now)
         {
             acceptor.paused_until = None;
             acceptor.more = true;
-            let _ = self.poller.modify(acceptor.fd(), LISTENER, Interest::READ);
+            self.poller.modify(acceptor.fd(), LISTENER, Interest::READ)?;
         }
+        Ok(())
     }
 
     fn stop_lingering(&mut self, token: u64) {
-        if let Some(cause) = self.slab.get(token).and_then(|connection| connection.lingering_cause()) {
+        if let Some(cause) = self.slab.get(token).and_then(|connection| connection.lingered()) {
             self.close(token, cause);
         }
     }
@@ -252,7 +306,7 @@ impl<P: Poller> Readiness<P> {
         let tokens: Vec<u64> = self.slab.tokens().collect();
         for token in tokens {
             if let Some(connection) = self.slab.get(token) {
-                connection.drain();
+                connection.drain(&self.shared);
                 if !connection.queued {
                     connection.queued = true;
                     self.ready.push(token);

@@ -68,6 +68,14 @@ impl Server {
         Self::launch(command, engine, options)
     }
 
+    /// Under strace, which has a system call fail. It is no parent of the server: that is our child as ever.
+    pub(crate) fn start_with_fault(fault: &str, engine: &str, options: &[&str]) -> Self {
+        let mut command = Command::new("strace");
+        command.args(["-D", "-f", "-qqq", "-o", "/dev/null", "-e", "signal=none", "-e", fault]);
+        command.arg(env!("CARGO_BIN_EXE_loadgen-server"));
+        Self::launch(command, engine, options)
+    }
+
     fn launch(mut command: Command, engine: &str, options: &[&str]) -> Self {
         let stats = tempfile::NamedTempFile::new().unwrap();
         if !options.contains(&"--listen") {

@@ -1,5 +1,6 @@
 //! What requests and replies share: the headers that frame a message, and which characters are allowed where.
 
+use super::target::is_host;
 use httparse::Header;
 
 /// How the body of a message ends (RFC 9112, 6.3).
@@ -30,18 +31,23 @@ pub(super) struct Fields {
     /// The connection ends after this message: `Connection: close`, or HTTP/1.0 without `keep-alive`.
     pub(super) close: bool,
     pub(super) hosts: usize,
+    /// All of them are what a Host may be.
+    pub(super) hosts_valid: bool,
     pub(super) expects_continue: bool,
 }
 
 impl Fields {
     /// Reads all header lines of a message of version 1.`minor`. `Err`: why its framing cannot be trusted.
     pub(super) fn read(minor: u8, headers: &[Header<'_>]) -> Result<Self, &'static str> {
-        let mut fields = Self::default();
+        let mut fields = Self { hosts_valid: true, ..Self::default() };
         let mut keep_alive = minor > 0;
         for header in headers {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
             match header.name.len() {
-                4 if is("host") => fields.hosts += 1,
+                4 if is("host") => {
+                    fields.hosts += 1;
+                    fields.hosts_valid &= is_host(header.value);
+                }
                 6 if is("expect") => fields.expects_continue |= header.value.eq_ignore_ascii_case(b"100-continue"),
                 10 if is("connection") => {
                     fields.close |= has_token(header.value, b"close");

@@ -11,6 +11,7 @@ mod head;
 mod reply;
 mod request;
 mod server;
+mod target;
 
 use super::{Protocol, Shape};
 

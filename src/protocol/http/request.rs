@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use httparse::{Error, ParserConfig, Request, Status};
 
 use super::head::{Body, Fields, Transfer, decimal};
+use super::target::is_target;
 use super::{MAX_HEAD, MAX_HEADERS};
 
 /// What the head of a request means for the server.
@@ -34,17 +35,49 @@ pub(super) enum Answer {
 /// Reads a head at the start of `input`: its length and meaning, or `None` when there is more of it to come.
 /// `Err`: the status to refuse it with. `size`: the body's bytes for paths without a meaning of their own.
 pub(super) fn parse(input: &[u8], size: u64) -> Result<Option<(usize, RequestHead)>, u16> {
-    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
-    let mut request = Request::new(&mut []);
     // What is behind the limit is not looked at, so that the outcome does not depend on how much has arrived.
     let bounded = &input[..input.len().min(MAX_HEAD)];
-    match ParserConfig::default().parse_request_with_uninit_headers(&mut request, bounded, &mut headers) {
-        Ok(Status::Complete(bytes)) => Ok(Some((bytes, meaning(&request, size)?))),
+    let parsed = match parse_head(bounded, size) {
+        Err(Error::Version) => as_version_1_1(bounded).map_or(Err(Error::Version), |head| parse_head(&head, size)),
+        parsed => parsed,
+    };
+    match parsed {
+        Ok(Status::Complete((bytes, head))) => Ok(Some((bytes, head?))),
         Ok(Status::Partial) if input.len() >= MAX_HEAD => Err(431),
         Ok(Status::Partial) => Ok(None),
         Err(Error::TooManyHeaders) => Err(431),
         Err(_) => Err(400),
     }
+}
+
+/// The length of the head, and its meaning or the status to refuse it with.
+type Parsed = (usize, Result<RequestHead, u16>);
+
+fn parse_head(input: &[u8], size: u64) -> httparse::Result<Parsed> {
+    let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut request = Request::new(&mut []);
+    let parsed = ParserConfig::default().parse_request_with_uninit_headers(&mut request, input, &mut headers)?;
+    Ok(match parsed {
+        Status::Complete(bytes) => Status::Complete((bytes, meaning(&request, size))),
+        Status::Partial => Status::Partial,
+    })
+}
+
+/// A head of a later minor version, with 1.1 in its place: whoever speaks HTTP/1 understands that (RFC 9110, 2.5), but
+/// httparse knows two versions. `None`: it is of none.
+fn as_version_1_1(head: &[u8]) -> Option<Vec<u8>> {
+    const VERSION: &[u8] = b"HTTP/1.";
+    let begin = head.iter().position(|byte| !b"\r\n".contains(byte))?;
+    let mut spaces = head[begin..].iter().enumerate().filter(|(_, byte)| **byte == b' ');
+    let version = begin + spaces.nth(1)?.0 + 1;
+    let minor = version + VERSION.len();
+    let later =
+        head[version..].starts_with(VERSION) && head.get(minor).is_some_and(|minor| (b'2'..=b'9').contains(minor));
+    later.then(|| {
+        let mut head = head.to_vec();
+        head[minor] = b'1';
+        head
+    })
 }
 
 fn meaning(request: &Request<'_, '_>, size: u64) -> Result<RequestHead, u16> {
@@ -53,7 +86,7 @@ fn meaning(request: &Request<'_, '_>, size: u64) -> Result<RequestHead, u16> {
     };
     let fields = Fields::read(minor, request.headers).map_err(|_| 400u16)?;
     // RFC 9112, 3.2: exactly one Host, which 1.0 may lack.
-    if fields.hosts > 1 || (fields.hosts == 0 && minor > 0) {
+    if fields.hosts > 1 || (fields.hosts == 0 && minor > 0) || !fields.hosts_valid || !is_target(method, path) {
         return Err(400);
     }
     let body = match (fields.transfer, fields.content_length) {

@@ -75,6 +75,10 @@ impl Server for HttpServer {
             }
         }
     }
+
+    fn is_within_request(&self, state: &ServerState) -> bool {
+        matches!(state.step, CONTINUE_LENGTH | CONTINUE_CHUNKED | LENGTH) || state.step >= chunked::FIRST
+    }
 }
 
 // The steps below answer what to wait for, or `None` to go on with the next step.

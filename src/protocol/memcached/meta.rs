@@ -139,7 +139,9 @@ fn set(key: &[u8], flags: Flags<'_>, data: &[u8], store: &mut Inner) -> Word {
     }
     let said = match (mode, version) {
         (b"S" | b"s", _) | (b"E" | b"e", None) | (b"R" | b"r", Some(_)) => {
-            store.set(key, data, client_flags);
+            if store.set(key, data, client_flags).is_err() {
+                return Err(text::NO_ROOM);
+            }
             count(store, Count::TotalItems);
             return Ok(b"HD");
         }
@@ -148,7 +150,7 @@ fn set(key: &[u8], flags: Flags<'_>, data: &[u8], store: &mut Inner) -> Word {
         (b"E" | b"e" | b"R" | b"r" | b"A" | b"a" | b"P" | b"p", _) => return Ok(b"NS"),
         _ => return Err(b"CLIENT_ERROR invalid mode for ms\r\n"),
     };
-    if said == text::TOO_LARGE { Err(said) } else { Ok(b"HD") }
+    if said == text::TOO_LARGE || said == text::NO_ROOM { Err(said) } else { Ok(b"HD") }
 }
 
 /// Why a version that is asked for does not allow it, if it does not.
@@ -190,8 +192,11 @@ fn arithmetic(key: &[u8], flags: Flags<'_>, store: &mut Inner, out: &mut Vec<u8>
     }
     if version.is_none() && flags.has(b'N') {
         write!(out, "{initial}").map_err(|_| text::BAD_DELTA)?;
-        store.set(key, out, 0);
+        let stored = store.set(key, out, 0);
         out.clear();
+        if stored.is_err() {
+            return Err(text::NO_ROOM);
+        }
         count(store, Count::TotalItems);
         return Ok(found(true, flags));
     }

@@ -12,6 +12,7 @@ pub(super) const BAD_LINE: &[u8] = b"CLIENT_ERROR bad command line format\r\n";
 pub(super) const BAD_BLOCK: &[u8] = b"CLIENT_ERROR bad data chunk\r\n";
 pub(super) const BAD_TIME: &[u8] = b"CLIENT_ERROR invalid exptime argument\r\n";
 pub(super) const TOO_LARGE: &[u8] = b"SERVER_ERROR object too large for cache\r\n";
+pub(super) const NO_ROOM: &[u8] = b"SERVER_ERROR out of memory storing object\r\n";
 pub(super) const NOT_A_NUMBER: &[u8] = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n";
 pub(super) const BAD_DELTA: &[u8] = b"CLIENT_ERROR invalid numeric delta argument\r\n";
 
@@ -157,7 +158,9 @@ fn keep(
 }
 
 fn put(key: &[u8], data: &[u8], flags: u32, expired: bool, store: &mut Inner) -> &'static [u8] {
-    store.set(key, data, flags);
+    if store.set(key, data, flags).is_err() {
+        return NO_ROOM;
+    }
     count(store, Count::TotalItems);
     if expired {
         store.remove(key);
@@ -194,7 +197,9 @@ pub(super) fn add(key: &[u8], delta: u64, up: bool, store: &mut Inner) -> Result
     write!(room, "{value}").map_err(|_| NOT_A_NUMBER)?;
     let written = 20 - room.len();
     let (len, flags) = (written.max(entry.value.len().min(20)), entry.flags);
-    store.set(key, &text[..len], flags);
+    if store.set(key, &text[..len], flags).is_err() {
+        return Err(NO_ROOM);
+    }
     count(store, hit);
     Ok(value)
 }

@@ -99,6 +99,7 @@ pub(super) const COUNTS: usize = COMMANDS.len() + 1;
 
 const OK: &[u8] = b"+OK\r\n";
 const NOT_AN_INTEGER: &[u8] = b"-ERR value is not an integer or out of range\r\n";
+const NO_ROOM: &[u8] = b"-OOM command not allowed when used memory > 'maxmemory'.\r\n";
 const SYNTAX: &[u8] = b"-ERR syntax error\r\n";
 /// The most bytes of an unknown name that are said again.
 const NAME_SHOWN: usize = 32;
@@ -153,8 +154,8 @@ fn set(request: &Request<'_>, entries: &mut Inner, _: &mut Session, out: &mut Ve
         out.extend_from_slice(b"-ERR syntax error: loadgen-server knows no options of SET\r\n");
         return;
     }
-    entries.set(request.word(1), request.word(2), 0);
-    out.extend_from_slice(OK);
+    let stored = entries.set(request.word(1), request.word(2), 0);
+    out.extend_from_slice(if stored.is_ok() { OK } else { NO_ROOM });
 }
 
 fn mset(request: &Request<'_>, entries: &mut Inner, _: &mut Session, out: &mut Vec<u8>) {
@@ -162,10 +163,10 @@ fn mset(request: &Request<'_>, entries: &mut Inner, _: &mut Session, out: &mut V
         out.extend_from_slice(wrong_number("mset").as_bytes());
         return;
     }
-    for key in (1..request.words.len()).step_by(2) {
-        entries.set(request.word(key), request.word(key + 1), 0);
-    }
-    out.extend_from_slice(OK);
+    // All of them, or none.
+    let pairs = || (1..request.words.len()).step_by(2).map(|key| (request.word(key), request.word(key + 1)));
+    let stored = entries.has_room_for(pairs()) && pairs().all(|(key, value)| entries.set(key, value, 0).is_ok());
+    out.extend_from_slice(if stored { OK } else { NO_ROOM });
 }
 
 fn ping(request: &Request<'_>, _: &mut Inner, _: &mut Session, out: &mut Vec<u8>) {
@@ -189,7 +190,10 @@ fn add(request: &Request<'_>, entries: &mut Inner, by: Option<i64>, out: &mut Ve
     };
     put_head(out, b':', sum);
     // Without the colon and the end of the line.
-    entries.set(key, &out[1..out.len() - 2], 0);
+    if entries.set(key, &out[1..out.len() - 2], 0).is_err() {
+        out.clear();
+        out.extend_from_slice(NO_ROOM);
+    }
 }
 
 fn del(request: &Request<'_>, entries: &mut Inner, _: &mut Session, out: &mut Vec<u8>) {

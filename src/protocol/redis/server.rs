@@ -60,6 +60,10 @@ impl Server for RedisServer {
             }
         }
     }
+
+    fn is_within_request(&self, state: &ServerState) -> bool {
+        state.step == SKIP
+    }
 }
 
 // The steps below answer what to wait for, or `None` to go on with the next step.
