@@ -60,11 +60,23 @@ fn what_is_close_to_the_floor_is_called_that() {
     let mut report = golden();
     let median = report.latency.response.as_ref().unwrap().quantiles_ns["0.5"];
     for (response_p50_ns, close) in [(median / 10, false), (median * 10 / 15 - 100, false), (median * 10 / 14, true)] {
-        report.floor = Some(Floor { response_p50_ns, response_p99_ns: 90_000, ..Floor::default() });
+        let (response_p50_ns, response_p99_ns) = (Some(response_p50_ns), Some(90_000));
+        report.floor = Some(Floor { samples: 1_000, response_p50_ns, response_p99_ns, ..Floor::default() });
         let text = text::render(&report);
         lines_fit(&text);
         assert!(text.contains("floor  ") && text.contains("close to the floor") == close, "{text}");
     }
+    // A median of a few is none, of the floor or of the run.
+    let floor = report.floor.clone().unwrap();
+    for samples in [1, 2, 10, 20, 49] {
+        report.floor = Some(Floor { samples, ..floor.clone() });
+        let text = text::render(&report);
+        assert!(!text.contains("close to the floor") && text.contains("floor        unknown: "), "{text}");
+    }
+    report.floor = Some(Floor { samples: 50, ..floor.clone() });
+    assert!(text::render(&report).contains("close to the floor"));
+    report.latency.response.as_mut().unwrap().count = 3;
+    assert!(!text::render(&report).contains("close to the floor"));
     // A stream has no response that could be close.
     report.latency = Default::default();
     assert!(!text::render(&report).contains("close to"));
