@@ -1,9 +1,10 @@
 //! The summary for people: what it says, and what it must not say.
 
+use loadgen_core::histogram::Recorder;
 use loadgen_core::report::text;
 use loadgen_core::result::{
-    Confidence, Drift, ErrorRow, Floor, Interval, RateInterval, Reason, Report, UntilCi, VerdictState, Warning, Weight,
-    read,
+    Confidence, Drift, ErrorRow, Floor, Group, Interval, RateInterval, Reason, Report, Sessions, UntilCi, VerdictState,
+    Warning, Weight, read,
 };
 use std::path::Path;
 
@@ -53,6 +54,23 @@ fn reasons_stand_before_the_figures() {
     lines_fit(&text);
     let at = |part: &str| text.find(part).unwrap_or_else(|| panic!("no `{part}` in\n{text}"));
     assert!(at("INVALID") < at("client_saturated") && at("--threads 2") < at("throughput"));
+}
+
+#[test]
+fn figures_of_too_little_are_told_as_unknown() {
+    let mut report = golden();
+    let mut few = Recorder::new();
+    (0..5).for_each(|_| few.record(1_000_000));
+    let response = few.report();
+    report.breakdown =
+        vec![Group { kind: Some("get".to_owned()), ok: 5, response: response.clone(), ..Group::default() }];
+    report.sessions = Some(Sessions { arrived: 5, completed: 5, duration: response, ..Sessions::default() });
+    let text = text::render(&report);
+    assert!(text.contains("5 ok  p50 -         p99 -") && text.contains("they lasted p50 -, max 1.00 ms"), "{text}");
+    // Nor are there rates and shares of a window that never opened.
+    report.throughput.window_ns = 0;
+    let text = text::render(&report);
+    assert!(text.contains("throughput   unknown: ") && text.contains("busiest thread - %"), "{text}");
 }
 
 #[test]

@@ -100,6 +100,9 @@ fn machine(report: &Report, page: &mut Page) {
 
 fn throughput(report: &Report, page: &mut Page) {
     let rates = &report.throughput;
+    if rates.window_ns == 0 {
+        return page.line("throughput", "unknown: the window never opened, so that no rate is one");
+    }
     let (sent, received) = (format_rate(rates.sent_bytes_per_s), format_rate(rates.received_bytes_per_s));
     let text = match shape(report) {
         Shape::Exchange | Shape::Datagram => {
@@ -302,7 +305,9 @@ fn cost(report: &Report, page: &mut Page) {
     let cpu = &report.cpu;
     let each = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), format_duration);
     let server = cpu.server_ns_per_request.map_or(String::new(), |ns| format!(", server {}", format_duration(ns)));
-    let busiest = cpu.client_thread_max_percent;
+    // A window that never opened has no shares and no rates.
+    let opened = report.throughput.window_ns > 0;
+    let busiest = if opened { cpu.client_thread_max_percent.to_string() } else { "-".to_owned() };
     let each_client = if shape(report).has_replies() {
         format!("client {} a request{server}", each(cpu.client_ns_per_request))
     } else {
