@@ -465,6 +465,22 @@ fn wildly_scattering_runs_never_make_nonsense() {
     }
 }
 
+/// Drift and noise as machines have them cost no verdict.
+#[test]
+fn ordinary_noise_and_drift_stay_measurable() {
+    for (seed, factor, verdict) in
+        [(1, 0.9, Verdict::Regressed), (2, 1.1, Verdict::Improved), (3, 0.9, Verdict::Regressed)]
+    {
+        let rng = std::cell::RefCell::new(Rng::new(seed));
+        let noise =
+            |_: &str, nth: usize| (1.0 + 0.3 * nth as f64 / 24.0) * (1.0 + 0.05 * (rng.borrow_mut().unit() - 0.5));
+        let runs = scattered(12, |arm, nth| noise(arm, nth) * if arm == "B" { factor } else { 1.0 });
+        let comparison = arms(&runs, Options::default()).unwrap();
+        assert_eq!(comparison.verdict, verdict);
+        assert!(comparison.rows.iter().all(|row| !row.not_measurable), "{:?}", comparison.rows);
+    }
+}
+
 #[test]
 fn nothing_is_a_percentage_of_nothing() {
     let mut runs = blocks(12, 1.0, 0.01, &["A", "B"]);
