@@ -6,7 +6,7 @@
 use crate::result::fnv1a_hex;
 use crate::rng::Rng;
 use crate::time::{Instant, NS_PER_MS, NS_PER_S, NS_PER_US};
-use crate::units::parse_duration_ns;
+use crate::units::{parse_decimal, parse_duration_ns};
 
 /// The longest single duration that can be injected.
 const LONGEST_NS: u64 = 3_600 * NS_PER_S;
@@ -67,7 +67,7 @@ fn bimodal(text: &str) -> Result<Distribution, String> {
     let &[probability, usual, rare] = &parts[..] else {
         return Err(format!("`bimodal:{text}` needs a probability and two times, as in bimodal:0.1,1ms,50ms"));
     };
-    let known = probability.trim().parse::<f64>().ok().filter(|p| (0.0..=1.0).contains(p));
+    let known = parse_decimal(probability.trim()).filter(|p| (0.0..=1.0).contains(p));
     let probability = known.ok_or_else(|| format!("`{probability}` is no probability; give 0 to 1"))?;
     Ok(Distribution::Bimodal { probability, usual_ns: duration(usual)?, rare_ns: duration(rare)? })
 }

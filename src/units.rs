@@ -126,11 +126,24 @@ impl Digits {
     }
 }
 
+/// A whole number without a unit: digits and nothing else (`parse` of the standard library takes `+3`, too).
+pub fn parse_whole(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// A number that need not be whole: digits with at most one point between them. No sign, no exponent, no `inf` and no
+/// `NaN`, all of which `parse` of the standard library takes; what is too large for it is none either.
+pub fn parse_decimal(text: &str) -> Option<f64> {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    text.parse().ok().filter(|number: &f64| digits(whole) && digits(fraction) && number.is_finite())
+}
+
 /// CPU numbers as the kernel lists them: `1`, `0-3,7`; in the order given.
 pub fn parse_cpus(text: &str) -> Result<Vec<usize>, String> {
     const LARGEST: usize = 1023;
     let number = |t: &str| {
-        let parsed = t.trim().parse::<usize>().ok().filter(|n| *n <= LARGEST);
+        let parsed = parse_whole(t.trim()).map(|n| n as usize).filter(|n| *n <= LARGEST);
         parsed.ok_or_else(|| format!("`{t}` is no CPU number; give a list such as 0-3,7"))
     };
     let mut list = Vec::new();
@@ -315,6 +328,27 @@ mod tests {
         }
         assert!(parse_duration_ns("0.5ns").is_err());
         assert!(parse_count("0.5").is_err());
+    }
+
+    #[test]
+    fn numbers_without_units_are_digits_and_nothing_else() {
+        assert_eq!((parse_whole("0"), parse_whole("018")), (Some(0), Some(18)));
+        for (text, number) in [("0", 0.0), ("2", 2.0), ("0.25", 0.25), ("10.50", 10.5)] {
+            assert_eq!(parse_decimal(text), Some(number), "{text}");
+        }
+        let nonsense = [
+            "", " ", "+1", "-1", "-0", "1 ", " 1", "1e3", "1e400", "0x10", "NaN", "nan", "inf", "infinity", "1,5",
+            "1_0", "١", "１", ".", "1..2", "1.2.3", "1s", "1.", ".5", "1\u{a0}", "1\0",
+        ];
+        for text in nonsense {
+            assert_eq!((parse_whole(text), parse_decimal(text)), (None, None), "{text}");
+        }
+        assert_eq!(parse_whole("18446744073709551616"), None);
+        assert_eq!(parse_decimal(&"9".repeat(400)), None);
+        for cpus in ["+1", "0-+3", "1-", "-1", "1e1", "0x1", "1,,2", ""] {
+            assert!(parse_cpus(cpus).is_err(), "{cpus}");
+        }
+        assert_eq!(parse_cpus("0-2, 7"), Ok(vec![0, 1, 2, 7]));
     }
 
     #[test]

@@ -372,6 +372,128 @@ fn every_format_says_the_verdict_and_survives_extremes() {
     assert!(!markdown.contains("<b>"), "{markdown}");
 }
 
+/// Blocks with the factors that `of` gives for an arm and the number of its run.
+fn scattered(count: u64, of: impl Fn(&str, usize) -> f64) -> Vec<Report> {
+    let mut runs = blocks(count, 1.0, 0.0, &["A", "B"]);
+    let mut seen = [0, 0];
+    for (index, of_session) in runs.iter_mut().enumerate() {
+        let ab = of_session.ab.clone().unwrap();
+        let nth = &mut seen[usize::from(ab.arm == "B")];
+        *of_session = run(index, of(&ab.arm, *nth));
+        of_session.ab = Some(ab);
+        *nth += 1;
+    }
+    runs
+}
+
+/// What no page and no file may claim, however the runs scatter.
+fn has_no_nonsense(comparison: &Comparison) {
+    for row in &comparison.rows {
+        assert!(row.sees_ppm.is_none_or(|sees| sees <= 10_000_000), "{row:?}");
+        if row.not_measurable {
+            let none = (row.change_ppm, row.low_ppm, row.high_ppm, row.sees_ppm);
+            assert_eq!((none, row.verdict), ((None, None, None, None), Verdict::Inconclusive), "{row:?}");
+            assert!(row.reason.as_ref().unwrap().starts_with("not measurable here: "), "{row:?}");
+        }
+        let (Some(base), Some(candidate), Some(change)) = (row.base, row.candidate, row.change_ppm) else { continue };
+        let by_medians = candidate as f64 / base as f64 - 1.0;
+        let apart = ((1.0 + by_medians) / (1.0 + change as f64 / 1e6)).ln().abs();
+        assert!(row.unit == "ppm" || by_medians * change as f64 >= 0.0 || apart < 0.1, "{row:?}");
+    }
+    for format in FORMATS {
+        let text = (format.render)(comparison);
+        let told = comparison.rows.iter().any(|row| row.not_measurable && row.gated);
+        assert!(!told || text.contains("not measurable here"), "{}: {text}", format.name);
+    }
+}
+
+/// The found case: 886 us, 2.32 ms, "-42.8 %" and "sees 171516944 %".
+#[test]
+fn an_estimate_that_contradicts_the_medians_is_not_measurable_here() {
+    // Most runs of the candidate are 2.5 times slower; some of the base are far worse.
+    let runs = scattered(10, |arm, nth| match (arm, nth % 5) {
+        ("A", 0 | 1) => 0.001,
+        ("B", 0) => 1.0,
+        ("B", _) => 0.4,
+        _ => 1.0,
+    });
+    let limits = vec![Limit::parse("p50>+5%").unwrap()];
+    let comparison = arms(&runs, Options { limits, ..Options::default() }).unwrap();
+    let p50 = comparison.rows.iter().find(|row| row.metric == "p50").unwrap();
+    assert!(p50.candidate > p50.base && p50.not_measurable, "{p50:?}");
+    assert!(!p50.differences_ppm.is_empty() && !p50.base_values.is_empty(), "the values are kept");
+    assert_eq!((comparison.verdict, comparison.limits[0].judgement), (Verdict::Inconclusive, LimitState::Unresolvable));
+    assert!(comparison.limits[0].detail.contains("not measurable here"), "{:?}", comparison.limits);
+    assert!(comparison.notes.iter().any(|note| note.starts_with("p50: not measurable here: ")));
+    has_no_nonsense(&comparison);
+}
+
+#[test]
+fn wildly_scattering_runs_never_make_nonsense() {
+    type Factor = fn(&str, usize, f64) -> f64;
+    let kinds: [(&str, Factor); 6] = [
+        ("wild", |_, _, unit| (unit * 12.0 - 6.0).exp()),
+        ("two modes", |_, _, unit| if unit < 0.5 { 1.0 } else { 0.3 }),
+        ("two modes of one arm", |arm, _, unit| if arm == "B" && unit < 0.5 { 0.01 } else { 1.0 }),
+        ("outliers of one arm", |arm, nth, _| if arm == "A" && nth % 7 == 0 { 1e-5 } else { 1.0 }),
+        (
+            "a mode a block",
+            |arm, nth, _| if (nth / 2) % 2 == 0 { 1.0 } else { 0.1 } * if arm == "B" { 0.99 } else { 1.0 },
+        ),
+        ("nearly nothing", |arm, _, unit| if arm == "A" { 2e-4 * unit } else { 1.0 }),
+    ];
+    for (name, factor) in kinds {
+        for (seed, count) in [(1, 2), (2, 10), (3, 13)] {
+            let rng = std::cell::RefCell::new(Rng::new(seed));
+            let runs = scattered(count, |arm, nth| factor(arm, nth, rng.borrow_mut().unit()));
+            let comparison = arms(&runs, Options::default()).unwrap_or_else(|why| panic!("{name}: {why:?}"));
+            has_no_nonsense(&comparison);
+            let mut alone = runs.clone();
+            alone.iter_mut().for_each(|run| run.ab = None);
+            let (base, candidate) = alone.split_at(alone.len() / 2);
+            has_no_nonsense(&sides(base, candidate, Options::default()).unwrap());
+        }
+    }
+    // Some runs without any answer, on either side.
+    for arm in ["A", "B"] {
+        let mut runs = blocks(12, 1.0, 0.01, &["A", "B"]);
+        let of_arm = runs.iter_mut().filter(|run| run.ab.as_ref().unwrap().arm == arm);
+        of_arm.step_by(3).for_each(unanswered);
+        let comparison = arms(&runs, Options::default()).unwrap();
+        has_no_nonsense(&comparison);
+        assert_eq!(comparison.rows[0].verdict, Verdict::Inconclusive, "{:?}", comparison.rows[0]);
+    }
+}
+
+/// Drift and noise as machines have them cost no verdict.
+#[test]
+fn ordinary_noise_and_drift_stay_measurable() {
+    for (seed, factor, verdict) in
+        [(1, 0.9, Verdict::Regressed), (2, 1.1, Verdict::Improved), (3, 0.9, Verdict::Regressed)]
+    {
+        let rng = std::cell::RefCell::new(Rng::new(seed));
+        let noise =
+            |_: &str, nth: usize| (1.0 + 0.3 * nth as f64 / 24.0) * (1.0 + 0.05 * (rng.borrow_mut().unit() - 0.5));
+        let runs = scattered(12, |arm, nth| noise(arm, nth) * if arm == "B" { factor } else { 1.0 });
+        let comparison = arms(&runs, Options::default()).unwrap();
+        assert_eq!(comparison.verdict, verdict);
+        assert!(comparison.rows.iter().all(|row| !row.not_measurable), "{:?}", comparison.rows);
+    }
+}
+
+#[test]
+fn nothing_is_a_percentage_of_nothing() {
+    let mut runs = blocks(12, 1.0, 0.01, &["A", "B"]);
+    for (index, run) in runs.iter_mut().enumerate() {
+        run.cpu.client_ns_per_request = Some(index as u64 % 3);
+    }
+    let gates = vec![loadgen_core::metric::by_name("client_cpu").unwrap()];
+    let comparison = arms(&runs, Options { gates, ..Options::default() }).unwrap();
+    let row = &comparison.rows[0];
+    assert!(row.not_measurable && row.reason.as_ref().unwrap().contains("the base is 0 in "), "{row:?}");
+    assert_eq!(comparison.verdict, Verdict::Inconclusive);
+}
+
 #[test]
 fn the_committed_schema_is_that_of_the_types() {
     let generated = schema_json();

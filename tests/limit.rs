@@ -152,11 +152,11 @@ fn a_limit_below_the_floor_says_nothing_about_the_server() {
     let floor = Floor {
         engine: "epoll".to_owned(),
         samples: 1_000,
-        response_p50_ns: 50_000,
-        response_p99_ns: 90_000,
+        response_p50_ns: Some(50_000),
+        response_p99_ns: Some(90_000),
         timer_samples: 50,
-        timer_late_p50_ns: 1,
-        timer_late_p99_ns: 1,
+        timer_late_p50_ns: Some(1),
+        timer_late_p99_ns: Some(1),
         timer_late_max_ns: 1,
         clock_read_ns: 25,
         client_cpu: None,
@@ -166,6 +166,11 @@ fn a_limit_below_the_floor_says_nothing_about_the_server() {
     report.floor = Some(floor);
     unresolvable("p50>49us", &report, "floor p50 50.0 us");
     unresolvable("max>1us", &report, "floor");
+    // One round trip that took long is no floor.
+    let few = Floor { samples: 1, ..report.floor.clone().unwrap() };
+    let floor = report.floor.replace(few);
+    broken("p50>49us", &report);
+    report.floor = floor;
     broken("p50>50us", &report);
     holds("p50<40us", &report);
     broken("server_cpu>1us", &report);

@@ -1,9 +1,10 @@
 //! The summary for people: what it says, and what it must not say.
 
+use loadgen_core::histogram::Recorder;
 use loadgen_core::report::text;
 use loadgen_core::result::{
-    Confidence, Drift, ErrorRow, Floor, Interval, RateInterval, Reason, Report, UntilCi, VerdictState, Warning, Weight,
-    read,
+    Confidence, Drift, ErrorRow, Floor, Group, Interval, RateInterval, Reason, Report, Sessions, UntilCi, VerdictState,
+    Warning, Weight, read,
 };
 use std::path::Path;
 
@@ -56,15 +57,44 @@ fn reasons_stand_before_the_figures() {
 }
 
 #[test]
+fn figures_of_too_little_are_told_as_unknown() {
+    let mut report = golden();
+    let mut few = Recorder::new();
+    (0..5).for_each(|_| few.record(1_000_000));
+    let response = few.report();
+    report.breakdown =
+        vec![Group { kind: Some("get".to_owned()), ok: 5, response: response.clone(), ..Group::default() }];
+    report.sessions = Some(Sessions { arrived: 5, completed: 5, duration: response, ..Sessions::default() });
+    let text = text::render(&report);
+    assert!(text.contains("5 ok  p50 -         p99 -") && text.contains("they lasted p50 -, max 1.00 ms"), "{text}");
+    // Nor are there rates and shares of a window that never opened.
+    report.throughput.window_ns = 0;
+    let text = text::render(&report);
+    assert!(text.contains("throughput   unknown: ") && text.contains("busiest thread - %"), "{text}");
+}
+
+#[test]
 fn what_is_close_to_the_floor_is_called_that() {
     let mut report = golden();
     let median = report.latency.response.as_ref().unwrap().quantiles_ns["0.5"];
     for (response_p50_ns, close) in [(median / 10, false), (median * 10 / 15 - 100, false), (median * 10 / 14, true)] {
-        report.floor = Some(Floor { response_p50_ns, response_p99_ns: 90_000, ..Floor::default() });
+        let (response_p50_ns, response_p99_ns) = (Some(response_p50_ns), Some(90_000));
+        report.floor = Some(Floor { samples: 1_000, response_p50_ns, response_p99_ns, ..Floor::default() });
         let text = text::render(&report);
         lines_fit(&text);
         assert!(text.contains("floor  ") && text.contains("close to the floor") == close, "{text}");
     }
+    // A median of a few is none, of the floor or of the run.
+    let floor = report.floor.clone().unwrap();
+    for samples in [1, 2, 10, 20, 49] {
+        report.floor = Some(Floor { samples, ..floor.clone() });
+        let text = text::render(&report);
+        assert!(!text.contains("close to the floor") && text.contains("floor        unknown: "), "{text}");
+    }
+    report.floor = Some(Floor { samples: 50, ..floor.clone() });
+    assert!(text::render(&report).contains("close to the floor"));
+    report.latency.response.as_mut().unwrap().count = 3;
+    assert!(!text::render(&report).contains("close to the floor"));
     // A stream has no response that could be close.
     report.latency = Default::default();
     assert!(!text::render(&report).contains("close to"));

@@ -220,7 +220,7 @@ def floor(rig):
         if not runs[0].report.get("floor"):
             rig.not_run("floor, 5 repeats", "the report has no floor")
             continue
-        values = [run.report["floor"]["response_p50_ns"] for run in runs]
+        values = [run.report["floor"]["response_p50_ns"] for run in runs if run.report["floor"]["response_p50_ns"]]
         middle = statistics.median(values)
         noise = [reason for run in runs for reason in run.noise]
         rig.timing("floor: response p50, 5 repeats", "equal", ", ".join(us(value) for value in values), "10 %",

@@ -316,7 +316,8 @@ pub struct RunArgs {
     /// LOADGEN_SHARDS), Open MPI and Slurm say it; `loadgen merge` adds the reports up.
     #[arg(long, value_name = "I/N", value_parser = crate::shard::parse, hide_short_help = true)]
     pub shard: Option<Shard>,
-    /// Begin the load at this time, once connections are open: 2026-11-23T13:02:40Z, or seconds since 1970
+    /// Begin the load at this time, once connections are open: 2026-11-23T13:02:40Z, …T15:02:40+02:00, or seconds
+    /// since 1970
     #[arg(long, value_name = "TIME", value_parser = crate::start_at::parse, hide_short_help = true)]
     pub start_at: Option<u64>,
 }

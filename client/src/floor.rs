@@ -10,7 +10,7 @@ use crate::run;
 use crate::worker::{Control, Published, Tally, Task};
 use loadgen_core::histogram::Recorder;
 use loadgen_core::machine;
-use loadgen_core::result::Floor;
+use loadgen_core::result::{FLOOR_SAMPLES_LEAST, Floor};
 use loadgen_core::sys::{affinity, clock, memory, process, ring, socket};
 use loadgen_core::time::{NS_PER_MS, NS_PER_US};
 use std::ffi::OsString;
@@ -34,7 +34,7 @@ pub struct Effort {
 pub const BRIEF: Effort = Effort { warmup_ns: 10 * NS_PER_MS, latency_ns: 80 * NS_PER_MS, waits: 50 };
 
 /// On a machine where others have the CPUs, fewer than this come back in that time; it is then tried for longer.
-const ENOUGH: u64 = 20;
+const ENOUGH: u64 = FLOOR_SAMPLES_LEAST;
 const LONGER: [u64; 3] = [1, 2, 4];
 
 const WAIT_NS: u64 = 500 * NS_PER_US;
@@ -95,14 +95,16 @@ pub fn measure(engine: &Entry, ring: &ring::Options, places: Places, effort: Eff
     }
     let waits = Waits { count: effort.waits, length_ns: WAIT_NS, ring: ring.clone() };
     let (late, clock_read_ns) = wait(engine, waits, places.client)?;
+    // What so few values do not tell is not told.
+    let quantile = |values: &Recorder, q: f64| Floor::tells(values.count(), q).then(|| values.quantile(q));
     let floor = Floor {
         engine: engine.name.to_owned(),
         samples: tally.response.count(),
-        response_p50_ns: tally.response.quantile(0.5),
-        response_p99_ns: tally.response.quantile(0.99),
+        response_p50_ns: quantile(&tally.response, 0.5),
+        response_p99_ns: quantile(&tally.response, 0.99),
         timer_samples: late.count(),
-        timer_late_p50_ns: late.quantile(0.5),
-        timer_late_p99_ns: late.quantile(0.99),
+        timer_late_p50_ns: quantile(&late, 0.5),
+        timer_late_p99_ns: quantile(&late, 0.99),
         timer_late_max_ns: late.max_ns().unwrap_or(0),
         clock_read_ns,
         client_cpu: places.client.map(|cpu| cpu as u64),

@@ -3,6 +3,7 @@
 use crate::failure::Failure;
 use crate::plan::Plan;
 use loadgen_core::result::Shard;
+use loadgen_core::units::parse_whole;
 
 /// Processes of one run, at most.
 const SHARDS_MAX: u64 = 100_000;
@@ -41,7 +42,7 @@ pub struct Found {
 /// `2/4`, the third of four.
 pub fn parse(text: &str) -> Result<Shard, String> {
     let (index, count) = text.split_once('/').ok_or("write index/count, e.g. 0/4 to 3/4")?;
-    let number = |text: &str| text.parse::<u64>().map_err(|_| format!("'{text}' is no whole number"));
+    let number = |text: &str| parse_whole(text).ok_or_else(|| format!("'{text}' is no whole number"));
     shard(number(index)?, number(count)?)
 }
 
@@ -82,7 +83,7 @@ pub fn find(typed: Option<&Shard>, lookup: impl Fn(&str) -> Option<String>) -> R
 
 fn from_variables(pair: &Pair, index: &str, count: &str) -> Result<Option<Found>, Failure> {
     let number = |name: &str, text: &str| {
-        text.parse::<u64>().map_err(|_| Failure::usage(format!("{name}={text} is no whole number")))
+        parse_whole(text).ok_or_else(|| Failure::usage(format!("{name}={text} is no whole number")))
     };
     let (index, count) = (number(pair.index, index)?, number(pair.count, count)?);
     let shard = shard(index, count).map_err(|why| {

@@ -1,27 +1,46 @@
 //! `--start-at`: a moment of the wall clock at which the load begins, so that several processes begin together.
 
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// A moment farther ahead is a slip of the pen (milliseconds for seconds).
 const AHEAD_MAX_NS: u64 = 24 * 3_600 * NS_PER_S;
+/// Digits of a second down to its nanoseconds.
+const NS_DIGITS: usize = 9;
 /// When workers are told, so that all have heard of it by then.
 pub const NOTICE_NS: u64 = 5 * NS_PER_MS;
 
-/// Nanoseconds since 1970, UTC: of `2026-11-23T13:02:40.5Z`, or of seconds since then (`1795438960.5`).
+/// Nanoseconds since 1970, UTC: of `2026-11-23T13:02:40.5Z`, `2026-11-23 15:02:40+02:00` (as `date --rfc-3339` writes
+/// it), or of seconds since then (`1795438960.5`, or with an `@` before it, as `date` reads it).
 pub fn parse(text: &str) -> Result<u64, String> {
-    let wrong = || format!("'{text}' is no time: write 2026-11-23T13:02:40Z, or seconds since 1970");
-    if let Ok(time) = humantime::parse_rfc3339(text) {
-        let since = time.duration_since(std::time::UNIX_EPOCH).map_err(|_| wrong())?;
-        return u64::try_from(since.as_nanos()).map_err(|_| wrong());
+    let wrong =
+        || format!("'{text}' is no time: write 2026-11-23T13:02:40Z, 2026-11-23T15:02:40+02:00, or seconds since 1970");
+    let beyond = || format!("'{text}' is not between 1970 and 2554");
+    if is_stamp(text) {
+        let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| wrong())?;
+        return u64::try_from(time.unix_timestamp_nanos()).map_err(|_| beyond());
     }
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let seconds = text.strip_prefix('@').unwrap_or(text);
+    let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, "0"));
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(whole) || !digits(fraction) || fraction.len() > 9 {
+    if !digits(whole) || !digits(fraction) || fraction.len() > NS_DIGITS {
         return Err(wrong());
     }
-    let seconds: u64 = whole.parse().map_err(|_| wrong())?;
-    let ns: u64 = format!("{fraction:0<9}").parse().map_err(|_| wrong())?;
-    seconds.checked_mul(NS_PER_S).and_then(|whole| whole.checked_add(ns)).ok_or_else(wrong)
+    let ns: u64 = format!("{fraction:0<NS_DIGITS$}").parse().map_err(|_| wrong())?;
+    // All digits: it can only be too large.
+    let whole = whole.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(NS_PER_S));
+    whole.and_then(|whole| whole.checked_add(ns)).ok_or_else(beyond)
+}
+
+/// Whether it may be a time stamp of RFC 3339. The crate `time` reads those strictly, a second 60 (the end of a day in
+/// UTC, as its last nanosecond) and lower case among them, but takes anything for the separator, and cuts off what is
+/// finer than a nanosecond.
+fn is_stamp(text: &str) -> bool {
+    let separated = matches!(text.as_bytes().get(10), Some(b'T' | b't' | b' '));
+    let fraction = text.split_once('.').map_or("", |(_, rest)| rest);
+    let fine = fraction.bytes().take_while(u8::is_ascii_digit).count();
+    separated && fine <= NS_DIGITS
 }
 
 /// Whether it can still be kept at `wall_ns`.
@@ -31,7 +50,8 @@ pub fn check(at_ns: u64, wall_ns: u64) -> Result<(), String> {
         return Err(format!("--start-at has passed, {past} ago"));
     }
     if at_ns - wall_ns > AHEAD_MAX_NS {
-        return Err("--start-at is more than a day ahead".to_owned());
+        let ahead = loadgen_core::units::format_duration(at_ns - wall_ns);
+        return Err(format!("--start-at is more than a day ahead ({ahead}); are these milliseconds, or another zone?"));
     }
     Ok(())
 }
@@ -67,11 +87,84 @@ impl Clocks {
 mod tests {
     use super::*;
 
+    const WRONG: &[&str] = &[
+        "2026-11-23T13:02:40Z!!!Z",
+        "2026-11-23T13:02:40ZZ",
+        "2026-11-23T13:02:40Z ",
+        " 2026-11-23T13:02:40Z",
+        "2026-11-23T13:02:40Z\n",
+        "2026-11-23T13:02:40Z\0",
+        "2026-11-23T13:02:40",
+        "2026-11-23T13:02Z",
+        "2026-11-23_13:02:40Z",
+        "2026-11-23  13:02:40Z",
+        "2026-11-23T13:02:40 Z",
+        "2026-11-23T13:02:40+0200",
+        "2026-11-23T13:02:40+02",
+        "2026-11-23T13:02:40+2:00",
+        "2026-11-23T13:02:40+24:00",
+        "2026-11-23T13:02:40+02:60",
+        "2026-11-23T13:02:40+02:00Z",
+        "2026-11-23T13:02:40\u{2212}02:00",
+        "2026-11-23T13:02:40.Z",
+        "2026-11-23T13:02:40,5Z",
+        "2026-11-23T13:02:40.1234567890Z",
+        "2026-11-23T13:02:61Z",
+        "2026-11-23T13:02:60Z",
+        "2026-11-23T24:00:00Z",
+        "2026-11-23T13:60:00Z",
+        "2026-02-29T13:02:40Z",
+        "2026-13-01T13:02:40Z",
+        "2026-00-01T13:02:40Z",
+        "2026-11-00T13:02:40Z",
+        "026-11-23T13:02:40Z",
+        "12026-11-23T13:02:40Z",
+        "+2026-11-23T13:02:40Z",
+        "-2026-11-23T13:02:40Z",
+        "２026-11-23T13:02:40Z",
+        "20261123T130240Z",
+        "1969-12-31T23:59:59Z",
+        "9999-12-31T23:59:59Z",
+        "1970-01-01T00:00:00+02:00",
+        "@",
+        "@@1",
+        "@-1",
+        "@+1",
+        "1 ",
+        "0x10",
+        "NaN",
+        "1e400",
+        "18446744073709551616",
+    ];
+
     #[test]
     fn times_are_read_in_both_spellings() {
         assert_eq!(parse("1970-01-01T00:00:01.5Z"), Ok(1_500_000_000));
         assert_eq!(parse("1795438960"), Ok(1_795_438_960 * NS_PER_S));
         assert_eq!(parse("1795438960.25"), Ok(1_795_438_960 * NS_PER_S + 250_000_000));
+        const AT_NS: u64 = 1_795_438_960 * NS_PER_S;
+        for (text, ns) in [
+            ("2026-11-23T13:02:40Z", AT_NS),
+            ("2026-11-23t13:02:40z", AT_NS),
+            ("2026-11-23 13:02:40Z", AT_NS),
+            ("2026-11-23T13:02:40+00:00", AT_NS),
+            ("2026-11-23T13:02:40-00:00", AT_NS),
+            ("2026-11-23T15:02:40+02:00", AT_NS),
+            ("2026-11-24T02:32:40.000000001+13:30", AT_NS + 1),
+            ("2026-11-22T20:02:40.123456789-17:00", AT_NS + 123_456_789),
+            ("@1795438960", AT_NS),
+            ("@1795438960.000000001", AT_NS + 1),
+            ("2024-02-29T00:00:00Z", 1_709_164_800 * NS_PER_S),
+            // A leap second, which the clock does not count, is the end of the one before it.
+            ("2016-12-31T23:59:60Z", 1_483_228_800 * NS_PER_S - 1),
+            ("2017-01-01T01:59:60+02:00", 1_483_228_800 * NS_PER_S - 1),
+        ] {
+            assert_eq!(parse(text), Ok(ns), "{text}");
+        }
+        for wrong in WRONG {
+            let problem = parse(wrong).expect_err(wrong);
+            assert!(problem.contains(wrong) && !problem.contains("panicked"), "{problem}");
+        }
         for wrong in ["", "now", "+2s", "-1", "1.", ".5", "1e9", "2026-11-23", "1.0000000001", "99999999999999"] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

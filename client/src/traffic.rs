@@ -57,7 +57,7 @@ impl Lengths {
             number => Err(format!("{number} is out of range; a session has 1 to {LENGTH_MAX} requests")),
         };
         if let Some(probability) = text.strip_prefix("geom:") {
-            let known = probability.parse::<f64>().ok().filter(|p| (1e-6..=1.0).contains(p));
+            let known = units::parse_decimal(probability).filter(|p| (1e-6..=1.0).contains(p));
             return known.map(Self::Geometric).ok_or_else(|| {
                 format!("'{probability}' is no probability of a session's end; give geom:0.000001 to geom:1")
             });

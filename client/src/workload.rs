@@ -5,7 +5,7 @@ use crate::target::Target;
 use clap::Args;
 use loadgen_core::protocol::keyspace::{Keyspace, Spread};
 use loadgen_core::protocol::{ClientOptions, PROTOCOLS, Protocol};
-use loadgen_core::units;
+use loadgen_core::units::{self, parse_whole};
 
 /// Where user and password may be, so that they are in no list of processes.
 pub const LOGIN_VARIABLE: &str = "LOADGEN_LOGIN";
@@ -114,15 +114,18 @@ impl WorkloadArgs {
 /// `get=9`; without a number it is 1.
 fn weighted_word(text: &str) -> Result<(String, u32), Failure> {
     let (word, weight) = text.split_once('=').unwrap_or((text, "1"));
-    match weight.parse::<u32>() {
-        Ok(weight) if weight > 0 && !word.trim().is_empty() => Ok((word.trim().to_ascii_lowercase(), weight)),
+    match parse_whole(weight).and_then(|weight| u32::try_from(weight).ok()) {
+        Some(weight) if weight > 0 && !word.trim().is_empty() => Ok((word.trim().to_ascii_lowercase(), weight)),
         _ => Err(Failure::usage(format!("'{text}' in --mix is not WORD=WEIGHT, such as get=9"))),
     }
 }
 
 /// `3=INCR {key}`; without a number it is 1.
 fn weighted_command(text: &str) -> (String, u32) {
-    let weighted = text.split_once('=').and_then(|(weight, rest)| Some((rest.to_owned(), weight.parse().ok()?)));
+    let weighted = text.split_once('=').and_then(|(weight, rest)| {
+        let weight = parse_whole(weight).and_then(|weight| u32::try_from(weight).ok());
+        Some((rest.to_owned(), weight?))
+    });
     weighted.unwrap_or_else(|| (text.to_owned(), 1))
 }
 

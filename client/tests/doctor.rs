@@ -3,7 +3,7 @@
 mod common;
 
 use common::{LOADGEN, Running, SHORT, Server, engine, loadgen, loadgen_at, loadgen_plain, scratch};
-use loadgen_core::result::{Floor, Report};
+use loadgen_core::result::{FLOOR_SAMPLES_LEAST, Floor, Report};
 use loadgen_core::sys::ring;
 use serde_json::Value;
 use std::process::Command;
@@ -26,10 +26,12 @@ fn positive(value: &Value, at: &str) -> u64 {
 fn plausible(floor: &Floor, engine: &str) {
     assert_eq!(floor.engine, engine);
     assert!(floor.samples > 0 && floor.timer_samples > 0 && floor.clock_read_ns < SLOWEST_NS, "{floor:?}");
-    assert!(floor.response_p50_ns >= FASTEST_NS && floor.response_p50_ns <= floor.response_p99_ns, "{floor:?}");
-    assert!(floor.response_p99_ns < SLOWEST_NS, "{floor:?}");
-    let late = [floor.timer_late_p50_ns, floor.timer_late_p99_ns, floor.timer_late_max_ns, SLOWEST_NS];
-    assert!(late.is_sorted() && floor.took_ns > 60_000_000, "{floor:?}");
+    // What rests on too few values is not there: on a machine that others have, that can be all of it.
+    assert_eq!(floor.response_p50_ns.is_some(), floor.samples >= FLOOR_SAMPLES_LEAST, "{floor:?}");
+    let response = [Some(FASTEST_NS), floor.response_p50_ns, floor.response_p99_ns, Some(SLOWEST_NS)];
+    let late = [floor.timer_late_p50_ns, floor.timer_late_p99_ns, Some(floor.timer_late_max_ns), Some(SLOWEST_NS)];
+    let [response, late] = [response, late].map(|figures| figures.into_iter().flatten().collect::<Vec<_>>());
+    assert!(response.is_sorted() && late.is_sorted() && floor.took_ns > 60_000_000, "{floor:?}");
     assert!(floor.client_cpu.is_none() || floor.client_cpu != floor.server_cpu, "{floor:?}");
 }
 
@@ -53,11 +55,14 @@ fn the_doctor_measures_every_engine_that_works() {
             assert!(reading["floor"].is_null() && reading["refusal"]["remedy"].is_string(), "{reading:#}");
             continue;
         }
-        plausible(&serde_json::from_value(reading["floor"].clone()).unwrap(), name);
+        let floor: Floor = serde_json::from_value(reading["floor"].clone()).unwrap();
+        plausible(&floor, name);
         assert!(reading["refusal"].is_null(), "{reading:#}");
         positive(reading, "/ceiling_requests_per_s");
         positive(reading, "/client_ns_per_request");
-        assert!(positive(reading, "/response_p90_ns") <= positive(reading, "/response_p999_ns"));
+        for (at, q) in [("/response_p90_ns", 0.9), ("/response_p999_ns", 0.999)] {
+            assert_eq!(reading.pointer(at).unwrap().is_u64(), Floor::tells(floor.samples, q), "{at} of {reading:#}");
+        }
         assert_eq!(reading["rounds"].as_array().unwrap().len(), 5);
     }
     // These tests are of a debug build, and that is worth a warning with a remedy.

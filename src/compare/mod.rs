@@ -3,8 +3,8 @@
 //! One run is one observation, never one request: requests of a run share a server process, a machine and a moment.
 //! In reading order: [`comparable`] (may they be compared), [`design`] (how they were taken), [`gates`] (by which
 //! metrics), [`rows`] (a metric compared), [`rank`] (ranks of exact tests), [`estimate`] (a change with its interval),
-//! [`decision`] (the verdict), [`power`] (what could have been seen), [`schema`] (the result), [`page`] (the result for
-//! people).
+//! [`decision`] (the verdict), [`sense`] (whether there is anything to say), [`power`] (what could have been seen),
+//! [`schema`] (the result), [`page`] (the result for people).
 
 pub mod comparable;
 pub mod decision;
@@ -17,6 +17,7 @@ pub mod power;
 pub mod rank;
 pub mod rows;
 pub mod schema;
+pub mod sense;
 
 pub use decision::Verdict;
 pub use schema::*;
@@ -149,6 +150,9 @@ pub fn compare(question: &Question<'_>) -> Result<Comparison, Refusal> {
         notes: notes(&base_runs, &candidate_runs, options),
         verdict: Verdict::Inconclusive,
     };
+    let notes = comparison.rows.iter().filter(|row| row.not_measurable);
+    let notes = notes.filter_map(|row| Some(format!("{}: {}", row.metric, row.reason.as_ref()?)));
+    comparison.notes.extend(notes.collect::<Vec<_>>());
     comparison.caps = caps(&comparison, &all, question, &null_side);
     comparison.base.runs = observed.base().len() as u64;
     comparison.candidate.runs = observed.candidate().len() as u64;

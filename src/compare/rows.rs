@@ -5,7 +5,9 @@ use super::decision::{Verdict, decide, decide_absolute};
 use super::design::{Block, blocks};
 use super::estimate::{self, Estimate, TooFew};
 use super::gates::Gate;
+use super::page::signed;
 use super::schema::{Design, Row};
+use super::sense::{self, Told};
 use crate::histogram::HIGHEST_NS;
 use crate::metric::{Better, Metric, Unit};
 use crate::result::Report;
@@ -47,6 +49,9 @@ impl<'a> Observations<'a> {
     }
 }
 
+/// What a figure of nothing at all counts as, where a logarithm is taken.
+const LEAST: f64 = 1e-3;
+
 /// A metric as it is estimated: the logarithm, so that a difference is a ratio; of shares, the share itself. A time
 /// where nothing was answered is as long as can be: a server that says nothing is not left out of its own latencies.
 fn scaled(metric: &Metric, report: &Report) -> Option<f64> {
@@ -58,7 +63,7 @@ fn scaled(metric: &Metric, report: &Report) -> Option<f64> {
     };
     let value = (metric.value)(report).or_else(never)?;
     // A figure of nothing at all is as far away as can be, and still a number.
-    Some(if metric.unit == Unit::Share { value } else { value.max(1e-3).ln() })
+    Some(if metric.unit == Unit::Share { value } else { value.max(LEAST).ln() })
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -101,6 +106,7 @@ pub(super) fn row(gate: &Gate, observed: &Observations<'_>, misrate: f64) -> Row
         sees_ppm: None,
         verdict: Verdict::Inconclusive,
         reason: None,
+        not_measurable: false,
         differences_ppm: Vec::new(),
         base_values: whole(metric, &observed.base),
         candidate_values: whole(metric, &observed.candidate),
@@ -116,6 +122,12 @@ pub(super) fn row(gate: &Gate, observed: &Observations<'_>, misrate: f64) -> Row
         row.reason = Some(if nothing { "no runs are left" } else { "not every run has enough values" }.to_owned());
         return row;
     };
+    let zeros = observed.base.iter().filter(|run| !unanswered(run) && (metric.value)(run) == Some(0.0)).count();
+    if zeros > 0 && metric.unit != Unit::Share {
+        let runs = observed.base.len();
+        no_figure(&mut row, &format!("the base is 0 in {zeros} of {runs} runs, and nothing is a percentage of that"));
+        return row;
+    }
     let estimate = if observed.paired {
         let differences = differences(metric, &observed.pairs).unwrap_or_default();
         row.differences_ppm = differences.iter().map(|d| change(metric, *d)).collect();
@@ -124,28 +136,66 @@ pub(super) fn row(gate: &Gate, observed: &Observations<'_>, misrate: f64) -> Row
         estimate::unpaired(&base, &candidate, misrate)
     };
     match estimate {
-        Ok(estimate) => judge(&mut row, metric, &estimate, gate.margin),
+        Ok(estimate) => judge(&mut row, gate, &estimate, observed),
         Err(TooFew { needs }) => {
             let what = if observed.paired { "blocks" } else { "runs a side" };
-            row.change_ppm = Some(change(metric, mean(&candidate) - mean(&base)));
+            let told = told(&row, metric, mean(&candidate) - mean(&base));
+            row.change_ppm = Some(change(metric, told.centre));
             row.reason = Some(format!("{needs} {what} are needed"));
+            if let Some(why) = sense::contradiction(&told, false, |difference| shown(metric, difference)) {
+                no_figure(&mut row, &format!("{why}, and {needs} {what} are needed"));
+            }
         }
     }
     row
 }
 
-fn judge(row: &mut Row, metric: &Metric, estimate: &Estimate, margin: f64) {
+fn judge(row: &mut Row, gate: &Gate, estimate: &Estimate, observed: &Observations<'_>) {
+    let Gate { metric, margin, .. } = *gate;
     row.change_ppm = Some(change(metric, estimate.centre));
     row.low_ppm = Some(change(metric, estimate.low));
     row.high_ppm = Some(change(metric, estimate.high));
     row.misrate_ppm = Some(ppm(estimate.misrate) as u64);
     let sees = estimate.smallest_visible(margin);
-    row.sees_ppm = sees.is_finite().then(|| ppm(sees) as u64);
+    row.sees_ppm = (sees <= sense::RESOLUTION_MOST).then(|| ppm(sees) as u64);
     let worse = match metric.better {
         Better::Lower => *estimate,
         Better::Higher => Estimate { centre: -estimate.centre, low: -estimate.high, high: -estimate.low, ..*estimate },
     };
-    row.verdict = if metric.unit == Unit::Share { decide_absolute(&worse, margin) } else { decide(&worse, margin) };
+    let is_share = metric.unit == Unit::Share;
+    row.verdict = if is_share { decide_absolute(&worse, margin) } else { decide(&worse, margin) };
+    // A candidate that says nothing is worse than a base that answers, however wildly that scatters, and the medians
+    // are of the other runs.
+    let dead = |runs: &[&Report]| runs.iter().any(|run| unanswered(run));
+    if row.verdict == Verdict::Regressed && dead(&observed.candidate) && !dead(&observed.base) {
+        return;
+    }
+    let told = told(row, metric, estimate.centre);
+    let nonsense = sense::nonsense(&told, estimate, margin, row.verdict, |difference| shown(metric, difference));
+    if let Some(why) = nonsense {
+        no_figure(row, &why);
+    }
+}
+
+fn told(row: &Row, metric: &Metric, centre: f64) -> Told {
+    let is_share = metric.unit == Unit::Share;
+    let scaled = |median: u64| if is_share { median as f64 / 1e6 } else { (median as f64).max(LEAST).ln() };
+    let medians = row.base.zip(row.candidate).map(|(base, candidate)| scaled(candidate) - scaled(base));
+    Told { centre, medians, is_share }
+}
+
+/// A difference for people.
+fn shown(metric: &Metric, difference: f64) -> String {
+    let unit = if metric.unit == Unit::Share { "points" } else { "%" };
+    format!("{} {unit}", signed(change(metric, difference)))
+}
+
+/// Takes back what looks like a figure and is none.
+fn no_figure(row: &mut Row, why: &str) {
+    (row.change_ppm, row.low_ppm, row.high_ppm, row.misrate_ppm, row.sees_ppm) = (None, None, None, None, None);
+    row.verdict = Verdict::Inconclusive;
+    row.not_measurable = true;
+    row.reason = Some(format!("{}: {why}; {}", sense::WORDS, sense::REMEDY));
 }
 
 /// A difference on the scale of `scaled` as a change in millionths.
@@ -153,8 +203,10 @@ fn change(metric: &Metric, difference: f64) -> i64 {
     ppm(if metric.unit == Unit::Share { difference } else { difference.exp_m1() })
 }
 
+/// No integer of a file may be beyond what other programs hold exactly (2^53 - 1).
 fn ppm(share: f64) -> i64 {
-    (share * 1e6).round() as i64
+    const MOST: f64 = ((1_u64 << 53) - 1) as f64;
+    (share * 1e6).round().clamp(-MOST, MOST) as i64
 }
 
 /// The values themselves, as integers in the unit of `unit_word`.

@@ -113,6 +113,10 @@ pub struct Row {
     pub verdict: Verdict,
     /// Why there is no interval, or why the verdict is not what the interval alone would make it.
     pub reason: Option<String>,
+    /// The estimate contradicts the medians, or only changes beyond 1000 % could have been seen (`reason` says which):
+    /// there is no change, no interval and no `sees_ppm`, and the verdict is `inconclusive`.
+    #[serde(default)]
+    pub not_measurable: bool,
     /// One value a block (the difference), or none.
     pub differences_ppm: Vec<i64>,
     /// One value a run, in the order of the runs, in `unit`.

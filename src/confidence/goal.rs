@@ -3,6 +3,7 @@
 use super::Sample;
 use crate::histogram::QUANTILES;
 use crate::result::{Confidence, UntilCi};
+use crate::units::parse_decimal;
 
 /// A figure by the name that people type, and the half-width of its interval that they want, in millionths of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,8 +40,7 @@ impl Goal {
         }
         let percent: f64 = width
             .strip_suffix('%')
-            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'))
-            .and_then(|digits| digits.parse().ok())
+            .and_then(parse_decimal)
             .ok_or_else(|| format!("'{width}' is not a width in percent, such as 2% or 0.5%"))?;
         let asked_ppm = (percent * PPM / 100.0).round() as u64;
         if !(1..=PPM as u64).contains(&asked_ppm) {

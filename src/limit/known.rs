@@ -51,7 +51,7 @@ fn too_few() -> String {
 
 /// What the generator itself adds is in every response: no server could keep such a limit.
 pub(super) fn below_floor(limit: &Limit, report: &Report, bound: f64) -> Option<String> {
-    let floor_ns = report.floor.as_ref()?.response_p50_ns;
+    let floor_ns = report.floor.as_ref()?.response_p50()?;
     let below = is_response(limit.metric) && limit.op.upwards() && bound < floor_ns as f64;
     let floor = Unit::Nanoseconds.show(floor_ns as f64);
     below.then(|| format!("the limit is below what the generator itself takes (floor p50 {floor})"))

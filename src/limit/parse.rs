@@ -52,10 +52,7 @@ fn bound(unit: Unit, value: &str) -> Result<Bound, String> {
 /// Digits and a point: no sign, no exponent, no `inf`.
 fn number(digits: &str) -> Result<f64, String> {
     let digits = digits.trim();
-    let plain =
-        digits.starts_with(|c: char| c.is_ascii_digit()) && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'.'));
-    let parsed = digits.parse::<f64>().ok().filter(|number| plain && number.is_finite());
-    parsed.ok_or_else(|| format!("`{digits}` is not a number; write 0.1% or +5%"))
+    units::parse_decimal(digits).ok_or_else(|| format!("`{digits}` is not a number; write 0.1% or +5%"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Which keys are asked for, and how large values are.
 
 use crate::rng::Rng;
+use crate::units::parse_decimal;
 
 /// The keys of a load.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,8 +40,8 @@ impl Spread {
             ("uniform", "") => Ok(Self::Uniform),
             ("sequential", "") => Ok(Self::Sequential),
             ("zipf", "") if !text.ends_with(':') => Ok(Self::Zipf(0.99)),
-            ("zipf", exponent) => match exponent.parse::<f64>() {
-                Ok(exponent) if (0.01..=10.0).contains(&exponent) => Ok(Self::Zipf(exponent)),
+            ("zipf", exponent) => match parse_decimal(exponent) {
+                Some(exponent) if (0.01..=10.0).contains(&exponent) => Ok(Self::Zipf(exponent)),
                 _ => Err(format!("'{exponent}' is no exponent of a Zipf distribution (0.01 to 10)")),
             },
             _ => {

@@ -1,6 +1,8 @@
 //! Requests by kind and target, for the summary.
 
-use crate::result::{Group, Report};
+use crate::confidence::ENOUGH_BEYOND;
+use crate::histogram::{QUANTILES, count_beyond};
+use crate::result::{Group, Histogram, Report};
 use crate::units::{format_duration, format_exact_count};
 
 /// Groups that are listed; the report has all of them.
@@ -31,10 +33,17 @@ fn line(group: &Group, width: usize) -> String {
     let errors: u64 = group.errors.values().sum();
     let errors = if errors > 0 { format!(", {} errors", format_exact_count(errors)) } else { String::new() };
     let times = group.response.as_ref().map_or(String::new(), |response| {
-        let at = |name: &str| response.quantiles_ns.get(name).map_or_else(|| "-".to_owned(), |ns| format_duration(*ns));
+        let at = |name: &str| known(response, name).map_or_else(|| "-".to_owned(), format_duration);
         format!("  p50 {:<8}  p99 {}", at("0.5"), at("0.99"))
     });
     format!("{:<width$}  {:>10} ok{errors}{times}", name(group), format_exact_count(group.ok))
+}
+
+/// A quantile with enough values beyond it: of few, it is chance.
+pub(super) fn known(histogram: &Histogram, name: &str) -> Option<u64> {
+    let (_, q) = QUANTILES.iter().find(|(known, _)| *known == name)?;
+    let enough = count_beyond(histogram.count, *q) >= ENOUGH_BEYOND;
+    histogram.quantiles_ns.get(name).copied().filter(|_| enough)
 }
 
 fn name(group: &Group) -> String {

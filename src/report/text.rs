@@ -4,7 +4,7 @@ use super::{breakdown, intervals, traffic};
 use crate::confidence::{ENOUGH_BEYOND, goal};
 use crate::histogram::{QUANTILES, count_beyond};
 use crate::protocol::{self, Shape};
-use crate::result::{Floor, Histogram, Ledger, Report, RingStats, Tls, VerdictState, Weight};
+use crate::result::{FLOOR_SAMPLES_LEAST, Floor, Histogram, Ledger, Report, RingStats, Tls, VerdictState, Weight};
 use crate::units::{format_count, format_duration, format_exact_count, format_rate, format_size};
 
 const WIDTH: usize = 80;
@@ -101,6 +101,9 @@ fn machine(report: &Report, page: &mut Page) {
 
 fn throughput(report: &Report, page: &mut Page) {
     let rates = &report.throughput;
+    if rates.window_ns == 0 {
+        return page.line("throughput", "unknown: the window never opened, so that no rate is one");
+    }
     let (sent, received) = (format_rate(rates.sent_bytes_per_s), format_rate(rates.received_bytes_per_s));
     let text = match shape(report) {
         Shape::Exchange | Shape::Datagram => {
@@ -205,13 +208,19 @@ fn breakdown(report: &Report, page: &mut Page) {
 /// What the generator itself adds, and a word where the figures are hardly more than that.
 fn floor(report: &Report, page: &mut Page) {
     let Some(floor) = &report.floor else { return };
-    let Floor { samples, response_p50_ns, response_p99_ns, timer_late_p50_ns, timer_late_max_ns, .. } = *floor;
-    let [p50, p99, late, latest] =
-        [response_p50_ns, response_p99_ns, timer_late_p50_ns, timer_late_max_ns].map(format_duration);
-    let p99 = if count_beyond(samples, 0.99) >= ENOUGH_BEYOND { &p99 } else { "-" };
-    page.line("floor", &format!("p50 {p50}, p99 {p99} with a null server; timers {late} late, at most {latest}"));
-    let median = report.latency.response.as_ref().and_then(|response| response.quantiles_ns.get("0.5"));
-    if median.is_some_and(|median| median.saturating_mul(100) < response_p50_ns.saturating_mul(NEAR_FLOOR_PERCENT)) {
+    let shown = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), format_duration);
+    let [p99, late] = [floor.response_p99(), floor.timer_late_p50()].map(shown);
+    let timers = format!("timers {late} late, at most {}", format_duration(floor.timer_late_max_ns));
+    let Some(p50) = floor.response_p50() else {
+        let (samples, needed) = (plural(floor.samples, "round trip"), FLOOR_SAMPLES_LEAST);
+        return page.line("floor", &format!("unknown: {samples} with a null server, of {needed} it takes; {timers}"));
+    };
+    let line = format!("p50 {}, p99 {p99} with a null server; {timers}", format_duration(p50));
+    page.line("floor", &line);
+    // Of the run, too, a few responses have no median.
+    let response = report.latency.response.as_ref().filter(|response| Floor::tells(response.count, 0.5));
+    let median = response.and_then(|response| response.quantiles_ns.get("0.5"));
+    if median.is_some_and(|median| median.saturating_mul(100) < p50.saturating_mul(NEAR_FLOOR_PERCENT)) {
         page.line(
             "",
             "! close to the floor: a response takes hardly longer than with a server that does nothing, so this says \
@@ -302,7 +311,9 @@ fn cost(report: &Report, page: &mut Page) {
     let cpu = &report.cpu;
     let each = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), format_duration);
     let server = cpu.server_ns_per_request.map_or(String::new(), |ns| format!(", server {}", format_duration(ns)));
-    let busiest = cpu.client_thread_max_percent;
+    // A window that never opened has no shares and no rates.
+    let opened = report.throughput.window_ns > 0;
+    let busiest = if opened { cpu.client_thread_max_percent.to_string() } else { "-".to_owned() };
     let each_client = if shape(report).has_replies() {
         format!("client {} a request{server}", each(cpu.client_ns_per_request))
     } else {

@@ -1,5 +1,6 @@
 //! What the summary says of users: how they think, come and go.
 
+use super::breakdown::known;
 use crate::result::{Connections, Report, Scenario, Sessions, Stream};
 use crate::units::{format_count, format_duration, format_exact_count};
 
@@ -34,9 +35,9 @@ pub(super) fn sessions(sessions: &Sessions) -> String {
             text.push_str(&format!(", {} {what}", exact(count)));
         }
     }
-    let duration = sessions.duration.as_ref();
-    if let Some((p50, histogram)) = duration.and_then(|of| Some((of.quantiles_ns.get("0.5")?, of))) {
-        let [p50, max] = [*p50, histogram.max_ns].map(format_duration);
+    if let Some(histogram) = &sessions.duration {
+        let p50 = known(histogram, "0.5").map_or_else(|| "-".to_owned(), format_duration);
+        let max = format_duration(histogram.max_ns);
         text.push_str(&format!("; they lasted p50 {p50}, max {max}"));
     }
     text

@@ -1,5 +1,7 @@
 //! The part of a report that is about the machines, and about the generator itself.
 
+use crate::confidence::ENOUGH_BEYOND;
+use crate::histogram::count_beyond;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -131,12 +133,13 @@ pub struct Floor {
     pub engine: String,
     /// Round trips, one at a time on one connection.
     pub samples: u64,
-    pub response_p50_ns: u64,
-    pub response_p99_ns: u64,
-    /// Timed waits of the engine, 500 us each; `timer_late_…`: how late it woke from them.
+    /// Their response times; null: so few round trips do not tell ([`Floor::tells`]).
+    pub response_p50_ns: Option<u64>,
+    pub response_p99_ns: Option<u64>,
+    /// Timed waits of the engine, 500 us each; `timer_late_…`: how late it woke from them; null likewise.
     pub timer_samples: u64,
-    pub timer_late_p50_ns: u64,
-    pub timer_late_p99_ns: u64,
+    pub timer_late_p50_ns: Option<u64>,
+    pub timer_late_p99_ns: Option<u64>,
     pub timer_late_max_ns: u64,
     /// What reading the clock costs.
     pub clock_read_ns: u64,
@@ -145,4 +148,34 @@ pub struct Floor {
     pub server_cpu: Option<u64>,
     /// How long all this took.
     pub took_ns: u64,
+}
+
+/// Fewer values than these have no median that could be held against another: of 50, the median of all that there
+/// could have been lies between the 16th and the 35th in 99 of 100 cases, whatever they are like (order statistics,
+/// binomial; David and Nagaraja, *Order Statistics*, 7.1); of 10, between the first and the last.
+pub const FLOOR_SAMPLES_LEAST: u64 = 50;
+
+impl Floor {
+    /// Whether so many values tell a quantile: [`FLOOR_SAMPLES_LEAST`] in all, and as many beyond it as for a figure
+    /// of a run (a 99th percentile: 1,000 values).
+    pub fn tells(samples: u64, q: f64) -> bool {
+        samples >= FLOOR_SAMPLES_LEAST && count_beyond(samples, q) >= ENOUGH_BEYOND
+    }
+
+    /// The median of the round trips; None: it is not known. Files of earlier versions have one in any case.
+    pub fn response_p50(&self) -> Option<u64> {
+        self.response_p50_ns.filter(|_| Self::tells(self.samples, 0.5))
+    }
+
+    pub fn response_p99(&self) -> Option<u64> {
+        self.response_p99_ns.filter(|_| Self::tells(self.samples, 0.99))
+    }
+
+    pub fn timer_late_p50(&self) -> Option<u64> {
+        self.timer_late_p50_ns.filter(|_| Self::tells(self.timer_samples, 0.5))
+    }
+
+    pub fn timer_late_p99(&self) -> Option<u64> {
+        self.timer_late_p99_ns.filter(|_| Self::tells(self.timer_samples, 0.99))
+    }
 }

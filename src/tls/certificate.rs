@@ -1,8 +1,12 @@
 //! Certificates: out of PEM files' content, and made on the spot.
 
+use super::failure::unverified;
+use super::provider;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
 
 /// A certificate with those between it and its issuer, and its key: who one is.
 #[derive(Debug)]
@@ -44,6 +48,31 @@ impl Identity {
         let certificate = parameters.self_signed(&key).map_err(explain)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         Ok(Self { chain: vec![certificate.der().clone()], key })
+    }
+
+    /// Certificate and key, held against each other.
+    ///
+    /// # Errors
+    /// One clause that says what of them cannot be used, and what could be.
+    pub(super) fn certified(self) -> Result<CertifiedKey, String> {
+        let key = provider().key_provider.load_private_key(self.key);
+        // Whatever rustls says here, it means the kind or the size.
+        let key = key.map_err(|_| {
+            "the private key cannot be used: keys are RSA of 2048 to 8192 bits, ECDSA on P-256 or P-384, or Ed25519"
+        })?;
+        let certified = CertifiedKey::new(self.chain, key);
+        match certified.keys_match() {
+            Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+            Err(Error::InconsistentKeys(_)) => Err("the private key is not that of the certificate".to_owned()),
+            Err(error) => Err(format!(
+                "the certificate cannot be used ({}): it has to be a whole one, of X.509 version 3 (openssl makes \
+                 those where an extension is asked for, such as -addext)",
+                match error {
+                    Error::InvalidCertificate(why) => unverified(&why),
+                    other => other.to_string(),
+                }
+            )),
+        }
     }
 
     /// The certificates, the own one first.

@@ -1,13 +1,15 @@
 //! A client's side: whom it trusts, who it is, and what it asks for.
 
+use super::anybody::{self, Anybody};
 use super::certificate::Identity;
+use super::failure;
 use super::tickets::Tickets;
 use super::{Secure, TlsError, Versions, provider};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier, verify_server_name};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::SingleCertAndKey;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use std::sync::Arc;
 
@@ -40,6 +42,7 @@ pub enum Trust {
 pub struct Settings {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    insecure: bool,
 }
 
 impl Settings {
@@ -50,20 +53,22 @@ impl Settings {
     pub fn new(options: Options) -> Result<Self, String> {
         let name = ServerName::try_from(options.server_name.clone());
         let name = name.map_err(|_| format!("{:?} is no host name and no address", options.server_name))?;
-        let builder = ClientConfig::builder_with_provider(provider());
+        let insecure = matches!(options.trust, Trust::Anybody);
+        let used = if insecure { anybody::lenient_provider() } else { provider() };
+        let builder = ClientConfig::builder_with_provider(used);
         let explain = |error: Error| format!("TLS cannot be set up: {error}");
         let builder = builder.with_protocol_versions(options.versions.list()).map_err(explain)?;
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier(options.trust)?);
         let mut config = match options.identity {
             None => builder.with_no_client_auth(),
-            Some(Identity { chain, key }) => builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| format!("the client's certificate and key cannot be used: {error}"))?,
+            Some(identity) => {
+                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified()?)))
+            }
         };
         config.alpn_protocols = options.alpn;
         config.resumption =
             if options.resume { Resumption::store(Arc::new(Tickets::default())) } else { Resumption::disabled() };
-        Ok(Self { config: Arc::new(config), name })
+        Ok(Self { config: Arc::new(config), name, insecure })
     }
 
     /// A connection that begins: its first words are there to be sent.
@@ -71,14 +76,21 @@ impl Settings {
     /// # Errors
     /// Where the settings allow no version of TLS; those of [`Self::new`] do.
     pub fn connect(&self) -> Result<Secure, TlsError> {
-        Secure::client(Arc::clone(&self.config), self.name.clone())
+        Secure::client(Arc::clone(&self.config), self.name.clone(), self.insecure)
     }
 }
 
 fn verifier(trust: Trust) -> Result<Arc<dyn ServerCertVerifier>, String> {
-    let Trust::Certificates(trusted) = trust else { return Ok(Arc::new(Anybody(provider()))) };
+    let Trust::Certificates(trusted) = trust else { return Ok(Arc::new(Anybody)) };
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(trusted.iter().cloned());
+    let (usable, _) = roots.add_parsable_certificates(trusted.iter().cloned());
+    if let (0, Some(first)) = (usable, trusted.first()) {
+        let why = match roots.add(first.clone()) {
+            Err(Error::InvalidCertificate(why)) => failure::unverified(&why),
+            other => format!("{other:?}"),
+        };
+        return Err(format!("no certificate among those to be trusted can be used for that: of the first, {why}"));
+    }
     let issued = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build();
     let issued = issued.map_err(|_| "there is no certificate to be trusted; name one with --ca FILE".to_owned())?;
     Ok(Arc::new(Issued { issued, trusted }))
@@ -138,43 +150,4 @@ impl ServerCertVerifier for Issued {
 /// rustls has no word of its own for this error of webpki, only its text.
 fn is_issuer_as_server(error: &Error) -> bool {
     matches!(error, Error::InvalidCertificate(CertificateError::Other(why)) if why.0.to_string() == "CaUsedAsEndEntity")
-}
-
-/// Accepts whoever has the key of the certificate that it shows.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

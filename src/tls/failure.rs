@@ -1,6 +1,6 @@
 //! Why a TLS connection failed, in the words of the report and in one line for people.
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerMisbehaved};
 use std::fmt;
 
 /// Why TLS failed. The connection cannot be used any further.
@@ -59,16 +59,30 @@ impl TlsError {
 /// As a client sees it: the peer is the server.
 impl From<Error> for TlsError {
     fn from(error: Error) -> Self {
+        Self::told(error, false)
+    }
+}
+
+impl TlsError {
+    /// `insecure`: nothing was verified, so that this cannot be what to do.
+    pub(super) fn told(error: Error, insecure: bool) -> Self {
         let (kind, detail) = match error {
             Error::InvalidCertificate(why) => (TlsErrorKind::Certificate, certificate(&why)),
             Error::NoCertificatesPresented => {
                 (TlsErrorKind::Certificate, "the peer showed no certificate; it has to".to_owned())
             }
-            Error::AlertReceived(alert) => (TlsErrorKind::Alert, alerted(alert)),
+            Error::AlertReceived(alert) => (TlsErrorKind::Alert, alerted(alert, insecure)),
             Error::NoApplicationProtocol => {
                 (TlsErrorKind::Incompatible, "no application protocol in common; see --alpn".to_owned())
             }
             Error::PeerIncompatible(why) => (TlsErrorKind::Incompatible, format!("nothing in common: {why:?}")),
+            // Our library knows no name for such a signature under TLS 1.2.
+            Error::PeerMisbehaved(PeerMisbehaved::SignedKxWithWrongAlgorithm) => (
+                TlsErrorKind::Incompatible,
+                "the server's certificate has a kind of key (RSASSA-PSS) that is not known here under TLS 1.2; \
+                 let it speak TLS 1.3, or show another"
+                    .to_owned(),
+            ),
             Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
                 (TlsErrorKind::Protocol, "what the peer sent is no TLS; is its port one without?".to_owned())
             }
@@ -84,13 +98,21 @@ fn certificate(why: &CertificateError) -> String {
         NotValidYetContext, UnknownIssuer,
     };
     match why {
-        // A bad signature is of one who has the same name as an issuer that is trusted, and another key.
-        UnknownIssuer | BadSignature => "the peer's certificate has no issuer that is trusted here; \
+        UnknownIssuer => "the peer's certificate has no issuer that is trusted here; \
                           name one with --ca FILE, or verify nothing with --insecure"
             .into(),
+        // Of the certificate or of the handshake: of an issuer with the same name, or with a key that is too short.
+        BadSignature => "the peer's certificate has no issuer that is trusted here: the one of that name has another \
+                         key, or a key is RSA of less than 2048 bits; name one with --ca FILE, replace the \
+                         certificate, or verify nothing with --insecure"
+            .into(),
+        NotValidForNameContext { expected, presented } if presented.is_empty() => format!(
+            "the server's certificate names no host (it has no subjectAltName), so that it cannot be that of {}; \
+             replace it, or verify nothing with --insecure",
+            expected.to_str()
+        ),
         NotValidForNameContext { expected, presented } => {
             let presented = presented.iter().map(|name| bare_name(name)).collect::<Vec<_>>().join(", ");
-            let presented = if presented.is_empty() { "no name".into() } else { presented };
             format!(
                 "the server's certificate is for {presented}, not for {}; \
                  give the name that it has with --server-name, or verify nothing with --insecure",
@@ -109,9 +131,37 @@ fn certificate(why: &CertificateError) -> String {
             "the peer's certificate is not valid yet; is the clock right? --insecure verifies nothing".into()
         }
         other => {
-            format!("the peer's certificate is not valid ({other}); replace it, or verify nothing with --insecure")
+            format!(
+                "the peer's certificate cannot be verified: {}; replace it, or verify nothing with --insecure",
+                unverified(other)
+            )
         }
     }
+}
+
+/// What about a certificate cannot be verified, or is not valid.
+pub(super) fn unverified(why: &CertificateError) -> String {
+    let text = format!("{why:?}");
+    // rustls has several variants of it, with lists of numbers, and for the rest no word of its own, but webpki's.
+    if text.starts_with("UnsupportedSignatureAlgorithm") {
+        return "it, or one above it, is signed with what is not accepted here (SHA-1, MD5, P-521, Ed448)".to_owned();
+    }
+    let CertificateError::Other(other) = why else {
+        return match why {
+            CertificateError::BadEncoding => "it is damaged".to_owned(),
+            CertificateError::UnhandledCriticalExtension => critical(),
+            other => format!("{other}"),
+        };
+    };
+    match other.0.to_string().as_str() {
+        "UnsupportedCertVersion" => "it is of X.509 version 1 or 2, not 3".to_owned(),
+        "UnsupportedCriticalExtension" => critical(),
+        word => word.to_owned(),
+    }
+}
+
+fn critical() -> String {
+    "it has a critical extension that is not known here".to_owned()
 }
 
 /// `DnsName("localhost")` and the like as people write it.
@@ -128,7 +178,7 @@ fn ago(seconds: u64) -> String {
     }
 }
 
-fn alerted(alert: AlertDescription) -> String {
+fn alerted(alert: AlertDescription, insecure: bool) -> String {
     let word = match alert {
         AlertDescription::CertificateRequired => "it wants a certificate; give --tls-cert and --tls-key",
         AlertDescription::BadCertificate
@@ -140,7 +190,13 @@ fn alerted(alert: AlertDescription) -> String {
         AlertDescription::NoApplicationProtocol => "it speaks none of the application protocols; see --alpn",
         AlertDescription::ProtocolVersion => "it speaks no version of TLS that we speak",
         AlertDescription::UnrecognisedName => "it does not know that name; see --server-name",
-        AlertDescription::HandshakeFailure => "nothing in common, or it wants a certificate (--tls-cert, --tls-key)",
+        AlertDescription::HandshakeFailure if insecure => {
+            "nothing in common, or it wants a certificate (--tls-cert, --tls-key)"
+        }
+        AlertDescription::HandshakeFailure => {
+            "nothing in common, or it wants a certificate (--tls-cert, --tls-key), or its own is of a kind that cannot \
+             be verified here (P-521, Ed448 and rarer; --insecure takes any)"
+        }
         _ => "",
     };
     let behind = if word.is_empty() { String::new() } else { format!(": {word}") };

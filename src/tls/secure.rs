@@ -26,6 +26,8 @@ pub struct Secure {
     peer_closed: bool,
     closed: bool,
     failed: bool,
+    /// Any certificate is accepted: what goes wrong is not for want of that.
+    insecure: bool,
 }
 
 enum Half {
@@ -57,8 +59,13 @@ impl fmt::Debug for Secure {
 }
 
 impl Secure {
-    pub(super) fn client(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, TlsError> {
+    pub(super) fn client(
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        insecure: bool,
+    ) -> Result<Self, TlsError> {
         let mut new = Self::new(Half::Client(UnbufferedClientConnection::new(config, name)?));
+        new.insecure = insecure;
         // Its first words are made without hearing any.
         new.received(&mut [], &mut Vec::new())?;
         Ok(new)
@@ -69,7 +76,15 @@ impl Secure {
     }
 
     fn new(half: Half) -> Self {
-        Self { half, partial: Vec::new(), output: Vec::new(), peer_closed: false, closed: false, failed: false }
+        Self {
+            half,
+            partial: Vec::new(),
+            output: Vec::new(),
+            peer_closed: false,
+            closed: false,
+            failed: false,
+            insecure: false,
+        }
     }
 
     /// Takes bytes of the peer, which it decrypts where they are, and appends what they say to `plaintext`.
@@ -86,7 +101,7 @@ impl Secure {
             self.failed = true;
             self.partial = Vec::new();
         }
-        Ok(result?)
+        result.map_err(|error| TlsError::told(error, self.insecure))
     }
 
     fn receive(&mut self, bytes: &mut &mut [u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {

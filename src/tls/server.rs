@@ -7,6 +7,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring::Ticketer;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::SingleCertAndKey;
 use std::sync::Arc;
 
 /// What a server may be told.
@@ -32,7 +33,7 @@ impl Settings {
     /// # Errors
     /// One clause, where certificate and key do not fit each other or are of no known kind.
     pub fn new(options: Options) -> Result<Self, String> {
-        let explain = |error: rustls::Error| format!("certificate and key cannot be used: {error}");
+        let explain = |error: rustls::Error| format!("TLS cannot be set up: {error}");
         let builder = ServerConfig::builder_with_provider(provider());
         let builder = builder.with_protocol_versions(options.versions.list()).map_err(explain)?;
         let builder = if options.client_issuers.is_empty() {
@@ -46,8 +47,8 @@ impl Settings {
             let verifier = verifier.build().map_err(|e| format!("the issuers of clients cannot be used: {e}"))?;
             builder.with_client_cert_verifier(verifier)
         };
-        let Identity { chain, key } = options.identity;
-        let mut config = builder.with_single_cert(chain, key).map_err(explain)?;
+        let own = SingleCertAndKey::from(options.identity.certified()?);
+        let mut config = builder.with_cert_resolver(Arc::new(own));
         config.alpn_protocols = options.alpn;
         // Sessions travel in tickets, which cost the server no memory.
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -12,6 +12,7 @@ use loadgen_core::limit::Limit;
 use loadgen_core::metric::{self, METRICS, Metric, Unit};
 use loadgen_core::result::read::{self, Document};
 use loadgen_core::result::{Bundle, LimitState, Report, Scenario};
+use loadgen_core::units;
 use std::path::{Path, PathBuf};
 
 /// Fields that are named when two loads differ.
@@ -78,7 +79,7 @@ fn metric_of(name: &str) -> Result<&'static Metric, Failure> {
 
 /// `2%` as 0.02, within bounds.
 pub fn share_of(flag: &str, text: &str, least: f64, most: f64) -> Result<f64, Failure> {
-    let percent: Option<f64> = text.trim().strip_suffix('%').and_then(|number| number.trim().parse().ok());
+    let percent: Option<f64> = text.trim().strip_suffix('%').and_then(|number| units::parse_decimal(number.trim()));
     match percent.map(|percent| percent / 100.0) {
         Some(share) if (least..=most).contains(&share) => Ok(share),
         Some(_) => {

@@ -5,6 +5,7 @@ pub mod text;
 
 use super::Verdict;
 use super::schema::{Comparison, Design, Difference, Row};
+use super::sense;
 use crate::result::Scenario;
 use crate::units::{format_count, format_duration, format_rate};
 
@@ -93,8 +94,11 @@ pub(in crate::compare) fn change(row: &Row) -> String {
     }
 }
 
-/// [`change`], or why there is none.
+/// [`change`], or why there is none; where that takes a sentence, a note has it.
 pub(super) fn change_or_reason(row: &Row) -> String {
+    if row.not_measurable {
+        return sense::WORDS.to_owned();
+    }
     row.reason.as_ref().filter(|_| row.change_ppm.is_none()).map_or_else(|| change(row), Clone::clone)
 }
 
@@ -114,7 +118,7 @@ fn digits(percent: f64) -> usize {
     }
 }
 
-fn signed(ppm: i64) -> String {
+pub(in crate::compare) fn signed(ppm: i64) -> String {
     if ppm > MOST_SHOWN_PPM {
         return format!("over +{}", MOST_SHOWN_PPM / 10_000);
     }
@@ -186,6 +190,7 @@ pub fn sentence(comparison: &Comparison) -> String {
         Verdict::Inconclusive => {
             let rows = comparison.rows.iter().filter(|row| row.gated && row.verdict == Verdict::Inconclusive);
             let each = rows.map(|row| match (&row.reason, row.sees_ppm) {
+                _ if row.not_measurable => format!("{}: {}", row.metric, sense::WORDS),
                 (Some(reason), _) => format!("{}: {reason}", row.metric),
                 (None, Some(_)) => format!("{}: changes below {} cannot be told", row.metric, sees(row)),
                 (None, None) => row.metric.clone(),

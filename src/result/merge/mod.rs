@@ -296,10 +296,10 @@ fn engine(shards: &[&Report], replies: u64) -> EngineStats {
     }
 }
 
-/// The worst: that of the generator with the slowest round trips.
+/// The worst: that of the generator with the slowest round trips, as far as they are known.
 fn floor(shards: &[&Report]) -> Option<Floor> {
     let floors = shards.iter().rev().filter_map(|shard| shard.floor.as_ref());
-    floors.max_by_key(|floor| (floor.response_p50_ns, floor.response_p99_ns)).cloned()
+    floors.max_by_key(|floor| (floor.response_p50(), floor.response_p99())).cloned()
 }
 
 /// Those that all shards have.

@@ -6,6 +6,7 @@ use super::{BLOCKS_MOST, roughly};
 use crate::failure::{Exit, Failure};
 use crate::progress::tell;
 use loadgen_core::compare::power::{Shape, blocks_needed, cautious_spread, smallest_visible};
+use loadgen_core::compare::sense::RESOLUTION_MOST;
 use loadgen_core::compare::{Options, gates, rows};
 use loadgen_core::metric::Unit;
 use loadgen_core::result::{BlockPlan, Bundle, Report};
@@ -56,8 +57,12 @@ pub fn plan(
                 format!("its margin of {}% hides them (--margin {name}=…)", gate.margin * 100.0)
             } else {
                 let sees = smallest_visible(Shape::Paired { blocks: most }, noise, misrate, gate.margin);
-                let sees = sees.map_or_else(|| "nothing".to_owned(), |sees| format!("{:.1}%", sees * 100.0));
-                format!("{most} blocks would see {sees}")
+                // The figure of a pilot whose runs scatter by factors is none.
+                let sees = sees.filter(|sees| *sees <= RESOLUTION_MOST);
+                sees.map_or_else(
+                    || format!("it is not measurable here, as {most} blocks would see no change at all"),
+                    |sees| format!("{most} blocks would see {:.1}%", sees * 100.0),
+                )
             };
             let asked = detect * 100.0;
             let message = format!("changes of {asked}% in {name} cannot be seen here: {cause}");

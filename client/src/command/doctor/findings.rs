@@ -33,7 +33,7 @@ pub(super) fn findings(examination: &Examination) -> Vec<Warning> {
 }
 
 fn timer_late_ns(engine: &Reading) -> Option<u64> {
-    Some(engine.floor.as_ref()?.timer_late_p99_ns)
+    engine.floor.as_ref()?.timer_late_p99()
 }
 
 fn clock_read_ns(engine: &Reading) -> Option<u64> {
@@ -148,7 +148,8 @@ mod tests {
             busy_percent: 96,
             run_delay_percent: 1,
         };
-        let floor = Floor { timer_late_p99_ns: 60_000, clock_read_ns: 25, ..Floor::default() };
+        let floor =
+            Floor { timer_samples: 1_000, timer_late_p99_ns: Some(60_000), clock_read_ns: 25, ..Floor::default() };
         Reading { name: "epoll", floor: Some(floor), rounds: rates.iter().map(round).collect(), ..Reading::default() }
     }
 
@@ -187,7 +188,7 @@ mod tests {
         assert_eq!(of(engine(&[100, 90, 102])), ["spread"]);
         let mut late = engine(&[100]);
         late.rounds[0].run_delay_percent = 5;
-        late.floor.as_mut().unwrap().timer_late_p99_ns = 1_000_000;
+        late.floor.as_mut().unwrap().timer_late_p99_ns = Some(1_000_000);
         late.refusal = Some(("no".to_owned(), "yes".to_owned()));
         assert_eq!(of(late), ["run_delay", "timers", "engine"]);
         let mut slow = [engine(&[]), engine(&[])];

@@ -26,6 +26,8 @@ const REST: Duration = Duration::from_secs(1);
 const FLOOR: Effort = Effort { warmup_ns: 50 * NS_PER_MS, latency_ns: 500 * NS_PER_MS, waits: 1_000 };
 /// Short runs for the ceiling of each engine, in turns: how they differ is how noisy this machine is.
 const ROUNDS: usize = 5;
+/// Fewer that ended well have no median and no spread.
+const ROUNDS_LEAST: usize = 3;
 const CONNECTIONS: &str = "--conns=64";
 const ROUND: [&str; 2] = ["--warmup=50ms", "--duration=200ms"];
 /// Options of io_uring that not every kernel has, each tried by itself.
@@ -53,8 +55,8 @@ struct Reading {
     /// What it runs in place of a system call that is not to be had here.
     fallback: Option<String>,
     floor: Option<Floor>,
-    response_p90_ns: u64,
-    response_p999_ns: u64,
+    response_p90_ns: Option<u64>,
+    response_p999_ns: Option<u64>,
     /// The short runs.
     rounds: Vec<Round>,
     /// Flags of its rings that the kernel granted, and options that work.
@@ -149,7 +151,8 @@ fn reading(entry: &'static Entry) -> Reading {
         Ok(Measured { floor, tally }) => {
             reading.floor = Some(floor);
             let response = &tally.response;
-            (reading.response_p90_ns, reading.response_p999_ns) = (response.quantile(0.9), response.quantile(0.999));
+            let quantile = |q: f64| Floor::tells(response.count(), q).then(|| response.quantile(q));
+            (reading.response_p90_ns, reading.response_p999_ns) = (quantile(0.9), quantile(0.999));
             reading.fallback = (entry.fallback)();
             reading.ring_setup = tally.engine.ring.map_or_else(Vec::new, |ring| ring.setup);
         }
@@ -217,15 +220,22 @@ fn round(plan: &Plan, server: &Embedded) -> Result<Round, Failure> {
 }
 
 impl Reading {
-    /// The median of something over the short runs; None where there were none.
+    /// The median of something over the short runs; None where there were too few.
     fn median(&self, figure: impl Fn(&Round) -> u64) -> Option<u64> {
+        if self.rounds.len() < ROUNDS_LEAST {
+            return None;
+        }
         let mut figures: Vec<u64> = self.rounds.iter().map(figure).collect();
         figures.sort_unstable();
         figures.get(figures.len() / 2).copied()
     }
 
-    /// From the slowest to the fastest of the short runs, as percent of the median.
+    /// From the slowest to the fastest of the short runs, as percent of the median. Too few of them tell nothing: one
+    /// does not differ from itself.
     fn spread_percent(&self) -> Option<u64> {
+        if self.rounds.len() < ROUNDS_LEAST {
+            return None;
+        }
         let rates = self.rounds.iter().map(|round| round.requests_per_s);
         let (least, most) = (rates.clone().min()?, rates.max()?);
         ((most - least) * 100).checked_div(self.median(|round| round.requests_per_s)?)

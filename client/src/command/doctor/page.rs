@@ -2,11 +2,9 @@
 
 use super::{Examination, Reading, findings};
 use crate::capacity::Bound;
-use loadgen_core::confidence::ENOUGH_BEYOND;
-use loadgen_core::histogram::count_beyond;
 use loadgen_core::machine::CpuTimes;
 use loadgen_core::report::text::Page;
-use loadgen_core::result::{Machine, Weight};
+use loadgen_core::result::{FLOOR_SAMPLES_LEAST, Machine, Weight};
 use loadgen_core::units::{format_count, format_duration, format_exact_count, format_size};
 use serde_json::{Value, json};
 
@@ -80,16 +78,16 @@ fn engine(reading: &Reading, page: &mut Page) {
     }
     if let Some(floor) = &reading.floor {
         let label = if reading.refusal.is_none() { reading.name } else { "" };
-        let [p50, p90, p99, p999] = [
-            (0.5, floor.response_p50_ns),
-            (0.9, reading.response_p90_ns),
-            (0.99, floor.response_p99_ns),
-            (0.999, reading.response_p999_ns),
-        ]
-        .map(|(q, ns)| quantile(floor.samples, q, ns));
+        // `-`: it would rest on too few values, and be chance.
+        let shown = |ns: Option<u64>| ns.map_or_else(|| "-".to_owned(), format_duration);
+        let [p50, p90, p99, p999] =
+            [floor.response_p50(), reading.response_p90_ns, floor.response_p99(), reading.response_p999_ns].map(shown);
         page.line(label, &format!("floor    p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p999}"));
-        let [p50, p99] = [(0.5, floor.timer_late_p50_ns), (0.99, floor.timer_late_p99_ns)]
-            .map(|(q, ns)| quantile(floor.timer_samples, q, ns));
+        if floor.response_p50().is_none() {
+            let few = format_exact_count(floor.samples);
+            page.line("", &format!("         unknown: {few} round trips came back, of {FLOOR_SAMPLES_LEAST} it takes"));
+        }
+        let [p50, p99] = [floor.timer_late_p50(), floor.timer_late_p99()].map(shown);
         let max = format_duration(floor.timer_late_max_ns);
         let clock = format_duration(floor.clock_read_ns);
         page.line("", &format!("timers   late by p50 {p50}  p99 {p99}  max {max}; clock {clock} a look"));
@@ -108,6 +106,9 @@ fn engine(reading: &Reading, page: &mut Page) {
         let cost = format_duration(cost);
         page.line("", &format!("ceiling  {} requests/s at {cost} of client CPU each;", format_count(rate)));
         page.line("", &format!("         its thread {busy} % busy ({limit}); {spread} % from worst to best run"));
+    } else if reading.floor.is_some() {
+        let (well, few) = (reading.rounds.len(), super::ROUNDS_LEAST);
+        page.line("", &format!("ceiling  unknown: {well} of {} short runs ended well, it takes {few}", super::ROUNDS));
     }
     if let Some(fallback) = &reading.fallback {
         page.line("", &format!("waits    by {fallback}"));
@@ -117,11 +118,6 @@ fn engine(reading: &Reading, page: &mut Page) {
         let options = if reading.ring_options.is_empty() { "none".into() } else { reading.ring_options.join(", ") };
         page.line("", &format!("options  that work here: {options}"));
     }
-}
-
-/// A quantile; `-` where it rests on too few values, and would be chance.
-fn quantile(count: u64, q: f64, ns: u64) -> String {
-    if count_beyond(count, q) >= ENOUGH_BEYOND { format_duration(ns) } else { "-".to_owned() }
 }
 
 fn noise(examination: &Examination, page: &mut Page) {
