@@ -8,7 +8,7 @@ use super::gates::Gate;
 use super::schema::{Design, Row};
 use crate::histogram::HIGHEST_NS;
 use crate::metric::{Better, Metric, Unit};
-use crate::result::Report;
+use crate::result::{Report, integers};
 use std::collections::BTreeSet;
 
 /// Runs, arranged for estimates.
@@ -154,7 +154,9 @@ fn change(metric: &Metric, difference: f64) -> i64 {
 }
 
 fn ppm(share: f64) -> i64 {
-    (share * 1e6).round() as i64
+    // Beyond all sense it is as much as a file can say.
+    const MOST: f64 = integers::MOST as f64;
+    (share * 1e6).round().clamp(-MOST, MOST) as i64
 }
 
 /// The values themselves, as integers in the unit of `unit_word`.
