@@ -3,6 +3,7 @@
 //! Pure: no clock, no socket, no thread, no `unsafe`. Time and bytes arrive as arguments.
 //! - [`units`]: what people type (`10k`, `64KiB`, `250us`) and what they read
 //! - [`time`]: instants in nanoseconds
+//! - [`encoding`]: text files with byte order marks, and those that are not UTF-8
 //! - [`rng`]: seeded randomness
 //! - [`arrivals`]: when a request is due
 //! - [`service_time`]: service times that a server injects: distributions, the queue, stalls
@@ -19,6 +20,7 @@
 //! - [`report`]: a report in other formats, and the `FORMATS` table
 //!
 //! Effects:
+//! - [`files`]: files that are read within bounds; standard output; what killed processes left
 //! - [`machine`]: what this machine is, and the kernel's counters
 //! - [`sys`]: system calls; the only `unsafe` code of the project
 
@@ -27,6 +29,8 @@
 pub mod arrivals;
 pub mod compare;
 pub mod confidence;
+pub mod encoding;
+pub mod files;
 pub mod histogram;
 pub mod limit;
 pub mod machine;

@@ -3,6 +3,8 @@
 //! Every parser refuses negative numbers, overflow, empty text and unknown units with one line that names the text
 //! and what is allowed. Fractions are taken (`2.5k`) as long as the result is whole. Arithmetic is exact: no floats.
 
+use crate::result::integers::MOST;
+
 const COUNT_UNITS: &[(&str, u128)] =
     &[("", 1), ("k", 1_000), ("K", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("B", 1_000_000_000)];
 const COUNT_HINT: &str = "allowed: a whole number, optionally with k, M or G (10k, 2.5M)";
@@ -36,7 +38,7 @@ const DURATION_HINT: &str = "allowed: a number with ns, us, ms, s, m or h (250us
 /// A count: `10000`, `10k`, `2.5M`. Factors are decimal (`k` = 1000).
 ///
 /// # Errors
-/// One line, if the text is not a whole non-negative number below 2^64.
+/// One line, if the text is not a whole non-negative number below 2^53.
 pub fn parse_count(text: &str) -> Result<u64, String> {
     parse(text, "count", COUNT_UNITS, COUNT_HINT)
 }
@@ -120,8 +122,10 @@ impl Digits {
     }
 
     fn times(&self, factor: u128) -> Result<u64, &'static str> {
-        let product = self.mantissa.checked_mul(factor).ok_or("is too large")?;
-        let value = u64::try_from(product / self.scale).map_err(|_| "is too large")?;
+        // Reports repeat what was typed, and JSON is exact up to here.
+        const TOO_LARGE: &str = "is too large (9007199254740991, 2^53 - 1, is the most, in the smallest unit)";
+        let product = self.mantissa.checked_mul(factor).ok_or(TOO_LARGE)?;
+        let value = u64::try_from(product / self.scale).ok().filter(|value| *value <= MOST).ok_or(TOO_LARGE)?;
         if product.is_multiple_of(self.scale) { Ok(value) } else { Err("is not whole in the smallest unit") }
     }
 }
@@ -255,7 +259,7 @@ mod tests {
         {
             assert_eq!(parse_count(text), Ok(value), "{text}");
         }
-        assert_eq!(parse_count("18446744073709551615"), Ok(u64::MAX));
+        assert_eq!(parse_count("9007199254740991"), Ok((1 << 53) - 1));
         assert_eq!(parse_count("1.10k"), Ok(1_100));
     }
 
@@ -328,6 +332,10 @@ mod tests {
         }
         assert!(parse_duration_ns("0.5ns").is_err());
         assert!(parse_count("0.5").is_err());
+        // 2^53, which not every reader of JSON takes for what it is.
+        for too_large in [parse_count("9007199254740992"), parse_size("8388608GiB"), parse_duration_ns("2502h")] {
+            assert!(too_large.unwrap_err().contains("is too large (9007199254740991"));
+        }
     }
 
     #[test]

@@ -110,7 +110,7 @@ fn whole(rng: &mut Rng, samples: &Samples) -> Report {
         warmup_ns: 1_000_000_000,
         measure_ns: WINDOW_NS,
         drain_ns: 900_000,
-        window_started_unix_ns: Some(OPENED),
+        window_started_unix_us: Some(OPENED / 1_000),
         start_late_ns: None,
     };
     report.series.columns = ["ok", "sent_bytes", "connections_open", "response_max_ns"].map(str::to_owned).to_vec();
@@ -343,7 +343,7 @@ fn windows_that_do_not_coincide_are_clipped_to_whole_seconds_and_that_is_said() 
     steady(&mut shards[1], 300);
     // The second was busier in the time that the first did not have.
     shards[1].series.rows[7][0] = 9_000;
-    shards[1].phases.window_started_unix_ns = Some(OPENED + 400_000_000);
+    shards[1].phases.window_started_unix_us = Some((OPENED + 400_000_000) / 1_000);
     let merged = merge(&shards).unwrap();
     let told = merged.merged.as_ref().unwrap();
     assert_eq!((told.windows_apart_ns, told.throughput_of.as_str()), (Some(400_000_000), "series"));
@@ -360,7 +360,7 @@ fn windows_that_do_not_coincide_are_clipped_to_whole_seconds_and_that_is_said() 
 fn rates_over_windows_of_their_own_add_up() {
     let mut shards = pair();
     // A clock that says nothing: no window is known to be another.
-    shards.iter_mut().for_each(|shard| shard.phases.window_started_unix_ns = None);
+    shards.iter_mut().for_each(|shard| shard.phases.window_started_unix_us = None);
     for (shard, replies, window_ns) in [(0, 3_000, 1_000_000_000), (1, 10_000, 2_000_000_000)] {
         let throughput = &mut shards[shard].throughput;
         (throughput.replies, throughput.window_ns) = (replies, window_ns);
@@ -377,7 +377,7 @@ fn a_merged_report_can_be_read() {
         let mut shards = pair();
         shards.iter_mut().for_each(|shard| steady(shard, 100));
         shards[1].throughput.window_ns /= 2;
-        shards[1].phases.window_started_unix_ns = Some(OPENED + apart_ns);
+        shards[1].phases.window_started_unix_us = Some((OPENED + apart_ns) / 1_000);
         let mut merged = merge(&shards).unwrap();
         let back = read::parse(merged.to_json().as_bytes()).unwrap_or_else(|problem| panic!("{problem:?}"));
         merged.checksum.clone_from(&back.checksum);
@@ -389,7 +389,7 @@ fn a_merged_report_can_be_read() {
 fn shards_that_were_hardly_on_together_are_no_valid_run() {
     let mut shards = pair();
     shards.iter_mut().for_each(|shard| steady(shard, 100));
-    shards[1].phases.window_started_unix_ns = Some(OPENED + 3_000_000_000);
+    shards[1].phases.window_started_unix_us = Some((OPENED + 3_000_000_000) / 1_000);
     let merged = merge(&shards).unwrap();
     assert_eq!(merged.verdict.state, VerdictState::Invalid);
     assert_eq!(merged.verdict.reasons[0].code, "shards_apart");
@@ -398,7 +398,7 @@ fn shards_that_were_hardly_on_together_are_no_valid_run() {
     let ok: Vec<u64> = merged.series.rows.iter().map(|row| row[0]).collect();
     assert_eq!(ok, [vec![100; 3], vec![200; 7], vec![100; 3]].concat());
     // Far apart: nothing in common, and no series of a thousand years.
-    shards[1].phases.window_started_unix_ns = Some(OPENED * 2);
+    shards[1].phases.window_started_unix_us = Some((OPENED * 2) / 1_000);
     assert_eq!(merge(&shards).unwrap().series.rows.len(), 10);
 }
 

@@ -12,15 +12,17 @@ use loadgen_core::histogram::Recorder;
 use loadgen_core::machine;
 use loadgen_core::machine::warnings::{Use, warnings};
 use loadgen_core::protocol::{ClientOptions, Shape};
-use loadgen_core::result::*;
+use loadgen_core::result::{integers, *};
 use loadgen_core::service_time::Distribution;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::ring;
-use loadgen_core::time::{Instant, NS_PER_S};
+use loadgen_core::time::{Instant, NS_PER_S, NS_PER_US};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where requests differ, the digest is of so many: enough to tell mixes and key spaces apart.
 const HASHED_REQUESTS: usize = 256;
+/// Or of as many as have so many bytes: large requests must not cost seconds.
+const HASHED_BYTES: usize = 8 << 20;
 
 /// What is known beside the run itself.
 #[derive(Debug)]
@@ -185,11 +187,23 @@ fn scenario_file(file: &loadgen_core::scenario::Scenario) -> ScenarioFile {
 fn request_hash(plan: &Plan) -> String {
     let options = ClientOptions { authority: "localhost".to_owned(), ..plan.client_options.clone() };
     let Ok(mut client) = (plan.protocol.client)(&ClientOptions { seed: 1, ..options }) else { return String::new() };
-    let mut bytes = client.request().to_vec();
-    if client.composes() {
-        (0..HASHED_REQUESTS).for_each(|_| _ = client.compose(&mut bytes));
+    let mut hash = Fnv1a::default();
+    hash.add(client.request());
+    if !client.composes() {
+        return hash.hex();
     }
-    fnv1a_hex(&bytes)
+    let (mut request, mut bytes) = (Vec::new(), 0);
+    for hashed in 1..=HASHED_REQUESTS {
+        request.clear();
+        client.compose(&mut request);
+        hash.add(&request);
+        bytes += request.len();
+        // A digest of fewer says so: it is none of 256.
+        if bytes >= HASHED_BYTES && hashed < HASHED_REQUESTS {
+            return format!("{}-{hashed}", hash.hex());
+        }
+    }
+    hash.hex()
 }
 
 fn phases(plan: &Plan, run: &Run) -> Phases {
@@ -207,7 +221,7 @@ fn phases(plan: &Plan, run: &Run) -> Phases {
         warmup_ns: length(ramp_end, from),
         measure_ns: length(from, to),
         drain_ns: length(to, Some(run.ended)),
-        window_started_unix_ns: from.map(|from| run.clocks.wall_at(from)),
+        window_started_unix_us: from.map(|from| run.clocks.wall_at(from) / NS_PER_US),
         start_late_ns: run.start_late_ns,
     }
 }
@@ -412,12 +426,13 @@ fn cpu(run: &Run, server: Option<&ServerStats>) -> Cpu {
     Cpu {
         client_ns_per_request: per_request(used.total_ns.saturating_sub(tally.spin_ns)),
         server_ns_per_request: run.server_cpu_ns.and_then(per_request),
-        client_ns: used.total_ns,
-        client_user_ns: used.user_ns,
-        client_system_ns: used.system_ns,
+        // A thousand threads for a day could be more than a file can say.
+        client_ns: used.total_ns.min(integers::MOST),
+        client_user_ns: used.user_ns.min(integers::MOST),
+        client_system_ns: used.system_ns.min(integers::MOST),
         server_ns: run.server_cpu_ns,
         client_thread_max_percent: (tally.window_cpu_max_ns * 100).checked_div(window_ns).unwrap_or(0).min(100),
-        client_memory_bytes: machine::peak_memory_bytes(None).unwrap_or(0),
+        client_memory_bytes: run.memory_bytes,
         server_memory_bytes: server.map(|stats| stats.memory_peak_bytes),
     }
 }

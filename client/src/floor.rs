@@ -6,6 +6,7 @@ use crate::destination::{self, Destination};
 use crate::engine::Entry;
 use crate::engine::waits::Waits;
 use crate::plan::Plan;
+use crate::request_log::RequestLog;
 use crate::run;
 use crate::worker::{Control, Published, Tally, Task};
 use loadgen_core::histogram::Recorder;
@@ -161,6 +162,7 @@ pub fn drive(plan: &Plan, to: &[Destination], places: Places) -> Result<Driven, 
     let control = Arc::new(Control::default());
     control.go(origin);
     let task = Task {
+        log: RequestLog::default(),
         config: run::config(plan, to, 0, origin),
         clients: plan.clients(0).map_err(|failure| failure.cause().to_owned())?,
         cpu: places.client,

@@ -39,7 +39,7 @@ mod workload;
 
 use cli::{Cli, Command};
 use failure::Exit;
-use loadgen_core::sys::inherited;
+use loadgen_core::sys::{inherited, limits};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -53,10 +53,14 @@ fn main() -> ExitCode {
     let cli = match Cli::parse_args(args) {
         Ok(cli) => cli,
         Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(error.exit_code() as u8);
+            let complain = |why: &dyn std::fmt::Display| progress::tell(format_args!("error: {why}"));
+            return ExitCode::from(loadgen_server::usage::tell(&error, complain));
         }
     };
+    if let Err(error) = limits::survive_file_size() {
+        progress::tell(format_args!("error: a limit of file sizes would end this process: {error}"));
+        return ExitCode::from(Exit::Machine as u8);
+    }
     let outcome = match cli.command {
         Command::Run(args) => command::run::run(&args, typed),
         Command::Compare(args) => command::compare::run(&args),

@@ -13,6 +13,7 @@ use crate::tls::Tls;
 use crate::traffic::Traffic;
 use loadgen_core::arrivals::{Process, Profile, Schedule};
 use loadgen_core::confidence::Goal;
+use loadgen_core::files::read;
 use loadgen_core::protocol::{Client, ClientOptions, Protocol, Shape};
 use loadgen_core::report::{self, FORMATS};
 use loadgen_core::result::Shard;
@@ -21,9 +22,8 @@ use loadgen_core::sys::{affinity, ring};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use loadgen_core::units::format_duration;
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const DEFAULT_DURATION_NS: u64 = 10 * NS_PER_S;
 /// With `--until-ci`, the window's bound.
@@ -45,7 +45,6 @@ const SPIN_MAX_NS: u64 = 10 * NS_PER_MS;
 /// Requests of an open loop.
 const SCHEDULED_MAX: u64 = 10_000_000_000;
 /// A request body out of a file, in bytes.
-const BODY_MAX: u64 = 64 << 20;
 /// Connections from one loopback address: with 25,000 the kernel's search for a free port takes ten times as long.
 pub const CONNECTIONS_A_SOURCE: u64 = 8_000;
 
@@ -551,13 +550,7 @@ fn client_options(
 }
 
 fn read_body(file: &str) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::new();
-    let read = std::fs::File::open(file).and_then(|opened| opened.take(BODY_MAX + 1).read_to_end(&mut body));
-    read.map_err(|error| Failure::usage(format!("cannot read the request body from {file}: {error}")))?;
-    if body.len() as u64 > BODY_MAX {
-        return Err(Failure::usage(format!("the request body in {file} is longer than 64 MiB")));
-    }
-    Ok(body)
+    read::bytes(Path::new(file), read::DATA_MAX).map_err(|why| Failure::usage(format!("the request body: {why}")))
 }
 
 fn labels(typed: &[String]) -> Result<BTreeMap<String, String>, Failure> {

@@ -3,6 +3,7 @@
 use crate::destination::{self, Destination};
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
+use crate::request_log::{ROW_BYTES, ROWS_MAX};
 use loadgen_core::machine;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::{limits, ring};
@@ -144,7 +145,9 @@ fn memory(plan: &Plan, here: bool) -> Result<(), Failure> {
     let stamps = 16 * (plan.pipeline - 1);
     let connections = plan.total_connections() * (ends * KERNEL_BYTES_AN_END + USER_BYTES_A_CONNECTION + stamps);
     // Each thread keeps its requests twice: one, and as many back to back as may be in flight.
-    let need = connections + plan.threads * (plan.size + plan.client_options.body.len() as u64) * (plan.pipeline + 1);
+    let log = if plan.request_log.is_some() { ROWS_MAX * ROW_BYTES } else { 0 };
+    let need =
+        log + connections + plan.threads * (plan.size + plan.client_options.body.len() as u64) * (plan.pipeline + 1);
     if need <= available {
         return Ok(());
     }

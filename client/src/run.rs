@@ -6,12 +6,13 @@ use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::progress::{Progress, sum};
-use crate::request_log;
+use crate::request_log::{self, RequestLog};
 use crate::session::{Config, StopRule};
 use crate::start_at::Clocks;
 use crate::tally::Tally;
 use crate::until::{Handover, Until};
 use crate::worker::{Control, Published, Task};
+use loadgen_core::machine;
 use loadgen_core::protocol::Shape;
 use loadgen_core::sys::{clock, signals};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
@@ -55,6 +56,8 @@ pub struct Run {
     pub confident: Option<Instant>,
     /// CPU time of the embedded server between the window's edges.
     pub server_cpu_ns: Option<u64>,
+    /// The most memory that this process ever had, when the last reply was in.
+    pub memory_bytes: u64,
     pub notes: Vec<String>,
 }
 
@@ -63,16 +66,32 @@ pub fn run(plan: &Plan, to: &[Destination], server: Option<&Embedded>) -> Result
     let origin = clock::now();
     let supervisor = Supervisor::start(plan, to, origin)?;
     let ending = supervisor.watch(plan, server);
-    let mut tally = Tally::new();
+    let mut counted = Vec::new();
     for worker in supervisor.workers {
         let outcome =
             worker.join().map_err(|_| Failure::new(Exit::Machine, "a worker thread panicked; please report it"))?;
-        let counted = outcome.map_err(|error| Failure::new(Exit::Machine, format!("a worker failed: {error}")))?;
-        tally.merge(&counted);
+        counted.push(outcome.map_err(|error| Failure::new(Exit::Machine, format!("a worker failed: {error}")))?);
     }
+    // What comes now is none of the run's.
+    let memory_bytes = machine::peak_memory_bytes(None).unwrap_or(0);
+    let mut tally = Tally::new();
+    counted.into_iter().for_each(|of_a_worker| tally.merge(of_a_worker));
     let Ending { went, start_late_ns, clocks, interrupted, gave_up, confident, server_cpu_ns, notes } = ending;
     let (clocks, ended) = (clocks.unwrap_or_else(both_clocks), clock::now());
-    Ok(Run { tally, origin, went, start_late_ns, clocks, ended, interrupted, gave_up, confident, server_cpu_ns, notes })
+    Ok(Run {
+        tally,
+        origin,
+        went,
+        start_late_ns,
+        clocks,
+        ended,
+        interrupted,
+        gave_up,
+        confident,
+        server_cpu_ns,
+        memory_bytes,
+        notes,
+    })
 }
 
 /// Both clocks, read as close together as a few attempts make it: this thread may be stopped in between.
@@ -123,11 +142,13 @@ impl Supervisor {
         let (workers, published, handovers) = (Vec::new(), Vec::new(), Vec::new());
         let tls = plan.tls.settings(&plan.targets)?;
         let mut supervisor = Self { workers, published, handovers, control, origin };
+        let mut logs = request_logs(plan)?;
         for index in 0..plan.threads {
             let published = Arc::new(Published::default());
             let handover = (!plan.until_ci.is_empty()).then(|| Arc::new(Handover::new()));
             supervisor.handovers.extend(handover.clone());
             let task = Task {
+                log: logs.pop().unwrap_or_default(),
                 config: Config { tls: tls.clone(), ..config(plan, to, index, origin) },
                 clients: plan.clients(index)?,
                 cpu: pick(&plan.client_cpus, index),
@@ -257,7 +278,6 @@ pub fn config(plan: &Plan, to: &[Destination], thread: u64, origin: Instant) -> 
         traffic: plan.traffic.clone(),
         connections_over_time: plan.connections_over_time.as_ref().map(|profile| profile.after(plan.warmup_ns)),
         worker: (index, workers),
-        log_rows: if plan.request_log.is_some() { (request_log::ROWS_MAX / plan.threads) as usize } else { 0 },
         depth: plan.pipeline as usize,
         in_flight_max: plan.in_flight_max.map(|most| share(most).max(1)),
         requests_per_connection: plan.requests_per_connection,
@@ -269,6 +289,18 @@ pub fn config(plan: &Plan, to: &[Destination], thread: u64, origin: Instant) -> 
         seed: plan.seed.wrapping_add(index),
         origin,
     }
+}
+
+/// One for each worker, all before the first connection: where there is no memory for them, there is no run.
+fn request_logs(plan: &Plan) -> Result<Vec<RequestLog>, Failure> {
+    if plan.request_log.is_none() {
+        return Ok(Vec::new());
+    }
+    let room = (request_log::ROWS_MAX / plan.threads) as usize;
+    let logs = (0..plan.threads).map(|_| RequestLog::new(room)).collect::<io::Result<_>>();
+    logs.map_err(|error| {
+        Failure::new(Exit::Machine, error.to_string()).help("raise the limit of memory (`ulimit -v`), or leave it out")
+    })
 }
 
 fn pick(cpus: &[usize], index: u64) -> Option<usize> {

@@ -7,12 +7,11 @@ use crate::workload::without_login;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
+use loadgen_core::files::read;
 use loadgen_core::protocol::{ClientOptions, PROTOCOLS, Protocol, Shape, http};
 use loadgen_core::scenario::{Flag, Scenario, What, nearest, quoted};
 use loadgen_core::service_time::exact;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -108,31 +107,13 @@ fn in_a_line(error: &clap::Error) -> String {
 
 fn load(path: &Path) -> Result<Scenario, String> {
     let shown = path.display().to_string();
-    let text = String::from_utf8(read(path, SCENARIO_MAX)?).map_err(|error| {
-        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
-        format!("{shown}, line {line}: the text is not UTF-8")
-    })?;
-    Scenario::parse(&shown, &text, &mut |name| read(&beside(path, name), NAMED_MAX))
+    let text = read::text(path, SCENARIO_MAX)?;
+    Scenario::parse(&shown, &text, &mut |name| read::bytes(&beside(path, name), NAMED_MAX))
 }
 
 /// Where a file lies that is named in the scenario file at `path`.
 fn beside(path: &Path, name: &str) -> PathBuf {
     path.parent().unwrap_or_else(|| Path::new("")).join(name)
-}
-
-fn read(path: &Path, most: u64) -> Result<Vec<u8>, String> {
-    let shown = path.display();
-    let cannot = |error| format!("cannot read {shown}: {error}");
-    // Before it is opened: a pipe without a writer would be waited for.
-    if !path.metadata().map_err(cannot)?.is_file() {
-        return Err(format!("cannot read {shown}: it is no regular file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(most + 1).read_to_end(&mut bytes)).map_err(cannot)?;
-    if bytes.len() as u64 > most {
-        return Err(format!("{shown} is longer than {} MiB", most >> 20));
-    }
-    Ok(bytes)
 }
 
 /// The file's flags, except for those that were typed or are replaced by one that was.

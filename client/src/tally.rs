@@ -138,7 +138,12 @@ impl Tally {
     }
 
     /// Adds another worker's tally.
-    pub fn merge(&mut self, other: &Self) {
+    pub fn merge(&mut self, mut other: Self) {
+        self.log.append(std::mem::take(&mut other.log), self.slots);
+        self.merge_counts(&other);
+    }
+
+    fn merge_counts(&mut self, other: &Self) {
         self.whole.merge(&other.whole);
         self.window.merge(&other.window);
         self.connections.merge(&other.connections);
@@ -152,7 +157,6 @@ impl Tally {
         self.tls.merge(&other.tls);
         self.backlog_wait.merge(&other.backlog_wait);
         self.generator_lag.merge(&other.generator_lag);
-        self.log.append(&other.log, self.slots);
         self.slots += other.slots;
         self.stalls.merge(&other.stalls);
         self.spin_ns += other.spin_ns;

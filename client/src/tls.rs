@@ -5,12 +5,12 @@ use crate::cli::RunArgs;
 use crate::failure::{Exit, Failure};
 use crate::target::Target;
 use clap::Args;
+use loadgen_core::files::read;
 use loadgen_core::protocol::{Protocol, Shape};
 use loadgen_core::result::ScenarioTls;
 use loadgen_core::tls::certificate::{self, Identity};
 use loadgen_core::tls::client::{Options, Settings, Trust};
 use loadgen_core::tls::{CertificateDer, Versions, parse_alpn};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempPath;
@@ -191,13 +191,20 @@ impl TlsArgs {
 
     fn identity(&self) -> Result<Option<Identity>, Failure> {
         let (Some(chain), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
-        let (chain, key) = (read("--tls-cert", chain)?, read("--tls-key", key)?);
+        let (chain, key) = (pem("--tls-cert", chain)?, pem("--tls-key", key)?);
         Identity::from_pem(&chain, &key).map(Some).map_err(|why| Failure::usage(format!("TLS: {why}")))
     }
 }
 
+/// The variable that names other issuers than those that this system trusts.
+const SYSTEM_FILE: &str = "SSL_CERT_FILE";
+
 /// Issuers that this system trusts.
 fn system() -> Result<Vec<CertificateDer<'static>>, Failure> {
+    // What reads them all knows no bounds.
+    if let Some(file) = std::env::var_os(SYSTEM_FILE).filter(|file| !file.is_empty()) {
+        pem(SYSTEM_FILE, Path::new(&file))?;
+    }
     let found = rustls_native_certs::load_native_certs();
     if !found.certs.is_empty() {
         return Ok(found.certs);
@@ -208,10 +215,10 @@ fn system() -> Result<Vec<CertificateDer<'static>>, Failure> {
 }
 
 fn certificates(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let found = certificate::certificates(&read(flag, path)?);
+    let found = certificate::certificates(&pem(flag, path)?);
     found.map_err(|why| Failure::usage(format!("{flag} {}: {why}", path.display())))
 }
 
-fn read(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|error| Failure::usage(format!("{flag}: cannot read {}: {error}", path.display())))
+fn pem(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    read::text_bytes(path, read::PEM_MAX).map_err(|why| Failure::usage(format!("{flag}: {why}")))
 }

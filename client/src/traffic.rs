@@ -4,11 +4,13 @@ use crate::cli::RunArgs;
 use crate::failure::Failure;
 use crate::plan::about_requests;
 use clap::Args;
+use loadgen_core::files::read;
 use loadgen_core::protocol::{Protocol, Shape};
 use loadgen_core::rng::Rng;
 use loadgen_core::scenario::Scenario;
 use loadgen_core::service_time::Distribution;
 use loadgen_core::units;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Requests of one session, at most.
@@ -129,7 +131,7 @@ impl Traffic {
             return Err(Failure::usage("--session-conn new is about sessions, and there are none")
                 .help("give --session-requests and --rate; or --requests-per-conn for connections that come and go"));
         }
-        let read = |file: &str| std::fs::read_to_string(file).map_err(|error| format!("cannot read {file}: {error}"));
+        let read = |file: &str| read::text(Path::new(file), read::DATA_MAX);
         let think = typed.think.as_ref().map(|text| Distribution::parse(text, read)).transpose();
         let think = think.map_err(|why| Failure::usage(format!("--think: {why}")))?;
         let sessions = typed.session_requests.clone().map(|lengths| Sessions { lengths, fresh });

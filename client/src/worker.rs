@@ -1,6 +1,7 @@
 //! One worker thread: an engine, a session, and the loop that gives each its turn.
 
 use crate::engine::Engine;
+use crate::request_log::RequestLog;
 use crate::session::{self, Config, Session};
 use crate::until::Handover;
 use loadgen_core::protocol::Client;
@@ -34,6 +35,8 @@ pub struct Task {
     /// One for each target.
     pub clients: Vec<Box<dyn Client>>,
     pub cpu: Option<usize>,
+    /// With room for this worker's share, or for nothing.
+    pub log: RequestLog,
     /// How long before a request is due it is waited for without sleeping.
     pub spin_ns: u64,
     /// Options of engine `io_uring`.
@@ -116,12 +119,13 @@ pub fn run<E: Engine>(mut engine: E, task: Task) -> io::Result<Tally> {
     if let Some(cpu) = task.cpu {
         affinity::pin(&[cpu])?;
     }
-    let Task { config, clients, control, published, handover, spin_ns, .. } = task;
+    let Task { config, clients, log, control, published, handover, spin_ns, .. } = task;
     if !config.schedules.is_empty() || config.traffic.thinks() {
         process::precise_timers()?;
     }
     let mut standstill = Standstill::new(clock::now());
     let mut session = Session::new(config, clients);
+    session.log_to(log);
     let mut going = false;
     loop {
         let now = clock::now();

@@ -139,7 +139,7 @@ fn changed(folder: &Path, name: &str, change: impl FnOnce(&mut Report)) -> PathB
     let mut report = read::read(&golden).unwrap();
     change(&mut report);
     let path = folder.join(name);
-    write::write_atomically(&path, &report).unwrap();
+    _ = write::write_atomically(&path, &report).unwrap();
     path
 }
 

@@ -5,13 +5,12 @@ use crate::engine::{self, Choice, ENGINES};
 use crate::tls::TlsOptions;
 use clap::Parser;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use loadgen_core::files::read;
 use loadgen_core::protocol::{self, PROTOCOLS, Protocol};
 use loadgen_core::service_time::{Distribution, Injection, Stall};
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::ring;
 use loadgen_core::units;
-use std::fs::File;
-use std::io::Read;
 use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -121,13 +120,7 @@ impl Options {
 /// # Errors
 /// One line that says what is wrong with the text or the file.
 pub fn distribution(text: &str) -> Result<Distribution, String> {
-    const LONGEST: u64 = 64 << 20;
-    Distribution::parse(text, |file| {
-        let mut content = String::new();
-        let read = File::open(file).and_then(|opened| opened.take(LONGEST + 1).read_to_string(&mut content));
-        read.map_err(|error| format!("cannot read {file}: {error}"))?;
-        if content.len() as u64 > LONGEST { Err(format!("{file} is longer than 64 MiB")) } else { Ok(content) }
-    })
+    Distribution::parse(text, |file| read::text(Path::new(file), read::DATA_MAX))
 }
 
 /// The CPUs of `--cpus`, in the order given; never empty.

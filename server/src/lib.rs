@@ -10,6 +10,7 @@
 //! - [`tls`], `secured`: encryption: settings as typed, and a connection under them
 //! - `slab`, `pool`, `acceptor`: connections by token, buffers, and taking connections in
 //! - `stats`: counters
+//! - [`usage`]: help, and what was typed wrong
 
 #![forbid(unsafe_code)]
 
@@ -30,8 +31,10 @@ pub mod serve;
 mod slab;
 mod stats;
 pub mod tls;
+pub mod usage;
 
 use clap::Parser;
+use loadgen_core::sys::limits;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -45,11 +48,12 @@ pub fn cannot_begin(error: &std::io::Error) -> ExitCode {
 pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     let options = match cli::Options::try_parse_from(args) {
         Ok(options) => options,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
-        }
+        Err(error) => return ExitCode::from(usage::tell(&error, |why| serve::tell(why))),
     };
+    if let Err(error) = limits::survive_file_size() {
+        serve::tell(format_args!("a limit of file sizes would end this process: {error}"));
+        return ExitCode::from(serve::MACHINE);
+    }
     match serve::serve(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

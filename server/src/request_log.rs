@@ -2,6 +2,7 @@
 //! while load is on, and written at the end.
 
 use loadgen_core::service_time::Passage;
+use loadgen_core::sys::memory;
 use loadgen_core::time::Instant;
 use std::io::{self, Write};
 
@@ -35,15 +36,23 @@ pub(crate) struct RequestLog {
 
 impl RequestLog {
     /// With as much room as `memory_left` allows for.
-    pub(crate) fn within(memory_left: Option<u64>) -> Self {
+    ///
+    /// # Errors
+    /// If there is no such memory after all: a load that it ran out under would be lost.
+    pub(crate) fn within(memory_left: Option<u64>) -> io::Result<Self> {
         let most =
             |left: u64| usize::try_from(left / 4).map_or(MOST_ROWS, |bytes| MOST_ROWS.min(bytes / size_of::<Row>()));
         Self::new(memory_left.map_or(MOST_ROWS, most))
     }
 
-    /// With room for `most` requests; its memory is taken as they come.
-    fn new(most: usize) -> Self {
-        Self { pieces: Vec::new(), rows: 0, most, dropped: 0 }
+    /// With room for `most` requests. The kernel gives its memory as they come, but has promised it by then.
+    fn new(most: usize) -> io::Result<Self> {
+        let pieces = (0..most.div_ceil(PIECE)).map(|_| memory::room(PIECE)).collect::<Option<Vec<_>>>();
+        let refused = || {
+            let mib = (most * size_of::<Row>()).div_ceil(1 << 20);
+            io::Error::new(io::ErrorKind::OutOfMemory, format!("no memory for --request-log, which keeps {mib} MiB"))
+        };
+        Ok(Self { pieces: pieces.ok_or_else(refused)?, rows: 0, most, dropped: 0 })
     }
 
     /// Adds a request and names its row; `None`: there is no room.
@@ -52,12 +61,9 @@ impl RequestLog {
             self.dropped += 1;
             return None;
         }
-        if self.rows.is_multiple_of(PIECE) {
-            self.pieces.push(Vec::with_capacity(PIECE));
-        }
         let Passage { start, done, service_ns, delay_ns, .. } = *passage;
         let row = Row { connection, request, received: now, start, done, sent: Instant(0), service_ns, delay_ns };
-        self.pieces.last_mut()?.push(row);
+        self.pieces[self.rows / PIECE].push(row);
         self.rows += 1;
         Some((self.rows - 1) as u32)
     }
@@ -100,7 +106,7 @@ mod tests {
     #[test]
     fn rows_are_kept_up_to_the_bound_and_written_in_order() {
         let most = PIECE + 2;
-        let mut log = RequestLog::new(most);
+        let mut log = RequestLog::new(most).unwrap();
         let passage = |n: usize| {
             let start = Instant(n as u64 + 1);
             Passage { start, done: start.after(5), service_ns: 3, delay_ns: 2, stalled: false }

@@ -6,16 +6,16 @@ use crate::injector::{Injector, Releasing};
 use crate::request_log::RequestLog;
 use crate::stats::{self, Counters};
 use crate::tls;
+use loadgen_core::files::stdout;
 use loadgen_core::machine;
 use loadgen_core::protocol::store::{self, Store};
 use loadgen_core::protocol::{ServerOptions, Shape};
-use loadgen_core::result::{Machine, ServerStats};
+use loadgen_core::result::{Machine, ServerStats, pretty, write};
 use loadgen_core::sys::endpoint::Endpoint;
-use loadgen_core::sys::{affinity, datagram, errno, inherited, limits, process, signals, socket};
+use loadgen_core::sys::{affinity, datagram, errno, inherited, limits, memory, process, signals, socket};
 use loadgen_core::tls::server::Settings;
 use std::fmt::Display;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
@@ -60,7 +60,8 @@ pub(crate) fn tell(what: impl Display) {
 /// Serves until SIGTERM or SIGINT, and writes the statistics.
 pub fn serve(options: &Options) -> Result<(), Failure> {
     if let Some(parent) = options.parent {
-        process::die_with_parent(parent).map_err(|e| Failure::new(USAGE, format!("--parent {parent}: {e}")))?;
+        let code = |e: &io::Error| if errno::is_machines(e) { MACHINE } else { USAGE };
+        process::die_with_parent(parent).map_err(|e| Failure::new(code(&e), format!("--parent {parent}: {e}")))?;
     }
     let (engine, instead_of) = options
         .engine
@@ -74,7 +75,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     if let Some(fallback) = (engine.fallback)() {
         tell(format_args!("engine {} by {fallback}", engine.name));
     }
-    stats_can_be_written(options)?;
+    results_can_be_written(options)?;
     let injector = injector(options)?;
     let tls = tls::settings(options)?;
     limits::raise_descriptors().map_err(|e| Failure::machine("cannot raise the descriptor limit", &e))?;
@@ -89,11 +90,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
         bound.map_err(|e| Failure::machine("cannot bound the send buffer", &e))?;
     }
     warn_of_exposure(&address);
-    let log = options.request_log.as_ref().map(|path| {
-        // Now, so that a path that cannot be written is known before the load comes.
-        File::create(path).map_err(|e| Failure::new(UNWRITTEN, format!("cannot write {}: {e}", path.display())))
-    });
-    let log = log.transpose()?;
+    memory::keep_reserve().map_err(|e| Failure::new(MACHINE, e.to_string()))?;
 
     let asked = ServerOptions { size: options.size, store: Arc::new(Store::within(store_bytes(options))) };
     let (ready, started) = mpsc::channel();
@@ -120,8 +117,8 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     stats.fallback = (engine.fallback)();
     stats.machine = machine;
     options.stats.as_deref().map_or(Ok(()), |path| write_stats(&stats, path))?;
-    match (log, injector) {
-        (Some(file), Some(injector)) => write_log(&injector, file),
+    match (&options.request_log, injector) {
+        (Some(path), Some(injector)) => write_log(&injector, path),
         _ => Ok(()),
     }
 }
@@ -220,6 +217,7 @@ fn bind_failure(address: &Endpoint, error: &io::Error) -> Failure {
         ("EACCES", _) => (USAGE, "permission denied; ports below 1024 are for root, give a higher one".into()),
         ("EADDRNOTAVAIL", _) => (USAGE, "this machine does not have that address; give one of its own".into()),
         ("EMFILE", _) => (MACHINE, "no descriptors left; raise `ulimit -n`".into()),
+        _ if errno::is_machines(error) => (MACHINE, format!("this machine refuses it: {error}")),
         _ => (USAGE, error.to_string()),
     };
     Failure::new(code, format!("cannot listen on {address}: {cause}"))
@@ -242,7 +240,8 @@ fn injector(options: &Options) -> Result<Option<Arc<Injector>>, Failure> {
         let message = format!("{what}, and {} is a one-way stream without any", options.protocol.name);
         return Err(Failure::new(USAGE, message));
     }
-    let log = options.request_log.as_ref().map(|_| RequestLog::within(machine::available_memory_bytes()));
+    let log = options.request_log.as_ref().map(|_| RequestLog::within(machine::available_memory_bytes())).transpose();
+    let log = log.map_err(|e| Failure::new(MACHINE, e.to_string()))?;
     Ok(Some(Arc::new(Injector::new(&injection, log))))
 }
 
@@ -328,30 +327,45 @@ fn join(
         counters.add_to(&mut total, engine.wait_call);
         counters.releasing.iter().for_each(|of| releasing.merge(of));
     }
+    memory::spend_reserve();
     total.injected = injector.map(|injector| injector.stats(&options.injection(), &releasing));
     stats::add_process(&mut total);
     Ok(total)
 }
 
-fn write_log(injector: &Injector, file: File) -> Result<(), Failure> {
+fn write_log(injector: &Injector, path: &Path) -> Result<(), Failure> {
     let Some(log) = injector.take_log() else { return Ok(()) };
     if log.dropped() > 0 {
         tell(format_args!("request log: {} requests beyond the first {} are missing", log.dropped(), log.rows()));
     }
-    let written = log.write_csv(BufWriter::new(file));
-    written.map_err(|e| Failure::new(UNWRITTEN, format!("cannot write the request log: {e}")))
+    let written = write::atomically(path, |to| log.write_csv(to));
+    let written = written.map_err(|e| log_unwritten(path, &e))?;
+    written.warning().iter().for_each(tell);
+    Ok(())
 }
 
-/// Known before the load comes, and not when its counters would be lost.
-fn stats_can_be_written(options: &Options) -> Result<(), Failure> {
-    let Some(path) = options.stats.as_deref().filter(|path| *path != "-") else { return Ok(()) };
-    let opened = File::options().create(true).append(true).open(path);
-    opened.map(drop).map_err(|e| Failure::new(UNWRITTEN, format!("cannot write statistics to {path}: {e}")))
+fn log_unwritten(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(UNWRITTEN, format!("cannot write the request log to {}: {error}", path.display()))
+}
+
+/// Known before the load comes, and not when it would be lost.
+fn results_can_be_written(options: &Options) -> Result<(), Failure> {
+    if let Some(path) = options.stats.as_deref().filter(|path| *path != "-") {
+        write::probe(Path::new(path)).map_err(|e| stats_unwritten(path, &e))?;
+    }
+    options.request_log.as_deref().map_or(Ok(()), |path| write::probe(path).map_err(|e| log_unwritten(path, &e)))
+}
+
+fn stats_unwritten(path: &str, error: &io::Error) -> Failure {
+    Failure::new(UNWRITTEN, format!("cannot write statistics to {path}: {error}"))
 }
 
 fn write_stats(stats: &ServerStats, path: &str) -> Result<(), Failure> {
-    let mut text = serde_json::to_string_pretty(stats).map_err(|e| Failure::new(UNWRITTEN, e.to_string()))?;
-    text.push('\n');
-    let written = if path == "-" { io::stdout().write_all(text.as_bytes()) } else { std::fs::write(path, text) };
-    written.map_err(|e| Failure::new(UNWRITTEN, format!("cannot write statistics to {path}: {e}")))
+    let text = pretty(stats);
+    if path == "-" {
+        return stdout::write(&text).map_err(|e| stats_unwritten("standard output", &e));
+    }
+    let written = write::json_atomically(Path::new(path), &text).map_err(|e| stats_unwritten(path, &e))?;
+    written.warning().iter().for_each(tell);
+    Ok(())
 }

@@ -1,13 +1,14 @@
 //! Encryption as typed: who the server is, whom it lets in.
 
 use crate::cli::Options;
-use crate::serve::{Failure, UNWRITTEN, USAGE};
+use crate::serve::{Failure, UNWRITTEN, USAGE, tell};
 use clap::Args;
+use loadgen_core::files::read;
 use loadgen_core::protocol::Shape;
+use loadgen_core::result::write;
 use loadgen_core::tls::certificate::{self, Identity};
 use loadgen_core::tls::server::{self, Settings};
 use loadgen_core::tls::{Versions, parse_alpn};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What may be said about encryption (docs/tls.md).
@@ -78,13 +79,14 @@ pub(crate) fn settings(options: &Options) -> Result<Option<Settings>, Failure> {
     }
     let identity = identity(options)?;
     if let Some(path) = &tls.tls_cert_out {
-        let pem: String = identity.chain().iter().map(|one| certificate::to_pem(one)).collect();
-        fs::write(path, pem)
+        let text: String = identity.chain().iter().map(|one| certificate::to_pem(one)).collect();
+        let written = write::atomically(path, |to| to.write_all(text.as_bytes()))
             .map_err(|e| Failure::new(UNWRITTEN, format!("cannot write the certificate to {}: {e}", path.display())))?;
+        written.warning().iter().for_each(tell);
     }
     let issuers = |path: &PathBuf| {
         let explain = |e: String| Failure::new(USAGE, format!("--tls-client-ca {}: {e}", path.display()));
-        certificate::certificates(&read("--tls-client-ca", path)?).map_err(explain)
+        certificate::certificates(&pem("--tls-client-ca", path)?).map_err(explain)
     };
     let client_issuers = tls.tls_client_ca.as_ref().map(issuers).transpose()?.unwrap_or_default();
     let default_alpn = if options.protocol.name == "http" { vec![b"http/1.1".to_vec()] } else { Vec::new() };
@@ -101,7 +103,7 @@ pub(crate) fn settings(options: &Options) -> Result<Option<Settings>, Failure> {
 fn identity(options: &Options) -> Result<Identity, Failure> {
     let refuse = |why: String| Failure::new(USAGE, format!("TLS: {why}"));
     if let (Some(chain), Some(key)) = (&options.tls.tls_cert, &options.tls.tls_key) {
-        let (chain, key) = (read("--tls-cert", chain)?, read("--tls-key", key)?);
+        let (chain, key) = (pem("--tls-cert", chain)?, pem("--tls-key", key)?);
         return Identity::from_pem(&chain, &key).map_err(refuse);
     }
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(String::from).into();
@@ -114,6 +116,6 @@ fn identity(options: &Options) -> Result<Identity, Failure> {
     Identity::self_signed(&names).map_err(refuse)
 }
 
-fn read(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|e| Failure::new(USAGE, format!("{flag}: cannot read {}: {e}", path.display())))
+fn pem(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    read::text_bytes(path, read::PEM_MAX).map_err(|why| Failure::new(USAGE, format!("{flag}: {why}")))
 }

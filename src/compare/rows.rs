@@ -10,7 +10,7 @@ use super::schema::{Design, Row};
 use super::sense::{self, Told};
 use crate::histogram::HIGHEST_NS;
 use crate::metric::{Better, Metric, Unit};
-use crate::result::Report;
+use crate::result::{Report, integers};
 use std::collections::BTreeSet;
 
 /// Runs, arranged for estimates.
@@ -205,7 +205,8 @@ fn change(metric: &Metric, difference: f64) -> i64 {
 
 /// No integer of a file may be beyond what other programs hold exactly (2^53 - 1).
 fn ppm(share: f64) -> i64 {
-    const MOST: f64 = ((1_u64 << 53) - 1) as f64;
+    // Beyond all sense it is as much as a file can say.
+    const MOST: f64 = integers::MOST as f64;
     (share * 1e6).round().clamp(-MOST, MOST) as i64
 }
 

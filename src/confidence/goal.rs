@@ -2,7 +2,7 @@
 
 use super::Sample;
 use crate::histogram::QUANTILES;
-use crate::result::{Confidence, UntilCi};
+use crate::result::{Confidence, UntilCi, integers};
 use crate::units::parse_decimal;
 
 /// A figure by the name that people type, and the half-width of its interval that they want, in millionths of it.
@@ -62,7 +62,8 @@ impl Goal {
         };
         let half_width_ppm = match (low, high) {
             (Some(low), Some(high)) if estimate > 0 => {
-                Some((high.saturating_sub(low) as f64 / 2.0 / estimate as f64 * PPM).ceil() as u64)
+                Some((high.saturating_sub(low) as f64 / 2.0 / estimate as f64 * PPM).ceil().min(integers::MOST as f64)
+                    as u64)
             }
             _ => None,
         };

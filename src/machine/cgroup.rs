@@ -1,11 +1,11 @@
 //! What a container or a control group leaves us of the machine. Version 2 (one tree) or 1 (one tree a controller).
 
 use super::Root;
-use crate::result::Cgroup;
+use crate::result::{Cgroup, integers};
 use std::path::{Component, Path, PathBuf};
 
 /// Version 1 says so, in bytes, where there is no limit: the largest number of pages.
-const UNLIMITED_BYTES: u64 = 1 << 60;
+const UNLIMITED_BYTES: u64 = integers::MOST;
 
 /// The bounds of our control group; None where there are none. `online` is the list of the machine's CPUs.
 pub(super) fn read(root: Root<'_>, online: &str) -> Option<Cgroup> {

@@ -6,7 +6,7 @@ mod counters;
 mod cpu;
 pub mod warnings;
 
-use crate::result::{Machine, fnv1a_hex};
+use crate::result::{Machine, fnv1a_hex, integers};
 use crate::sys::{affinity, limits, memory};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -206,7 +206,7 @@ fn cpus_in_list(list: &str) -> u64 {
 fn descriptor_limit(limits: &str, column: usize) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     match line.split_whitespace().nth(column)? {
-        "unlimited" => Some(u64::MAX),
+        "unlimited" => Some(integers::MOST),
         limit => limit.parse().ok(),
     }
 }
@@ -264,7 +264,7 @@ mod tests {
         let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
             Max open files            1024                 524288               files     \n";
         assert_eq!([0, 1, 5].map(|column| descriptor_limit(limits, column)), [Some(1024), Some(524_288), None]);
-        assert_eq!(descriptor_limit("Max open files  unlimited unlimited files", 1), Some(u64::MAX));
+        assert_eq!(descriptor_limit("Max open files  unlimited unlimited files", 1), Some(integers::MOST));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! JSON text into values and types, with errors that name field and place.
 
+use super::integers;
 use serde::de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -35,12 +36,12 @@ pub(super) fn value(text: &[u8]) -> Result<Value, Fault> {
     Ok(value)
 }
 
-/// The text as a `T`.
+/// The text, whose `content` this is, as a `T`.
 ///
 /// # Errors
 /// If a field is missing, or is of another type: the field, the cause, the place.
-pub(super) fn typed<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
-    if let Ok(typed) = serde_json::from_slice(text) {
+pub(super) fn typed<T: DeserializeOwned>(text: &[u8], content: &Value) -> Result<T, String> {
+    if let Ok(typed) = serde_json::from_slice(text).or_else(|_| T::deserialize(content)) {
         return Ok(typed);
     }
     serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(text)).map_err(|error| located(&error))
@@ -85,8 +86,10 @@ impl<'de> Visitor<'de> for StrictVisitor {
         Ok(value.into())
     }
 
+    /// Other programs write a whole number as `1.0` or `1e3`, too: it is the same.
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(value.into())
+        let whole = value.fract() == 0.0 && value.abs() <= integers::MOST as f64;
+        Ok(if whole { (value as i64).into() } else { value.into() })
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
@@ -122,6 +125,8 @@ mod tests {
     fn values_are_those_of_serde_json() {
         let text = br#" {"a": [1, -1, 1.5, "x\n\u00fc", true, null, {}], "b": {"c": []}, "d": 18446744073709551615} "#;
         assert_eq!(value(text).unwrap(), serde_json::from_slice::<Value>(text).unwrap());
+        let spelled = value(b"[1.0, 1e3, -2.5E1, -0.0, 0.5, 9007199254740992.0]").unwrap();
+        assert_eq!(spelled.to_string(), "[1,1000,-25,0,0.5,9007199254740992.0]");
     }
 
     #[test]

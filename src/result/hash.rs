@@ -5,13 +5,34 @@ use serde::Serialize;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// FNV-1a, 64 bit (Fowler, Noll and Vo; RFC 9923), as 16 hexadecimal digits. Tells accidents, not adversaries.
-pub fn fnv1a_hex(bytes: &[u8]) -> String {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in bytes {
-        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+/// FNV-1a, 64 bit (Fowler, Noll and Vo; RFC 9923), of bytes that come in pieces. Tells accidents, not adversaries.
+#[derive(Clone, Copy, Debug)]
+pub struct Fnv1a(u64);
+
+impl Default for Fnv1a {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
     }
-    format!("{hash:016x}")
+}
+
+impl Fnv1a {
+    pub fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+
+    /// As 16 hexadecimal digits.
+    pub fn hex(self) -> String {
+        format!("{:016x}", self.0)
+    }
+}
+
+/// That of bytes that are all there.
+pub fn fnv1a_hex(bytes: &[u8]) -> String {
+    let mut hash = Fnv1a::default();
+    hash.add(bytes);
+    hash.hex()
 }
 
 impl Scenario {
@@ -96,5 +117,8 @@ mod tests {
         assert_eq!(fnv1a_hex(b""), "cbf29ce484222325");
         assert_eq!(fnv1a_hex(b"a"), "af63dc4c8601ec8c");
         assert_eq!(fnv1a_hex(b"foobar"), "85944171f73967e8");
+        let mut in_pieces = Fnv1a::default();
+        ["fo", "", "obar"].iter().for_each(|piece| in_pieces.add(piece.as_bytes()));
+        assert_eq!(in_pieces.hex(), "85944171f73967e8");
     }
 }

@@ -20,10 +20,10 @@ const NO_READER: i32 = 6;
 ///
 /// # Errors
 /// Nobody reads within a minute, or until a signal comes; the pipe breaks.
-pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write(path: &Path, text: &[u8]) -> io::Result<()> {
     let before = signals::count();
     let mut pipe = open(path, before)?;
-    let (mut left, mut moved) = (text.as_bytes(), Instant::now());
+    let (mut left, mut moved) = (text, Instant::now());
     while !left.is_empty() {
         match pipe.write(left) {
             Ok(0) => return Err(ErrorKind::WriteZero.into()),

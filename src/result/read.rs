@@ -3,11 +3,12 @@
 use super::bundle::{BUNDLE_SCHEMA, Bundle};
 use super::content::{self, Fault};
 use super::schema::{Report, SCHEMA};
-use super::{check, checksum};
+use super::{check, checksum, picked};
+use crate::{encoding, files};
 use serde_json::Value;
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +55,10 @@ pub enum Problem {
     Corrupt(String),
     /// A bundle, with so many runs, where a report is wanted.
     IsBundle(usize),
+    /// It has so many runs, and another one is wanted.
+    NoSuchRun(usize, usize),
+    /// One run by its number is wanted, and it is one report, without numbers.
+    NotSeveral,
 }
 
 impl Problem {
@@ -71,9 +76,13 @@ impl Problem {
                 format!("this is {schema}, this version reads {SCHEMA} and {BUNDLE_SCHEMA}")
             }
             Self::Corrupt(what) => format!("is corrupt: {what}"),
+            Self::NoSuchRun(wanted, runs) => {
+                format!("has no run {wanted}: its runs are #1 to #{runs}, in the order in which they were made")
+            }
+            Self::NotSeveral => "is one report, without runs to choose from: leave out what is behind #".to_owned(),
             Self::IsBundle(runs) => format!(
                 "is a bundle of {runs} runs, and one run is wanted: compare those with `loadgen compare FILE`, \
-                 or take one out of it with jq '.runs[0]'"
+                 or name one: FILE#1"
             ),
         }
     }
@@ -119,6 +128,21 @@ pub fn read(path: &Path) -> Result<Report, ReadError> {
     load(path).and_then(|bytes| parse(&bytes)).map_err(|problem| ReadError { path: path.to_owned(), problem })
 }
 
+/// Likewise, where `path` may name one run of a bundle or a search: `FILE#3`, from 1 on.
+///
+/// # Errors
+/// As [`read`]; and if it has no such run.
+pub fn read_run(path: &Path) -> Result<Report, ReadError> {
+    numbered(path).unwrap_or_else(|| read(path))
+}
+
+/// The run that `path` names by its number; `None`: it names none.
+pub fn numbered(path: &Path) -> Option<Result<Report, ReadError>> {
+    let (file, number) = picked::split(path)?;
+    let picked = load(&file).and_then(|bytes| picked::run(&bytes, number));
+    Some(picked.map_err(|problem| ReadError { path: file, problem }))
+}
+
 /// The report or the bundle in the file `path`. Unknown fields are ignored.
 ///
 /// # Errors
@@ -143,6 +167,7 @@ pub fn parse(bytes: &[u8]) -> Result<Report, Problem> {
 /// # Errors
 /// As [`read`], without the file's name.
 pub fn parse_document(bytes: &[u8]) -> Result<Document, Problem> {
+    let bytes = encoding::without_mark(bytes).map_err(Problem::Malformed)?;
     let mut content = content::value(bytes).map_err(|fault| match fault {
         Fault::Empty => Problem::Empty,
         Fault::CutOff(place) => Problem::CutOff(place),
@@ -151,13 +176,13 @@ pub fn parse_document(bytes: &[u8]) -> Result<Document, Problem> {
     // The version first: a file of another version may lack fields, and that would be a misleading complaint.
     let schema = schema(&content)?;
     if schema == SCHEMA {
-        let mut report: Report = content::typed(bytes).map_err(Problem::Damaged)?;
+        let mut report: Report = content::typed(bytes, &content).map_err(Problem::Damaged)?;
         check::report(&report).and_then(|()| seal(&report, &mut content)).map_err(Problem::Corrupt)?;
         report.checksum = None;
         return Ok(Document::Report(Box::new(report)));
     }
     if schema == BUNDLE_SCHEMA {
-        let mut bundle: Bundle = content::typed(bytes).map_err(Problem::Damaged)?;
+        let mut bundle: Bundle = content::typed(bytes, &content).map_err(Problem::Damaged)?;
         check::bundle(&bundle).and_then(|()| seals(&bundle, &mut content)).map_err(Problem::Corrupt)?;
         bundle.checksum = None;
         bundle.runs.iter_mut().for_each(|run| run.checksum = None);
@@ -167,7 +192,7 @@ pub fn parse_document(bytes: &[u8]) -> Result<Document, Problem> {
     Err(if ours { Problem::OtherVersion(schema) } else { Problem::OtherKind(Some(schema)) })
 }
 
-fn schema(content: &Value) -> Result<String, Problem> {
+pub(super) fn schema(content: &Value) -> Result<String, Problem> {
     let Some(fields) = content.as_object() else {
         return Err(Problem::Malformed("it does not hold an object, at line 1 column 1".to_owned()));
     };
@@ -221,8 +246,6 @@ fn load(path: &Path) -> Result<Vec<u8>, Problem> {
         return Err(Problem::TooLarge);
     }
     // A pipe (`<(jq …)`) has no length.
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(Problem::Unreadable)?;
-    file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(Problem::Unreadable)?;
+    let bytes = files::read::content(path, MOST_BYTES).map_err(Problem::Unreadable)?;
     if bytes.len() as u64 > MOST_BYTES { Err(Problem::TooLarge) } else { Ok(bytes) }
 }

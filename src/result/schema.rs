@@ -11,6 +11,7 @@ use super::environment::{Environment, Floor};
 use super::scenario_file::ScenarioFile;
 use super::server_stats::ServerStats;
 use super::shard::{Merged, Shard};
+use super::sums::{Stored, since_1970};
 use super::tls::{ScenarioTls, Tls};
 use super::traffic::{Sessions, Stream, TimeWait};
 use schemars::JsonSchema;
@@ -208,9 +209,10 @@ pub struct Phases {
     pub measure_ns: u64,
     /// Waiting for the last replies.
     pub drain_ns: u64,
-    /// When the measured window opened: nanoseconds since 1970, UTC, by this machine's clock.
+    /// When the measured window opened: microseconds since 1970, UTC, by this machine's clock.
+    #[serde(alias = "window_started_unix_ns", deserialize_with = "since_1970")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub window_started_unix_ns: Option<u64>,
+    pub window_started_unix_us: Option<u64>,
     /// How long after `--start-at` the load began, because connections were not open by then; 0: it was on time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_late_ns: Option<u64>,
@@ -351,8 +353,9 @@ pub struct Latency {
     pub carried_ns: Option<u64>,
 }
 
-/// A histogram, whole, with what people ask of it first.
+/// A histogram, whole, with what people ask of it first. In a file, its sum is there twice (`result/sums.rs`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "Stored", into = "Stored")]
 pub struct Histogram {
     pub count: u64,
     /// Exact, like max, mean (rounded down) and sum.

@@ -1,6 +1,7 @@
 //! A run on several processes: which part of it one report is, and what a merged report keeps of each part.
 
 use super::schema::VerdictState;
+use super::sums::since_1970;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +61,8 @@ pub struct ShardSummary {
     /// RFC 3339, UTC.
     pub started_at: String,
     /// As in `phases`.
-    pub window_started_unix_ns: Option<u64>,
+    #[serde(default, alias = "window_started_unix_ns", deserialize_with = "since_1970")]
+    pub window_started_unix_us: Option<u64>,
     pub window_ns: u64,
     pub requests_per_s: u64,
     pub response_p50_ns: Option<u64>,

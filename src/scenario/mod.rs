@@ -2,6 +2,7 @@
 //!
 //! Pure: the text of files is handed in. What the requests look like on the wire is the protocol's.
 
+mod access_log;
 mod choice;
 mod dump;
 mod file;
@@ -15,6 +16,7 @@ pub use recorded::{List, Listed};
 pub use template::{Names, ReadFile, Template};
 pub use values::{Values, decimal};
 
+use crate::encoding;
 use crate::service_time::Distribution;
 use choice::STEPS_MAX;
 use file::File;
@@ -125,6 +127,7 @@ impl Scenario {
     /// # Errors
     /// One line: the file, the line in it, and what is wrong there.
     pub fn parse(file: &str, text: &str, read: ReadFile<'_>) -> Result<Self, String> {
+        let text = text.trim_start_matches('\u{feff}');
         let mut reading = Reading { text, read, known: BTreeMap::new(), scenario: Self::default() };
         let outcome = file::parse(text).and_then(|parsed| reading.file(file, parsed));
         outcome.map_err(|(at, why)| format!("{file}, line {}: {why}", file::line(text, at)))?;
@@ -273,11 +276,12 @@ impl Reading<'_> {
         };
         let at = file.span().start;
         let content = (self.read)(file.get_ref()).map_err(|why| (at, why))?;
-        let list = List::parse(&content).map_err(|(line, why)| match line {
+        let content = encoding::without_mark(&content).map_err(|why| (at, format!("{}: {why}", file.get_ref())))?;
+        let list = List::parse(content).map_err(|(line, why)| match line {
             0 => (at, format!("{} {why}", file.get_ref())),
             line => (at, format!("line {line} of {}: {why}", file.get_ref())),
         })?;
-        let digest = crate::result::fnv1a_hex(&content);
+        let digest = crate::result::fnv1a_hex(content);
         self.scenario.recorded = Some(Recorded { file: file.get_ref().clone(), random, list, digest });
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! A recorded list of requests: one a line, as `METHOD PATH`, out of an access log, or as JSON.
 
+use super::access_log;
 use crate::protocol::http::check;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -98,19 +99,22 @@ impl List {
                 }
                 Headers::Fields(fields) => fields.into_iter().collect(),
             };
-            return self.push(&read.method, &read.path, &headers, read.body.as_bytes());
+            return self.push(&read.method, read.path.as_bytes(), &headers, read.body.as_bytes());
+        }
+        if let Some((method, path)) = request_line(line) {
+            return self.push(method, path.as_bytes(), &[], &[]);
         }
         // An access log has the request in quotes: 127.0.0.1 - - [date] "GET /path HTTP/1.1" 200 …
-        let request = line.split('"').nth(1).unwrap_or(line);
-        let words: Vec<&str> = request.split_whitespace().collect();
-        match words[..] {
-            [method, path] => self.push(method, path, &[], &[]),
-            [method, path, version] if version.starts_with("HTTP/") => self.push(method, path, &[], &[]),
+        let quoted = access_log::quoted(line);
+        let requests = || quoted.iter().filter_map(|field| request_line(field));
+        // There may be other fields in quotes before it; one that looks most like a request is it.
+        match requests().find(|(_, path)| path.starts_with('/')).or_else(|| requests().next()) {
+            Some((method, path)) => self.push(method, &access_log::decoded(path), &[], &[]),
             _ => Err("it is neither METHOD PATH, nor a line of an access log, nor a JSON object".to_owned()),
         }
     }
 
-    fn push(&mut self, method: &str, path: &str, headers: &[(String, String)], body: &[u8]) -> Result<(), String> {
+    fn push(&mut self, method: &str, path: &[u8], headers: &[(String, String)], body: &[u8]) -> Result<(), String> {
         check::method(method)?;
         check::path(path)?;
         check::headers(headers)?;
@@ -125,7 +129,7 @@ impl List {
             }
         };
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(path.as_bytes());
+        self.bytes.extend_from_slice(path);
         for (name, value) in headers {
             self.bytes.extend_from_slice(format!("{name}: {}\r\n", value.trim_matches([' ', '\t'])).as_bytes());
         }
@@ -174,6 +178,15 @@ impl List {
     }
 }
 
+/// Method and path of `METHOD PATH` and `METHOD PATH HTTP/1.1`.
+fn request_line(text: &str) -> Option<(&str, &str)> {
+    match text.split_whitespace().collect::<Vec<_>>()[..] {
+        [method, path] => Some((method, path)),
+        [method, path, version] if version.starts_with("HTTP/") => Some((method, path)),
+        _ => None,
+    }
+}
+
 fn in_a_line(text: &str) -> String {
     format!("it is no request as JSON: {}", text.lines().collect::<Vec<_>>().join(" "))
 }
@@ -202,6 +215,26 @@ mod tests {
             ["GET /a \"\" ", "HEAD /b?x=%20 \"\" ", "POST /{c} \"A: b\\r\\n\" hé", "GET /d \"Host: x\\r\\n\" "]
         );
         assert!(list.get(3).names_host && !list.get(2).names_host && list.count(0) == 2);
+    }
+
+    #[test]
+    fn escapes_of_access_logs_are_undone() {
+        let text = concat!(
+            // nginx, escape=default; and a field in quotes before it
+            r#"10.0.0.1 - - [23/Nov/2026:10:00:00 +0000] "GET /a?q=\x22b\x5C\xC3\xA9 HTTP/1.1" 200 5 "-" "x""#,
+            "\n",
+            r#""a user" "GET /\"c\" HTTP/1.1" 200"#, // Apache
+            "\n",
+            r#"- "GET /\u0022d\u00e9\/ HTTP/1.1" 200"#, // nginx, escape=json
+            "\n",
+            r#"GET /as\x20it"is"#, // METHOD PATH has no escapes
+        );
+        let list = List::parse(text.as_bytes()).unwrap();
+        let paths: Vec<String> =
+            (0..list.len()).map(|index| String::from_utf8(list.get(index).path.to_vec()).unwrap()).collect();
+        assert_eq!(paths, ["/a?q=\"b\\é", "/\"c\"", "/\"dé/", "/as\\x20it\"is"]);
+        let (line, why) = List::parse(br#"- "GET /a\x0Ab HTTP/1.1" 400"#).unwrap_err();
+        assert!(line == 1 && why.contains("control characters"), "{why}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Text with gaps, such as `/item/{random:1..1000}`: compiled once, filled in for each request.
 
 use super::nearest;
+use crate::encoding;
 
 /// Random hexadecimal digits of one gap, at most.
 const HEX_MAX: usize = 65_536;
@@ -95,7 +96,9 @@ impl Names {
         if let Some(known) = self.files.iter().position(|lines| lines.name == name) {
             return Ok(known);
         }
-        self.files.push(Lines::new(name, read(name)?)?);
+        let content = read(name)?;
+        let lines = encoding::without_mark(&content).map_err(|why| format!("{name}: {why}"))?;
+        self.files.push(Lines::new(name, lines.to_vec())?);
         Ok(self.files.len() - 1)
     }
 }

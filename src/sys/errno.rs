@@ -8,6 +8,32 @@ pub fn result_of(outcome: io::Result<usize>, otherwise: i32) -> i32 {
     outcome.map_or_else(|error| -error.raw_os_error().unwrap_or(otherwise), |count| count as i32)
 }
 
+/// Whether this machine, its limits or a sandbox refused something, and not whoever typed the command.
+pub fn is_machines(error: &io::Error) -> bool {
+    const MACHINES: &[i32] = &[
+        libc::EAFNOSUPPORT,
+        libc::EAGAIN,
+        libc::EIO,
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+        libc::ENOPROTOOPT,
+        libc::ENOSPC,
+        libc::ENOSYS,
+        libc::EOPNOTSUPP,
+        libc::EPERM,
+        libc::EPROTONOSUPPORT,
+    ];
+    error.raw_os_error().is_some_and(|code| MACHINES.contains(&code))
+}
+
+/// Whether a call was refused for what it is, and not because it failed.
+pub fn is_refusal(error: &io::Error) -> bool {
+    const REFUSALS: &[i32] = &[libc::EACCES, libc::EINVAL, libc::ENOSYS, libc::EOPNOTSUPP, libc::EPERM, libc::EROFS];
+    error.raw_os_error().is_some_and(|code| REFUSALS.contains(&code))
+}
+
 /// The name of a system error (`EMFILE`); `other` where it is none of those that a socket call is known to give.
 pub fn name(error: &io::Error) -> &'static str {
     match error.raw_os_error() {

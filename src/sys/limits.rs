@@ -25,6 +25,18 @@ pub fn locked_bytes() -> io::Result<u64> {
     Ok(get(libc::RLIMIT_MEMLOCK)?.rlim_cur)
 }
 
+/// Has writing beyond the limit of file sizes (RLIMIT_FSIZE) fail with `EFBIG`, as beyond the end of a disk. Otherwise
+/// the kernel ends the process without a word (SIGXFSZ, setrlimit(2)).
+///
+/// A handler and not `SIG_IGN`, which the programs that we start would inherit.
+pub fn survive_file_size() -> io::Result<()> {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let handler: extern "C" fn(libc::c_int) = nothing;
+    // SAFETY: the handler does nothing at all, which is safe in a signal; it lives as long as the program.
+    let before = unsafe { libc::signal(libc::SIGXFSZ, handler as libc::sighandler_t) };
+    if before == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Lowers the soft limit of open descriptors, if it is higher.
 pub(super) fn lower_descriptors(most: u64) -> io::Result<()> {
     let mut limit = get(libc::RLIMIT_NOFILE)?;

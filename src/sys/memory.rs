@@ -1,4 +1,120 @@
-//! How the allocator treats this process.
+//! How the allocator treats this process, and how the process ends when there is no memory left.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io;
+use std::sync::Mutex;
+
+/// The system's allocator, but that a refusal is the end with one line and an exit status of DESIGN's table (7: this
+/// machine lacks something), where Rust's own end is an abort.
+#[derive(Debug)]
+struct Allocator;
+
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
+
+/// The exit status when there is no memory left.
+const OUT_OF_MEMORY: libc::c_int = 7;
+
+thread_local! {
+    /// This thread asks for memory that it can do without.
+    static ASKS: Cell<bool> = const { Cell::new(false) };
+}
+
+// SAFETY: blocks come from the system's allocator and go back to it, with the layouts of our caller; nothing is done
+// to them in between. `refused` neither unwinds nor allocates.
+unsafe impl GlobalAlloc for Allocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the layout is as good as our caller's promise, which is the same as the system's allocator wants.
+        given(unsafe { System.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as for `alloc`.
+        given(unsafe { System.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: our caller promises that `block` came from here with this layout, and so it is of the system's.
+        given(unsafe { System.realloc(block, layout, size) }, size)
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as for `realloc`.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[inline]
+fn given(block: *mut u8, bytes: usize) -> *mut u8 {
+    if block.is_null() {
+        refused(bytes);
+    }
+    block
+}
+
+/// Returns only where the thread has said that it can do without.
+#[cold]
+fn refused(bytes: usize) {
+    if ASKS.get() {
+        return;
+    }
+    // Nothing here may allocate, and so nothing is formatted.
+    let mut digits = [0; 20];
+    let before = b"error: out of memory: ";
+    let behind = b" more bytes were refused (`ulimit -v`, a control group, or the machine has no more)\n";
+    for text in [&before[..], decimal(bytes, &mut digits), &behind[..]] {
+        // SAFETY: the kernel reads as many bytes of `text` as it has. What it does not take, nobody can be told.
+        unsafe { libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len()) };
+    }
+    // SAFETY: _exit(2) ends the process, and runs nothing that could want memory.
+    unsafe { libc::_exit(OUT_OF_MEMORY) }
+}
+
+fn decimal(mut number: usize, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}
+
+/// A list with room for so many items; `None`: there is no memory for them.
+pub fn room<T>(items: usize) -> Option<Vec<T>> {
+    let mut list = Vec::new();
+    ASKS.set(true);
+    let outcome = list.try_reserve_exact(items);
+    ASKS.set(false);
+    outcome.ok().map(|()| list)
+}
+
+/// What a report takes, with its histograms, its JSON and its checksum: no less than this is kept for it.
+const RESERVE_BYTES: usize = 16 << 20;
+
+static RESERVE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// Keeps memory for the end of a run, so that one which took all there is can still be told of. It is not touched, and
+/// costs nothing but room.
+///
+/// # Errors
+/// If there is no memory: a run would be lost.
+pub fn keep_reserve() -> io::Result<()> {
+    let reserve = room(RESERVE_BYTES).ok_or_else(|| {
+        let told = format!("no memory for a report: {} MiB are refused", RESERVE_BYTES >> 20);
+        io::Error::new(io::ErrorKind::OutOfMemory, told)
+    })?;
+    *RESERVE.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = reserve;
+    Ok(())
+}
+
+/// The run has ended: its report may have what was kept for it.
+pub fn spend_reserve() {
+    drop(std::mem::take(&mut *RESERVE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)));
+}
 
 /// Blocks from this size on are histograms, buffers and tables: few, and long-lived.
 #[cfg(target_env = "gnu")]
@@ -34,6 +150,20 @@ fn total(info: &libc::sysinfo) -> u64 {
 mod tests {
     use super::*;
     use crate::machine;
+
+    #[test]
+    fn room_that_there_is_not_is_refused_and_no_end() {
+        assert!(room::<u8>(usize::MAX >> 2).is_none());
+        assert_eq!(room::<u64>(3).unwrap().capacity(), 3);
+        keep_reserve().unwrap();
+        spend_reserve();
+    }
+
+    #[test]
+    fn numbers_are_written_without_memory() {
+        let told = |number| String::from_utf8(decimal(number, &mut [0; 20]).to_vec()).unwrap();
+        assert_eq!((told(0), told(4_096), told(usize::MAX)), ("0".into(), "4096".into(), usize::MAX.to_string()));
+    }
 
     #[test]
     #[cfg(target_env = "gnu")]

@@ -18,8 +18,12 @@ pub mod ring;
 pub mod seccomp;
 pub mod signals;
 pub mod socket;
+pub mod streams;
 
 use std::io;
+
+/// For opening files: nothing waits for somebody at the other end (`O_NONBLOCK`).
+pub const NOT_BLOCKING: i32 = libc::O_NONBLOCK;
 
 /// The result of a system call that says -1 on error, with `errno` as an [`io::Error`].
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {

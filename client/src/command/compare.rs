@@ -208,6 +208,9 @@ fn input(path: &Path) -> Result<Input, Failure> {
     if path.is_dir() {
         return folder(path).map(Input::Reports);
     }
+    if let Some(report) = read::numbered(path) {
+        return report.map(|report| Input::Reports(vec![(path.display().to_string(), report)])).map_err(unreadable);
+    }
     let (file, arm) = match path.to_str().and_then(|text| text.rsplit_once('#')) {
         Some((file, arm)) if !path.exists() => (Path::new(file), Some(arm.to_owned())),
         _ => (path, None),

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub fn run(args: &MergeArgs) -> Result<Exit, Failure> {
     let format = choose_format(&args.format)?;
     let files = files(&args.inputs)?;
-    let read = |file: &PathBuf| read::read(file).map_err(|error| Failure::usage(error.to_string()));
+    let read = |file: &PathBuf| read::read_run(file).map_err(|error| Failure::usage(error.to_string()));
     let reports = files.iter().map(read).collect::<Result<Vec<Report>, Failure>>()?;
     let report = merge(&reports).map_err(|error| refused(&error, &files))?;
     let path = match &args.output {

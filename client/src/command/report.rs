@@ -18,7 +18,7 @@ pub fn run(args: &ReportArgs) -> Result<Exit, Failure> {
     let page = if args.github { Some(github::summary_file()?) } else { None };
     let mut reports = Vec::new();
     for file in &args.files {
-        reports.push(read::read(file).map_err(|error| Failure::usage(error.to_string()))?);
+        reports.push(read::read_run(file).map_err(|error| Failure::usage(error.to_string()))?);
     }
     reports.iter_mut().for_each(|report| fail_if::judge(&args.fail_if, report));
     super::run::print(&(format.render)(&reports))?;

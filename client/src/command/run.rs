@@ -14,14 +14,17 @@ use crate::run::{self, Run};
 use crate::time_wait::{self, Rules};
 use crate::workload::without_passwords;
 use crate::{scenario, shard, start_at, verdict};
+use loadgen_core::files::stdout;
 use loadgen_core::machine::{self, KernelCounters};
 use loadgen_core::report::Format;
-use loadgen_core::result::{Floor, Report, ServerStats, Shard, VerdictState, write};
-use loadgen_core::sys::clock;
-use std::io::{ErrorKind, Write};
+use loadgen_core::result::{Floor, Report, ServerStats, Shard, VerdictState, integers, write};
+use loadgen_core::sys::{clock, memory};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+/// Kinds of failed connections for which the target can do nothing.
+const MACHINES: [&str; 3] = ["no_descriptor", "no_memory", "no_port"];
 
 pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let plan = planned(args)?;
@@ -35,7 +38,7 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
         write::probe(path).map_err(|error| not_written(path, &error))?;
     }
     if let Some(log) = &plan.request_log {
-        std::fs::File::create(log).map_err(|error| log_not_written(log, &error))?;
+        write::probe(log).map_err(|error| log_not_written(log, &error))?;
     }
     let machine = machine::describe();
     let server = match plan.is_embedded() {
@@ -59,7 +62,9 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let floor = floor(&plan, &mut notes);
     // Behind the floor, whose connections are none of the run's.
     let kernel = KernelCounters::read();
+    memory::keep_reserve().map_err(|error| Failure::new(Exit::Machine, error.to_string()))?;
     let mut run = run::run(&plan, &to, server.as_ref())?;
+    memory::spend_reserve();
     let kernel = KernelCounters::read().since(&kernel);
     notes.extend(run.notes.iter().cloned());
     let server = stop(server, &mut notes);
@@ -73,7 +78,8 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let delivery = Delivery { format: plan.format, chosen, quiet: plan.quiet, strict };
     delivery.deliver(&report, path.as_deref())?;
     if let Some(log) = &plan.request_log {
-        run.tally.log.write(log).map_err(|error| log_not_written(log, &error))?;
+        let written = write::atomically(log, |to| run.tally.log.write(to));
+        written.map_err(|error| log_not_written(log, &error))?.warning().iter().for_each(tell);
         if run.tally.log.left_out > 0 {
             let left_out = run.tally.log.left_out;
             tell(format_args!("note: {} has no room for {left_out} more requests: it is not whole", log.display()));
@@ -186,7 +192,10 @@ impl Delivery {
         let Some(path) = path else {
             // The report itself has standard output; the summary goes beside it.
             let json = loadgen_core::report::json::render(report);
-            write_out(&json).map_err(|error| not_written(Path::new("-"), &error))?;
+            integers::check(&json)
+                .map_err(std::io::Error::other)
+                .and_then(|()| stdout::write(&json))
+                .map_err(|error| not_written(Path::new("-"), &error))?;
             if !self.quiet {
                 tell(text.trim_end());
             }
@@ -194,15 +203,16 @@ impl Delivery {
             return Ok(());
         };
         let written = match self.chosen {
-            true => write::write_atomically(path, report).map(|()| path.to_owned()),
+            true => write::write_atomically(path, report),
             false => write::write_new(path, report),
         };
         print(&text)?;
         fail_if::warn_of_caveats(self.format, reports);
         fail_if::warn(reports, self.format.says_verdict, self.strict);
         let written = written.map_err(|error| not_written(path, &error))?;
+        written.warning().iter().for_each(tell);
         if !self.quiet {
-            tell(format_args!("report: {}", written.display()));
+            tell(format_args!("report: {}", written.path.display()));
         }
         Ok(())
     }
@@ -210,18 +220,8 @@ impl Delivery {
 
 /// Prints on standard output. A reader who has gone away (`| head`) is no error.
 pub fn print(text: &str) -> Result<(), Failure> {
-    match write_out(text) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::NotWritten, format!("cannot write to standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn write_out(text: &str) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
+    stdout::print(text)
+        .map_err(|error| Failure::new(Exit::NotWritten, format!("cannot write to standard output: {error}")))
 }
 
 fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
@@ -238,6 +238,9 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
         let tls = report.errors.iter().find(|row| row.kind.starts_with("tls_"));
         if let Some(first) = tls {
             tell(format_args!("error: TLS with {} failed: {}", report.scenario.target, first.first));
+        } else if let Some(ours) = report.errors.first().filter(|row| MACHINES.contains(&row.kind.as_str())) {
+            tell(format_args!("error: this machine could open no connection: {}", ours.first));
+            return Exit::Machine;
         } else if let Some(first) = report.errors.first() {
             tell(format_args!("error: the target could not be reached: {}", first.first));
             let refused = connections.opened > 0 && !["timeout", "closed", "reset"].contains(&first.kind.as_str());

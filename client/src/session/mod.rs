@@ -72,8 +72,6 @@ pub struct Config {
     pub connections_over_time: Option<Profile>,
     /// Which worker this is, of how many.
     pub worker: (u64, u64),
-    /// Requests that the request log has room for.
-    pub log_rows: usize,
     /// Requests in flight on one connection, at most.
     pub depth: usize,
     /// Requests in flight on all connections together, at most: they take turns.
@@ -355,7 +353,7 @@ impl Session {
                 if groups > 1 || !clients[0].kinds().is_empty() { groups } else { 0 },
                 if config.schedules.len() > 1 { config.schedules.len() } else { 0 },
             ),
-            log: RequestLog::new(config.log_rows),
+            log: RequestLog::default(),
             config,
             clients,
         };
@@ -363,6 +361,11 @@ impl Session {
             session.window.open_at(session.config.origin, session.config.stop_rule);
         }
         session
+    }
+
+    /// Every request is written down there, as far as there is room.
+    pub fn log_to(&mut self, log: RequestLog) {
+        self.log = log;
     }
 
     /// Begins the load: until here connections were opened and proved, now all send. `at` is the same instant for all

@@ -319,6 +319,8 @@ pub(super) fn connect_failure(error: &io::Error) -> &'static str {
     // Numbers of errno(3) on Linux.
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
+    const ENOMEM: i32 = 12;
+    const ENOBUFS: i32 = 105;
     match (error.kind(), error.raw_os_error()) {
         // Of a unix socket: there is no such file, or its listener's queue is full (unix(7)).
         (ErrorKind::ConnectionRefused | ErrorKind::NotFound, _) => "refused",
@@ -328,6 +330,7 @@ pub(super) fn connect_failure(error: &io::Error) -> &'static str {
         (ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::PermissionDenied, _) => "unreachable",
         (ErrorKind::AddrNotAvailable, _) => "no_port",
         (_, Some(ENFILE | EMFILE)) => "no_descriptor",
+        (_, Some(ENOMEM | ENOBUFS)) => "no_memory",
         _ => "other",
     }
 }

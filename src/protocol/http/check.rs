@@ -22,12 +22,14 @@ pub(crate) fn method(method: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub(crate) fn path(path: &str) -> Result<(), String> {
-    if !path.starts_with('/') {
-        return Err(format!("path {path:?} does not start with '/'"));
+pub(crate) fn path(path: impl AsRef<[u8]>) -> Result<(), String> {
+    let path = path.as_ref();
+    let shown = String::from_utf8_lossy(path);
+    if !path.starts_with(b"/") {
+        return Err(format!("path {shown:?} does not start with '/'"));
     }
-    if !path.bytes().all(in_path) {
-        return Err(format!("path {path:?} contains blanks or control characters; write them as %20 and the like"));
+    if !path.iter().all(|byte| in_path(*byte)) {
+        return Err(format!("path {shown:?} contains blanks or control characters; write them as %20 and the like"));
     }
     Ok(())
 }

@@ -126,7 +126,7 @@ fn phases(shards: &[&Report], window_ns: u64) -> Phases {
         warmup_ns: most(shards, |shard| shard.phases.warmup_ns),
         measure_ns: window_ns,
         drain_ns: most(shards, |shard| shard.phases.drain_ns),
-        window_started_unix_ns: shards.iter().filter_map(|shard| shard.phases.window_started_unix_ns).max(),
+        window_started_unix_us: shards.iter().filter_map(|shard| shard.phases.window_started_unix_us).max(),
         start_late_ns: shards.iter().filter_map(|shard| shard.phases.start_late_ns).max(),
     }
 }

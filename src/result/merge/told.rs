@@ -58,7 +58,7 @@ pub(super) fn summary(shard: &Report) -> Option<ShardSummary> {
     Some(ShardSummary {
         index: place.index,
         started_at: shard.started_at.clone(),
-        window_started_unix_ns: shard.phases.window_started_unix_ns,
+        window_started_unix_us: shard.phases.window_started_unix_us,
         window_ns: shard.throughput.window_ns,
         requests_per_s: shard.throughput.requests_per_s,
         response_p50_ns: quantile("0.5"),

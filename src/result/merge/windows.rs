@@ -1,7 +1,8 @@
 //! When the shards of a run measured, and what they did together in that time.
 
+use crate::result::integers;
 use crate::result::{Report, Series, Throughput};
-use crate::time::NS_PER_S;
+use crate::time::{NS_PER_S, NS_PER_US};
 
 /// Windows coincide where all have this much of the longest in common, in percent.
 const COINCIDE_PERCENT: u128 = 99;
@@ -25,7 +26,8 @@ pub(super) struct Windows {
 
 impl Windows {
     pub(super) fn new(shards: &[&Report]) -> Self {
-        let opened = |shard: &&Report| shard.phases.window_started_unix_ns.filter(|_| shard.throughput.window_ns > 0);
+        let started_ns = |shard: &&Report| shard.phases.window_started_unix_us.map(|us| us.saturating_mul(NS_PER_US));
+        let opened = |shard: &&Report| started_ns(shard).filter(|_| shard.throughput.window_ns > 0);
         let closed = |shard: &&Report| Some(opened(shard)?.saturating_add(shard.throughput.window_ns));
         let opens: Option<Vec<u64>> = shards.iter().map(opened).collect();
         let closes: Option<Vec<u64>> = shards.iter().map(closed).collect();
@@ -36,7 +38,7 @@ impl Windows {
         let apart_ns = opens.and_then(|opens| Some(opens.iter().max()? - opens.iter().min()?));
         let origin = |shard: &&Report| {
             let phases = &shard.phases;
-            phases.window_started_unix_ns?.checked_sub(phases.warmup_ns)?.checked_sub(phases.ramp_ns)
+            started_ns(shard)?.checked_sub(phases.warmup_ns)?.checked_sub(phases.ramp_ns)
         };
         Self {
             apart_ns,
@@ -154,8 +156,9 @@ impl Windows {
 /// Intervals between the beginnings of shards that are still one run.
 const SHIFT_MAX: u64 = 1_000_000;
 
+/// As much as a file can say, where it is more.
 pub(super) fn add_all(values: impl IntoIterator<Item = u64>) -> u64 {
-    values.into_iter().fold(0, u64::saturating_add)
+    values.into_iter().fold(0, u64::saturating_add).min(integers::MOST)
 }
 
 /// Bits behind the point of a rate that is to be added to others.

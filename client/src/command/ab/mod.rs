@@ -107,10 +107,12 @@ impl Place {
 
     fn write(&mut self, bundle: &Bundle) -> Result<(), Failure> {
         let written = match self.ours {
-            true => write::write_bundle_atomically(&self.path, bundle).map(|()| self.path.clone()),
+            true => write::write_bundle_atomically(&self.path, bundle),
             false => write::write_new_bundle(&self.path, bundle),
         };
-        self.path = written.map_err(|error| not_written(&self.path, &error))?;
+        let written = written.map_err(|error| not_written(&self.path, &error))?;
+        written.warning().iter().for_each(tell);
+        self.path = written.path;
         (self.ours, self.kept) = (true, Instant::now());
         Ok(())
     }

@@ -208,10 +208,12 @@ impl Place {
     fn write(&mut self, found: &Found) -> Result<(), Failure> {
         let text = found.to_json();
         let written = match self.ours {
-            true => write::text_atomically(&self.path, &text).map(|()| self.path.clone()),
-            false => write::new_text(&self.path, &text),
+            true => write::json_atomically(&self.path, &text),
+            false => write::new_json(&self.path, &text),
         };
-        self.path = written.map_err(|error| not_written(&self.path, &error))?;
+        let written = written.map_err(|error| not_written(&self.path, &error))?;
+        written.warning().iter().for_each(tell);
+        self.path = written.path;
         self.ours = true;
         Ok(())
     }

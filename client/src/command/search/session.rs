@@ -7,7 +7,7 @@ use crate::progress::Line;
 use crate::run;
 use loadgen_core::histogram::QUANTILES;
 use loadgen_core::metric;
-use loadgen_core::result::{Arm, Report};
+use loadgen_core::result::{Arm, Report, integers};
 use loadgen_core::search::schema::{Found, Probe, ProbeVerdict, Slow};
 use loadgen_core::search::{Ending, Evidence, Observation, Search, Settings, Slo, Standing, Step};
 use loadgen_core::sys::{clock, signals};
@@ -102,7 +102,7 @@ impl<'a> Session<'a> {
                 return Ok(End::Budget);
             }
             let probe_began = clock::now();
-            let seed = found.seed.wrapping_add(found.probes.len() as u64);
+            let seed = (found.seed + found.probes.len() as u64) & integers::MOST;
             let flags = vec![
                 format!("--rate={rate}"),
                 format!("--arrival={}", self.asked.arrival.name()),
