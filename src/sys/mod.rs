@@ -9,6 +9,7 @@ pub mod clock;
 pub mod datagram;
 pub mod endpoint;
 pub mod errno;
+pub mod interface;
 pub mod limits;
 pub mod memory;
 pub mod poller;
