@@ -55,7 +55,8 @@ impl Headers {
 
 /// What can be shown of a line without a name: a first word that could be one.
 fn beginning(line: &str) -> String {
-    let (first, rest) = line.trim().split_once(char::is_whitespace).unwrap_or((line.trim(), ""));
+    let line = line.trim();
+    let (first, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     match first.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-') && first.len() <= NAME_MAX {
         true if rest.is_empty() => first.to_owned(),
         true => format!("{first} {}", secrets::MASK),
@@ -71,7 +72,7 @@ fn taken_apart(line: &str) -> Option<(String, String)> {
 fn read(file: &str) -> Result<String, Failure> {
     let mut text = String::new();
     let read = std::fs::File::open(file).and_then(|opened| opened.take(FILE_MAX + 1).read_to_string(&mut text));
-    read.map_err(|error| Failure::usage(format!("cannot read headers from {file}: {error}")))?;
+    read.map_err(|error| Failure::usage(format!("cannot read headers from '{file}': {error}")))?;
     if text.len() as u64 > FILE_MAX {
         return Err(Failure::usage(format!("the headers in {file} are longer than 1 MiB")));
     }

@@ -137,7 +137,8 @@ fn fields(text: &str) -> String {
         };
         out.push_str(&rest[..rest.len() - value.len()]);
         rest = value;
-        if !is_secret_parameter(&behind[..end]) || value.starts_with(['{', '[']) {
+        let name = &behind[..end];
+        if name.contains(' ') || !is_secret_parameter(name) || value.starts_with(['{', '[']) {
             continue;
         }
         match value.strip_prefix('"') {
@@ -167,21 +168,24 @@ fn quoted_end(text: &str) -> usize {
     text.char_indices().find(closes).map_or(text.len(), |(at, _)| at)
 }
 
-/// `Authorization: …` in a line, up to its end or the quote that closes it. `session-store:6379` is a host and a port.
+/// `Authorization: …` in a line, up to its end or the quote that closes it. `session-store:6379` is a host and a port,
+/// `token:7` a key, and `/run/api-token: no such file` a message.
 fn headers(line: &str) -> String {
     let (mut out, mut rest) = (String::new(), line);
     while let Some(colon) = rest.find(':') {
         let (before, behind) = rest.split_at(colon + 1);
         out.push_str(before);
         rest = behind;
-        let name = before.trim_end_matches(':').rsplit(|c: char| !(c.is_ascii_alphanumeric() || "-_".contains(c)));
+        let before = &before[..colon];
+        let in_name = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        let name = &before[before.trim_end_matches(in_name).len()..];
+        let is_file = before[..before.len() - name.len()].ends_with(['/', '.']);
+        let alone = ["authorization", "cookie"].iter().any(|known| name.eq_ignore_ascii_case(known));
         let value = behind.trim_start();
         let end = value.find(['\'', '"', '`', '\n']).unwrap_or(value.len());
         let is_port = value[..end].trim_end().bytes().all(|byte| byte.is_ascii_digit());
-        // `token:{key}` is a key.
-        let is_key =
-            value.len() == behind.len() && !before.contains('-') && !before.to_lowercase().contains("authoriz");
-        if is_port || is_key || value.starts_with("//") || !name.take(1).any(is_secret_header) {
+        let is_header = (alone || name.contains('-')) && is_secret_header(name) && !value.starts_with("//");
+        if is_file || is_port || !is_header {
             continue;
         }
         out.push_str(&behind[..behind.len() - value.len()]);
@@ -277,6 +281,9 @@ mod tests {
                 ("path \"/?token=x\" is bad", "path \"/?token=***\" is bad"),
                 ("session-store:6379 is away", "session-store:6379 is away"),
                 ("a: b", "a: b"),
+                ("cannot read /run/api-token: No such file", "cannot read /run/api-token: No such file"),
+                ("command \"AUTH ***\": 'x' is not closed", "command \"AUTH ***\": 'x' is not closed"),
+                ("is X-Api-Key: x", "is X-Api-Key: ***"),
             ],
         );
     }

@@ -72,7 +72,7 @@ impl Kind {
             Self::Command => command(value),
             Self::Body => body(value),
             Self::Shell => shell(value),
-            Self::Login => value.split_once(':').map_or(value.to_owned(), |(user, _)| format!("{user}:{MASK}")),
+            Self::Login => value.split_once(':').map_or_else(|| value.to_owned(), |(user, _)| format!("{user}:{MASK}")),
             Self::Secret => MASK.to_owned(),
         }
     }
