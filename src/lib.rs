@@ -2,6 +2,8 @@
 //!
 //! Pure: no clock, no socket, no thread, no `unsafe`. Time and bytes arrive as arguments.
 //! - [`units`]: what people type (`10k`, `64KiB`, `250us`) and what they read
+//! - [`url`]: where the parts of a URL end
+//! - [`secrets`]: what of a text must not be shown
 //! - [`time`]: instants in nanoseconds
 //! - [`encoding`]: text files with byte order marks, and those that are not UTF-8
 //! - [`rng`]: seeded randomness
@@ -41,8 +43,10 @@ pub mod result;
 pub mod rng;
 pub mod scenario;
 pub mod search;
+pub mod secrets;
 pub mod service_time;
 pub mod sys;
 pub mod time;
 pub mod tls;
 pub mod units;
+pub mod url;

@@ -8,7 +8,8 @@ use crate::scenario;
 use crate::target::Target;
 use loadgen_core::protocol::{self, Protocol, Shape, http};
 use loadgen_core::sys::endpoint::Endpoint;
-use std::net::ToSocketAddrs;
+use loadgen_core::sys::interface;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
 /// A target.
 #[derive(Debug)]
@@ -84,15 +85,32 @@ pub fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<Endpoint>, Fa
     let port = target.port.or(target.usual_port).or(protocol.default_port).ok_or_else(|| {
         Failure::usage(format!("target '{}' names no port, and {} has no usual one", target.typed, protocol.name))
     })?;
-    let addresses = (target.host.as_str(), port).to_socket_addrs().map_err(|error| {
-        Failure::new(Exit::Unreachable, format!("cannot resolve '{}': {error}", target.host))
-            .help("check the name, or give an address")
-    })?;
+    let addresses: Vec<SocketAddr> = match &target.zone {
+        Some(zone) => vec![zoned(target, zone, port)?],
+        None => (target.host.as_str(), port).to_socket_addrs().map_err(|error| unresolved(target, &error))?.collect(),
+    };
     let mut unique = Vec::new();
-    for address in addresses.map(|address| destination::endpoint(address, protocol)) {
+    for address in addresses.into_iter().map(|address| destination::endpoint(address, protocol)) {
         if !unique.contains(&address) {
             unique.push(address);
         }
     }
     Ok(unique)
+}
+
+fn unresolved(target: &Target, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Unreachable, format!("cannot resolve '{}': {error}", target.host))
+        .help("check the name, or give an address")
+}
+
+/// An address that is told apart by the interface behind which it is (RFC 4007).
+fn zoned(target: &Target, zone: &str, port: u16) -> Result<SocketAddr, Failure> {
+    let address: Ipv6Addr = target.host.parse().map_err(|error| unresolved(target, &error))?;
+    let index = interface::index(zone).map_err(|error| {
+        Failure::new(Exit::Unreachable, format!("target '{}': no interface {zone:?}: {error}", target.typed))
+            .help("/sys/class/net has the names of those that there are")
+    })?;
+    // Others are the same behind every interface, and would not be known again by what answers from them.
+    let needs_scope = address.is_unicast_link_local() || address.is_multicast();
+    Ok(SocketAddrV6::new(address, port, 0, if needs_scope { index } else { 0 }).into())
 }

@@ -13,6 +13,7 @@ use loadgen_core::machine;
 use loadgen_core::machine::warnings::{Use, warnings};
 use loadgen_core::protocol::{ClientOptions, Shape};
 use loadgen_core::result::{integers, *};
+use loadgen_core::secrets;
 use loadgen_core::service_time::Distribution;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::ring;
@@ -151,6 +152,7 @@ pub fn scenario(plan: &Plan, to: &[Destination], server: Option<&ServerStats>) -
         file: plan.client_options.scenario.as_deref().map(scenario_file),
         server_engine_options: plan.server_ring.as_ref().map_or_else(Vec::new, ring::Options::describe),
         tls: plan.tls.scenario(),
+        secret_headers: plan.client_options.secret_headers(),
     };
     scenario.hash = scenario.digest();
     scenario
@@ -183,9 +185,10 @@ fn scenario_file(file: &loadgen_core::scenario::Scenario) -> ScenarioFile {
     ScenarioFile { name: file.name.clone(), hash: file.digest(), requests, scripts }
 }
 
-/// A digest of the request as it would be sent to a host called `localhost`.
+/// A digest of the request as it would be sent to a host called `localhost`, without its secrets: what they are could
+/// be tried out until the digest is the same.
 fn request_hash(plan: &Plan) -> String {
-    let options = ClientOptions { authority: "localhost".to_owned(), ..plan.client_options.clone() };
+    let options = ClientOptions { authority: "localhost".to_owned(), ..plan.client_options.without_secrets() };
     let Ok(mut client) = (plan.protocol.client)(&ClientOptions { seed: 1, ..options }) else { return String::new() };
     let mut hash = Fnv1a::default();
     hash.add(client.request());
@@ -301,7 +304,8 @@ fn errors(tally: &Tally) -> Vec<ErrorRow> {
             phase: error.phase.name().to_owned(),
             count: error.count,
             first_at_ns: error.first_at_ns,
-            first: error.first.clone(),
+            // What a server says may repeat what it was told.
+            first: secrets::text(&error.first),
         })
         .collect();
     rows.sort_by_key(|row| (row.first_at_ns, row.kind.clone()));

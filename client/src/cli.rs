@@ -263,7 +263,10 @@ pub struct RunArgs {
     /// HTTP method
     #[arg(short = 'X', long, value_name = "M", default_value = "GET", hide_short_help = true)]
     pub method: String,
-    /// HTTP header line, e.g. -H 'Accept: text/html'; may be repeated
+    /// HTTP header line, e.g. -H 'Accept: text/html'; @FILE: from a file
+    ///
+    /// May be repeated. @FILE has one a line, whose values are in no list of processes and in no report; so are those
+    /// of the environment variable LOADGEN_HEADERS. Others are masked by their names (docs/targets.md).
     #[arg(short = 'H', long = "header", value_name = "LINE")]
     pub headers: Vec<String>,
     /// HTTP request body; @FILE reads it from a file

@@ -3,6 +3,7 @@
 
 use crate::cli::RunArgs;
 use crate::failure::{Exit, Failure};
+use crate::hidden;
 use crate::plan::{self, Plan};
 use loadgen_core::protocol::Protocol;
 use loadgen_core::result::ServerStats;
@@ -148,6 +149,7 @@ impl Drop for Embedded {
 
 fn command(plan: &Plan, program: std::path::PathBuf) -> Command {
     let mut command = Command::new(program);
+    hidden::forget(&mut command);
     command.args(["server", "--listen", "127.0.0.1:0", "--stats", "-"]);
     command.args(["--protocol", plan.protocol.name, "--engine", &plan.server_engine]);
     command.args(["--size", &plan.size.to_string(), "--threads", &plan.server_threads.to_string()]);

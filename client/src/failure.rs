@@ -1,5 +1,6 @@
 //! How a command ends when it does not end well: one clear line, a remedy, and the exit status of DESIGN's table.
 
+use loadgen_core::secrets;
 use loadgen_core::sys::signals;
 use std::fmt;
 
@@ -32,7 +33,7 @@ impl Exit {
     }
 }
 
-/// A command that could not do its work.
+/// A command that could not do its work. Nothing secret is in what it says.
 #[derive(Debug)]
 pub struct Failure {
     pub exit: Exit,
@@ -42,7 +43,7 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), help: None }
+        Self { exit, message: secrets::text(&message.into()), help: None }
     }
 
     pub fn usage(message: impl Into<String>) -> Self {
@@ -60,7 +61,7 @@ impl Failure {
 
     /// Says what to do about it.
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(secrets::text(&help.into()));
         self
     }
 }

@@ -16,6 +16,8 @@ mod fail_if;
 mod failure;
 mod floor;
 mod github;
+mod headers;
+mod hidden;
 mod plan;
 mod preflight;
 mod progress;
@@ -39,8 +41,8 @@ mod workload;
 
 use cli::{Cli, Command};
 use failure::Exit;
+use loadgen_core::secrets;
 use loadgen_core::sys::{inherited, limits};
-use std::ffi::OsString;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -48,8 +50,10 @@ fn main() -> ExitCode {
         progress::tell(format_args!("error: cannot put right what was inherited (signals, descriptors): {error}"));
         return ExitCode::from(Exit::Machine as u8);
     }
-    let args: Vec<OsString> = std::env::args_os().collect();
-    let typed = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args = hidden::received(std::env::args_os().collect());
+    hidden::hide(&args);
+    let typed: Vec<String> = args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let typed = secrets::words(&typed);
     let cli = match Cli::parse_args(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -78,4 +82,15 @@ fn main() -> ExitCode {
         failure.exit
     });
     if exit == Exit::Done { ExitCode::SUCCESS } else { ExitCode::from(exit as u8) }
+}
+
+/// Says what is wrong with the command line, or its help, without what is secret.
+fn complain(error: &clap::Error) {
+    let plain = error.to_string();
+    let shown = secrets::text(&plain);
+    if !error.use_stderr() || shown == plain {
+        let _ = error.print();
+    } else {
+        progress::tell(shown.trim_end());
+    }
 }

@@ -6,17 +6,17 @@ use crate::destination::Addresses;
 use crate::embedded::Injected;
 use crate::engine::{self, Engines};
 use crate::failure::Failure;
-use crate::scenario;
 use crate::session::StopRule;
-use crate::target::Target;
 use crate::tls::Tls;
 use crate::traffic::Traffic;
+use crate::workload::client_options;
 use loadgen_core::arrivals::{Process, Profile, Schedule};
 use loadgen_core::confidence::Goal;
 use loadgen_core::files::read;
 use loadgen_core::protocol::{Client, ClientOptions, Protocol, Shape};
 use loadgen_core::report::{self, FORMATS};
 use loadgen_core::result::Shard;
+use loadgen_core::secrets;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::{affinity, ring};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
@@ -44,7 +44,6 @@ const KINDS_MAX: usize = 256;
 const SPIN_MAX_NS: u64 = 10 * NS_PER_MS;
 /// Requests of an open loop.
 const SCHEDULED_MAX: u64 = 10_000_000_000;
-/// A request body out of a file, in bytes.
 /// Connections from one loopback address: with 25,000 the kernel's search for a free port takes ten times as long.
 pub const CONNECTIONS_A_SOURCE: u64 = 8_000;
 
@@ -133,7 +132,7 @@ impl Plan {
         let idle = whole("--idle", args.idle, 0, 10_000_000)?;
         check_requests(stop_rule, connections + idle)?;
         let size = payload(args, protocol, pipeline)?;
-        let client_options = client_options(args, protocol, targets.first(), size)?;
+        let client_options = client_options(args, protocol, &targets, whole("--size", size, 1, WIRE_MAX)? as usize)?;
         let embedded = targets.is_empty();
         let tls = Tls::new(args, protocol, &targets)?;
         let (server_cpus, client_cpus) = place(args, embedded, threads)?;
@@ -203,31 +202,37 @@ impl Plan {
 
     /// A client half of the protocol for each target (one for an embedded server), for one thread of this process.
     pub fn clients(&self, thread: u64) -> Result<Vec<Box<dyn Client>>, Failure> {
+        let options = self.options(thread);
+        options.iter().map(|options| (self.protocol.client)(options).map_err(Failure::usage)).collect()
+    }
+
+    /// What each of them is made by.
+    pub fn options(&self, thread: u64) -> Vec<ClientOptions> {
         let (index, workers) = self.part().worker(thread, self.threads);
         let own = ClientOptions {
             seed: self.seed.wrapping_add(index),
             worker: (index, workers),
             ..self.client_options.clone()
         };
-        let of = |options: &ClientOptions| (self.protocol.client)(options).map_err(Failure::usage);
-        if self.targets.len() < 2 {
-            return Ok(vec![of(&own)?]);
+        if self.targets.is_empty() {
+            return vec![own];
         }
         // Each target has a client of its own: what is counted up is shared out among these, too, or two of them would
         // say the same number.
         let count = self.targets.len() as u64;
-        let paths = self.targets.iter().zip(0..).map(|(aim, at)| ClientOptions {
+        let of = |(aim, at): (&Aim, u64)| ClientOptions {
             worker: (index * count + at, workers * count),
             authority: aim.target.authority(),
-            path: if self.path_typed || aim.target.path.is_empty() {
-                own.path.clone()
-            } else {
-                aim.target.path.clone()
+            path: match aim.target.path.as_str() {
+                _ if self.path_typed => own.path.clone(),
+                "" => "/".to_owned(),
+                path => path.to_owned(),
             },
+            // Never that of another target.
             login: aim.target.login.clone().or_else(|| own.login.clone()),
             ..own.clone()
-        });
-        paths.map(|options| of(&options)).collect()
+        };
+        self.targets.iter().zip(0..).map(of).collect()
     }
 
     /// There is no target: a server of our own gets the load.
@@ -510,56 +515,13 @@ fn churn(args: &RunArgs) -> Result<Option<u32>, Failure> {
     Ok(limit.map(|n| n as u32))
 }
 
-fn client_options(
-    args: &RunArgs,
-    protocol: &Protocol,
-    target: Option<&Target>,
-    size: u64,
-) -> Result<ClientOptions, Failure> {
-    let path = args.path.clone().or_else(|| target.map(|t| t.path.clone()).filter(|path| !path.is_empty()));
-    let size = whole("--size", size, 1, WIRE_MAX)? as usize;
-    let body = match args.body.as_deref() {
-        None => Vec::new(),
-        Some(text) => match text.strip_prefix('@') {
-            None => text.as_bytes().to_vec(),
-            Some(file) => read_body(file)?,
-        },
-    };
-    let mut headers = Vec::new();
-    for line in &args.headers {
-        let (name, value) = line
-            .split_once(':')
-            .ok_or_else(|| Failure::usage(format!("header '{line}' is not of the form 'Name: value'")))?;
-        headers.push((name.trim().to_owned(), value.trim().to_owned()));
-    }
-    let mut options = ClientOptions {
-        size,
-        // An embedded server's port is not known yet, and the same request should have the same hash each time.
-        authority: target.map_or_else(|| "localhost".to_owned(), Target::authority),
-        path: path.unwrap_or_else(|| "/".to_owned()),
-        method: args.method.clone(),
-        headers,
-        body,
-        seed: args.seed,
-        worker: (0, 1),
-        ..ClientOptions::default()
-    };
-    scenario::fill(args, &mut options, protocol)?;
-    args.workload.fill(&mut options, protocol, target)?;
-    Ok(options)
-}
-
-fn read_body(file: &str) -> Result<Vec<u8>, Failure> {
-    read::bytes(Path::new(file), read::DATA_MAX).map_err(|why| Failure::usage(format!("the request body: {why}")))
-}
-
 fn labels(typed: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let mut labels = BTreeMap::new();
     for label in typed {
         let Some((key, value)) = label.split_once('=').filter(|(key, _)| !key.is_empty()) else {
-            return Err(Failure::usage(format!("label '{label}' is not KEY=VALUE")));
+            return Err(Failure::usage(format!("label '{}' is not KEY=VALUE", secrets::text(label))));
         };
-        if labels.insert(key.to_owned(), value.to_owned()).is_some() {
+        if labels.insert(key.to_owned(), secrets::label(key, value)).is_some() {
             return Err(Failure::usage(format!("label '{key}' is given twice")));
         }
     }

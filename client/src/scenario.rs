@@ -3,7 +3,6 @@
 use crate::cli::RunArgs;
 use crate::failure::Failure;
 use crate::plan::Plan;
-use crate::workload::without_login;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
@@ -11,6 +10,7 @@ use loadgen_core::files::read;
 use loadgen_core::protocol::{ClientOptions, PROTOCOLS, Protocol, Shape, http};
 use loadgen_core::scenario::{Flag, Scenario, What, nearest, quoted};
 use loadgen_core::service_time::exact;
+use loadgen_core::{secrets, url};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -154,7 +154,7 @@ fn defaults(scenario: &Scenario, typed: &ArgMatches, path: &Path) -> Result<Vec<
 /// A value that names a file to be read: it lies beside the scenario file.
 fn placed(name: &str, value: &str, path: &Path) -> String {
     let prefix = match name {
-        "body" => "@",
+        "body" | "header" => "@",
         "think" | "server-service-time" | "server-delay" => "trace:",
         _ => return value.to_owned(),
     };
@@ -262,13 +262,16 @@ pub fn dump(args: &RunArgs, plan: &Plan) -> Result<String, Failure> {
     let name = file.as_ref().map_or("run", |scenario| scenario.name.as_str());
     let mut text = format!("name = {}\n\n[defaults]\n", quoted(name));
     for flag in filled_in(args, plan, flags) {
-        text.push_str(&line(&flag));
+        text.push_str(&line(&shown(flag)));
     }
     for aim in &plan.targets {
+        let mut url = aim.target.typed.clone();
         if aim.target.login.is_some() {
             text.push_str("\n# Its login is left out: give LOADGEN_LOGIN=user:password.");
+            let authority = url::split(&url).authority.to_owned();
+            url = url.replacen(&authority, authority.rsplit('@').next().unwrap_or_default(), 1);
         }
-        text.push_str(&format!("\n[[target]]\nurl = {}\n", quoted(&without_login(&aim.target.typed))));
+        text.push_str(&format!("\n[[target]]\nurl = {}\n", quoted(&url)));
         if plan.targets.len() > 1 {
             text.push_str(&format!("weight = {}\n", aim.weight));
         }
@@ -279,7 +282,11 @@ pub fn dump(args: &RunArgs, plan: &Plan) -> Result<String, Failure> {
             let file = beside(path, name);
             std::path::absolute(&file).unwrap_or(file).display().to_string()
         };
-        text.push_str(&scenario.requests_as_toml(&place));
+        let masked = scenario.without_secrets();
+        text.push_str(&masked.as_ref().unwrap_or(scenario).requests_as_toml(&place));
+    }
+    if text.contains(secrets::MASK) {
+        text.insert_str(0, "# *** stands for something secret, which is left out.\n");
     }
     text.push_str(&shown_requests(plan)?);
     Ok(text)
@@ -308,6 +315,16 @@ fn filled_in(args: &RunArgs, plan: &Plan, flags: &[Flag]) -> Vec<Flag> {
     all
 }
 
+/// Without what is secret in its values.
+fn shown(flag: Flag) -> Flag {
+    let shown = |value: String| {
+        let words = secrets::words(&[format!("--{}", flag.name), value]);
+        words.into_iter().next_back()
+    };
+    let values = flag.values.into_iter().map(|value| value.and_then(shown)).collect();
+    Flag { values, ..flag }
+}
+
 /// `conns = 100`.
 fn line(flag: &Flag) -> String {
     let one = |value: &String| match value.parse::<i64>() {
@@ -328,8 +345,8 @@ fn shown_requests(plan: &Plan) -> Result<String, Failure> {
     if plan.protocol.shape != Shape::Exchange {
         return Ok(String::new());
     }
-    let mut clients = plan.clients(0)?;
-    let Some(client) = clients.first_mut() else { return Ok(String::new()) };
+    let Some(options) = plan.options(0).into_iter().next() else { return Ok(String::new()) };
+    let mut client = (plan.protocol.client)(&options.without_secrets()).map_err(Failure::usage)?;
     let mut text = "\n# The first requests of one connection:\n".to_owned();
     let (mut place, mut bytes) = (0, Vec::new());
     for number in 1..=SHOWN {

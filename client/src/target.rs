@@ -1,8 +1,8 @@
 //! What a target names: `host:port`, or a URL whose scheme chooses the protocol. Parsing only; nothing is looked up.
 
-use crate::workload::without_password;
 use loadgen_core::protocol::{self, Protocol};
 use loadgen_core::sys::endpoint::Endpoint;
+use loadgen_core::{secrets, url};
 use std::path::{Path, PathBuf};
 
 /// Schemes that mean TLS under another scheme's protocol, and the usual port of that.
@@ -13,20 +13,24 @@ const SECURE: &[(&str, &str, Option<u16>)] = &[
     ("tls", "tcp", None),
 ];
 
-/// A target as typed, taken apart.
+/// A target, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
+    /// Without what is secret.
     pub typed: String,
     /// By the scheme; `None` where there is none (`host:port`).
     pub scheme: Option<String>,
     /// The scheme says that the stream is encrypted.
     pub tls: bool,
-    /// Without brackets where it is an IPv6 address.
+    /// A name in ASCII, or an address; without brackets and zone where it is one of IPv6.
     pub host: String,
+    /// The interface of an IPv6 address, by name or number: it is this machine's business, and no server is told
+    /// (RFC 6874, 1).
+    pub zone: Option<String>,
     pub port: Option<u16>,
     /// Where that of the scheme is another than that of the protocol.
     pub usual_port: Option<u16>,
-    /// With its query; empty where there is none.
+    /// With its query, without its fragment, as it is sent; empty where there is none.
     pub path: String,
     /// `unix:PATH`: the socket, in place of host and port.
     pub socket: Option<PathBuf>,
@@ -37,64 +41,61 @@ pub struct Target {
 impl Target {
     /// Takes `typed` apart, or says in one line what is wrong with it.
     pub fn parse(typed: &str) -> Result<Self, String> {
-        // What cannot be taken apart may hold a password anywhere before its last @.
-        Self::take_apart(typed).map_err(|why| match typed.rsplit_once('@') {
-            None => why,
-            Some((_, host)) => {
-                let scheme = typed.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://"));
-                let shown = format!("target '{scheme}***@{host}' is not host:port or a URL");
-                format!("{shown} (a login goes before the host, with @ / : in it as %40 %2F %3A)")
-            }
+        Self::take_apart(typed).map_err(|why| {
+            // What cannot be taken apart may hold a password anywhere before its last @.
+            let shown = match typed.rsplit_once('@') {
+                None => secrets::url(typed),
+                Some((_, host)) => {
+                    let scheme = url::split(typed).scheme.map_or(String::new(), |scheme| format!("{scheme}://"));
+                    format!("{scheme}{}@{}", secrets::MASK, secrets::url(host))
+                }
+            };
+            let login =
+                if typed.contains('@') { " (a login goes before the host, @ / : in it as %40 %2F %3A)" } else { "" };
+            format!("target '{}' is not host:port or a URL: {why}{login}", shown.escape_debug())
         })
     }
 
     fn take_apart(typed: &str) -> Result<Self, String> {
-        if let Some(path) = typed.strip_prefix("unix:") {
-            return Self::of_socket(
-                typed,
-                path.strip_prefix("//").filter(|path| path.starts_with('/')).unwrap_or(path),
-            );
+        if let Some(path) = typed.get(..5).filter(|start| start.eq_ignore_ascii_case("unix:")).map(|_| &typed[5..]) {
+            let path = path.strip_prefix("//").filter(|path| path.starts_with('/')).unwrap_or(path);
+            return Self::of_socket(typed, path);
         }
-        let (scheme, rest) = match typed.split_once("://") {
-            Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
-            None => (None, typed),
-        };
-        let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
-        let (login, authority) = match authority.rsplit_once('@') {
-            Some((login, authority)) => (Some(parse_login(login)?), authority),
-            None => (None, authority),
-        };
-        if scheme.is_none() && !path.is_empty() {
-            return Err(format!("target '{typed}' has a path but no scheme; did you mean http://{typed}?"));
+        let parts = url::split(typed);
+        if parts.scheme.is_none() && parts.authority.len() < typed.len() {
+            let guess = format!("; did you mean {}?", secrets::url(&format!("http://{typed}")));
+            let guess = if typed.contains('@') { "" } else { &guess };
+            return Err(format!("it has a path or a query but no scheme{guess}"));
         }
-        let (host, port) = split_port(authority).ok_or_else(|| {
-            format!("target '{typed}' is not host:port or a URL (an IPv6 address goes in brackets: [::1]:80)")
-        })?;
-        let port = match port {
-            None => None,
-            Some(text) => Some(
-                parse_port(text).ok_or_else(|| format!("'{text}' in target '{typed}' is not a port (1 to 65535)"))?,
-            ),
-        };
-        if host.is_empty() {
-            return Err(format!("target '{typed}' names no host"));
+        let url::Authority { login, host, zone, port } = url::authority(parts.authority)?;
+        if parts.scheme.is_none() && parts.authority.ends_with(':') {
+            return Err("its port is empty".to_owned());
         }
+        let scheme = parts.scheme.map(str::to_ascii_lowercase);
         let secure = SECURE.iter().find(|(secure, ..)| scheme.as_deref() == Some(secure));
-        let scheme = secure.map_or(scheme, |(_, plain, _)| Some((*plain).to_owned()));
-        let usual_port = secure.and_then(|(_, _, usual)| *usual);
-        let (host, path) = (host.to_owned(), path.to_owned());
-        let (typed, tls) = (without_password(typed), secure.is_some());
-        Ok(Self { typed, scheme, tls, host, port, usual_port, path, socket: None, login })
+        Ok(Self {
+            typed: secrets::url(typed),
+            scheme: secure.map_or(scheme, |(_, plain, _)| Some((*plain).to_owned())),
+            tls: secure.is_some(),
+            host,
+            zone,
+            port,
+            usual_port: secure.and_then(|(_, _, usual)| *usual),
+            path: parts.origin_form()?,
+            socket: None,
+            login,
+        })
     }
 
     fn of_socket(typed: &str, path: &str) -> Result<Self, String> {
         let path = Path::new(path);
-        Endpoint::unix(path).map_err(|why| format!("target '{typed}': {why}"))?;
+        Endpoint::unix(path)?;
         Ok(Self {
             typed: typed.to_owned(),
             scheme: None,
             tls: false,
             host: "localhost".to_owned(),
+            zone: None,
             port: None,
             usual_port: None,
             path: String::new(),
@@ -126,44 +127,6 @@ impl Target {
     }
 }
 
-/// `user:password`, with what a URL may not contain written as %XX (RFC 3986, 2.1).
-fn parse_login(text: &str) -> Result<(String, String), String> {
-    let (user, password) = text.split_once(':').unwrap_or(("", text));
-    let plain = |part: &str| {
-        let mut bytes = Vec::with_capacity(part.len());
-        let mut rest = part.as_bytes();
-        while let Some((first, behind)) = rest.split_first() {
-            let hex = behind.get(..2).filter(|_| *first == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
-            match hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-                Some(byte) => (bytes.push(byte), rest = &behind[2..]),
-                None => (bytes.push(*first), rest = behind),
-            };
-        }
-        String::from_utf8(bytes).map_err(|_| "user and password of the target are no UTF-8".to_owned())
-    };
-    Ok((plain(user)?, plain(password)?))
-}
-
-fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
-    if let Some(bracketed) = authority.strip_prefix('[') {
-        let (host, rest) = bracketed.split_once(']')?;
-        return match rest.strip_prefix(':') {
-            Some(port) => Some((host, Some(port))),
-            None => rest.is_empty().then_some((host, None)),
-        };
-    }
-    match authority.split_once(':') {
-        None => Some((authority, None)),
-        Some((_, port)) if port.contains(':') => None,
-        Some((host, port)) => Some((host, Some(port))),
-    }
-}
-
-fn parse_port(text: &str) -> Option<u16> {
-    let digits = text.bytes().all(|b| b.is_ascii_digit());
-    text.parse().ok().filter(|port| digits && *port > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,6 +147,8 @@ mod tests {
     #[test]
     fn nonsense_is_refused_in_one_line() {
         let bad = ["", ":80", "a:", "a:0", "a:65536", "a:+1", "::1", "[::1", "a/b", "http://", "a:b:c", "[::1]x"];
+        let bad =
+            bad.into_iter().chain(["a:1?x", "a:1#x", "http://h/a b", "redis://u@v@h", "http://h/\n", "1http://h"]);
         for typed in bad {
             let error = Target::parse(typed).unwrap_err();
             assert!(!error.contains('\n'), "{error}");
@@ -200,6 +165,19 @@ mod tests {
         assert_eq!(target.login, Some(("me".into(), "p@ss".into())));
         assert_eq!((target.typed.as_str(), target.host.as_str()), ("redis://me:***@h:1/2", "h"));
         assert_eq!(Target::parse("redis://:pw@h").unwrap().login, Some((String::new(), "pw".into())));
+        assert_eq!(Target::parse("UNIX:/a?b#c").unwrap().socket.as_deref(), Some(Path::new("/a?b#c")));
+    }
+
+    #[test]
+    fn a_query_and_a_fragment_end_the_authority() {
+        let target = Target::parse("redis://127.0.0.1:1?x=a@127.0.0.1:2").unwrap();
+        assert_eq!((target.port, target.login, target.path.as_str()), (Some(1), None, "/?x=a@127.0.0.1:2"));
+        assert_eq!(parts("http://h:1?k=v"), (Some("http".into()), "h".into(), Some(1), "/?k=v".into()));
+        assert_eq!(parts("http://h#a@b:2"), (Some("http".into()), "h".into(), None, String::new()));
+        assert_eq!(parts("http://h:/#x"), (Some("http".into()), "h".into(), None, "/".into()));
+        let target = Target::parse("https://[fe80::1%25lo]:8/x?y#z").unwrap();
+        assert_eq!((target.authority().as_str(), target.zone.as_deref()), ("[fe80::1]:8", Some("lo")));
+        assert_eq!((target.host.as_str(), target.path.as_str()), ("fe80::1", "/x?y"));
     }
 
     #[test]
@@ -211,6 +189,10 @@ mod tests {
             "redis//:hunter2@h:1",
             "redis://u:hunter2@[::1",
             "http://h:hunter2@x:y:z",
+            "redis://:hunter2%+1@h",
+            "redis://hunter2@hunter2@h",
+            "http://h:x/?token=hunter2",
+            "h:1/?token=hunter2",
         ] {
             let why = Target::parse(typed).unwrap_err();
             assert!(!why.contains("hunter2") && !why.contains('\n'), "{why}");

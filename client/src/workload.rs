@@ -1,14 +1,23 @@
 //! What is asked for, beyond one request for all: mixes, commands, keys, and who asks.
 
+use crate::cli::RunArgs;
 use crate::failure::Failure;
+use crate::headers::{HEADERS_VARIABLE, Headers};
+use crate::scenario;
 use crate::target::Target;
 use clap::Args;
+use loadgen_core::files::read;
 use loadgen_core::protocol::keyspace::{Keyspace, Spread};
-use loadgen_core::protocol::{ClientOptions, PROTOCOLS, Protocol};
+use loadgen_core::protocol::{ClientOptions, PROTOCOLS, Protocol, http};
+use loadgen_core::secrets;
 use loadgen_core::units::{self, parse_whole};
+use std::path::Path;
 
 /// Where user and password may be, so that they are in no list of processes.
 pub const LOGIN_VARIABLE: &str = "LOADGEN_LOGIN";
+
+/// A request body out of a file, in bytes.
+const BODY_MAX: u64 = 64 << 20;
 
 /// Values may be so long, in bytes: Redis' limit.
 const VALUE_MAX: u64 = 512 << 20;
@@ -54,18 +63,13 @@ fn sizes(text: &str) -> Result<(u64, u64), String> {
 
 impl WorkloadArgs {
     /// Fills in what they mean for the requests.
-    pub fn fill(
-        &self,
-        options: &mut ClientOptions,
-        protocol: &Protocol,
-        target: Option<&Target>,
-    ) -> Result<(), Failure> {
+    pub fn fill(&self, options: &mut ClientOptions, protocol: &Protocol, targets: &[Target]) -> Result<(), Failure> {
         let templates = options.scenario.is_some();
         if protocol.store || templates {
             options.keyspace = self.keyspace(options.size as u64)?;
         }
         if !protocol.store {
-            return self.refuse(protocol, target, templates);
+            return self.refuse(protocol, targets, templates);
         }
         options.mix = self.mix.iter().map(|word| weighted_word(word)).collect::<Result<_, _>>()?;
         options.commands.extend(self.commands.iter().map(|text| weighted_command(text)));
@@ -73,10 +77,8 @@ impl WorkloadArgs {
             return Err(Failure::usage("--command needs a command, and a weight (if it has one) of 1 or more"));
         }
         options.dialect.clone_from(&self.dialect);
-        options.login = match target.and_then(|target| target.login.clone()) {
-            Some(login) => Some(login),
-            None => login(std::env::var(LOGIN_VARIABLE).ok())?,
-        };
+        // Of the targets that have none themselves.
+        options.login = login(std::env::var(LOGIN_VARIABLE).ok())?;
         Ok(())
     }
 
@@ -95,19 +97,24 @@ impl WorkloadArgs {
     }
 
     /// Refuses what other protocols do not know, rather than to leave it out without a word.
-    fn refuse(&self, protocol: &Protocol, target: Option<&Target>, templates: bool) -> Result<(), Failure> {
+    fn refuse(&self, protocol: &Protocol, targets: &[Target], templates: bool) -> Result<(), Failure> {
         let typed = [
             (!self.mix.is_empty(), "--mix"),
             (!self.commands.is_empty(), "--command"),
             (self.dialect.is_some(), "--dialect"),
             (self.value_size.is_some() && !templates, "--value-size"),
-            (target.is_some_and(|target| target.login.is_some()), "the user in the target"),
+            (targets.iter().any(|target| target.login.is_some()), "the user in a target"),
         ];
         let Some((_, what)) = typed.into_iter().find(|(typed, _)| *typed) else { return Ok(()) };
         let stores: Vec<&str> = PROTOCOLS.iter().filter(|p| p.store).map(|p| p.name).collect();
         let name = protocol.name;
-        Err(Failure::usage(format!("{what} is for stores of keys and values, and {name} is none"))
-            .help(format!("protocols that know it: {}", stores.join(", "))))
+        let failure = Failure::usage(format!("{what} is for stores of keys and values, and {name} is none"));
+        if targets.iter().any(|target| target.login.is_some()) && name == http::PROTOCOL.name {
+            return Err(
+                failure.help("a login of HTTP is a header, which -H @FILE takes out of a file: Authorization: ...")
+            );
+        }
+        Err(failure.help(format!("protocols that know it: {}", stores.join(", "))))
     }
 }
 
@@ -137,48 +144,54 @@ fn login(text: Option<String>) -> Result<Option<(String, String)>, Failure> {
     }
 }
 
-/// A command line without the passwords in its targets: it goes into the report.
-pub fn without_passwords(command: Vec<String>) -> Vec<String> {
-    command.into_iter().map(|word| without_password(&word)).collect()
-}
-
-/// `redis://user:secret@host` as `redis://user:***@host`.
-pub fn without_password(word: &str) -> String {
-    match around_login(word).and_then(|(before, login, behind)| Some((before, login.split_once(':')?.0, behind))) {
-        Some((before, user, behind)) => format!("{before}{user}:***@{behind}"),
-        None => word.to_owned(),
+/// What the requests to the first target are, or to an embedded server.
+pub fn client_options(
+    args: &RunArgs,
+    protocol: &Protocol,
+    targets: &[Target],
+    size: usize,
+) -> Result<ClientOptions, Failure> {
+    let target = targets.first();
+    let given = targets.iter().map(|target| &target.path).chain(&args.path);
+    if let Some(path) = given.filter(|path| !matches!(path.as_str(), "" | "/")).find(|_| !protocol.paths) {
+        let message = format!("{} has no paths and queries, and was given '{}'", protocol.name, secrets::url(path));
+        return Err(Failure::usage(message).help("leave it out, or choose another protocol: http://"));
     }
+    let path = args.path.clone().or_else(|| target.map(|t| t.path.clone()).filter(|path| !path.is_empty()));
+    let body = match args.body.as_deref() {
+        None => Vec::new(),
+        Some(text) => match text.strip_prefix('@') {
+            None => text.as_bytes().to_vec(),
+            Some(file) => read_body(file)?,
+        },
+    };
+    let Headers { lines: headers, hidden: hidden_headers } =
+        Headers::new(&args.headers, std::env::var(HEADERS_VARIABLE).ok().as_deref())?;
+    let mut options = ClientOptions {
+        size,
+        // An embedded server's port is not known yet, and the same request should have the same hash each time.
+        authority: target.map_or_else(|| "localhost".to_owned(), Target::authority),
+        path: path.unwrap_or_else(|| "/".to_owned()),
+        method: args.method.clone(),
+        headers,
+        hidden_headers,
+        body,
+        seed: args.seed,
+        worker: (0, 1),
+        ..ClientOptions::default()
+    };
+    scenario::fill(args, &mut options, protocol)?;
+    args.workload.fill(&mut options, protocol, targets)?;
+    Ok(options)
 }
 
-/// `redis://user:***@host` as `redis://host`.
-pub fn without_login(word: &str) -> String {
-    around_login(word).map_or_else(|| word.to_owned(), |(before, _, behind)| format!("{before}{behind}"))
-}
-
-/// What stands before the login of a URL, the login, and what stands behind its `@`; `None`: there is none.
-fn around_login(word: &str) -> Option<(&str, &str, &str)> {
-    let login_at = word.find("://")? + "://".len();
-    let (before, rest) = word.split_at(login_at);
-    let authority = &rest[..rest.find('/').unwrap_or(rest.len())];
-    let end = authority.rfind('@')?;
-    Some((before, &rest[..end], &rest[end + 1..]))
+fn read_body(file: &str) -> Result<Vec<u8>, Failure> {
+    read::bytes(Path::new(file), read::DATA_MAX).map_err(|why| Failure::usage(format!("the request body: {why}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn passwords_are_left_out() {
-        for (word, shown) in [
-            ("redis://u:p@h:1/2", "redis://u:***@h:1/2"),
-            ("--target=redis://:p:q@h", "--target=redis://:***@h"),
-            ("http://h/a@b:c", "http://h/a@b:c"),
-            ("plain", "plain"),
-        ] {
-            assert_eq!(without_password(word), shown);
-        }
-    }
 
     #[test]
     fn weights_are_read() {

@@ -13,6 +13,7 @@ pub const PROTOCOL: Protocol = Protocol {
     default_port: None,
     shape: Shape::Download,
     store: false,
+    paths: false,
     client,
     server,
 };

@@ -12,6 +12,7 @@ pub const PROTOCOL: Protocol = Protocol {
     default_port: None,
     shape: Shape::Upload,
     store: false,
+    paths: false,
     client,
     server,
 };

@@ -15,6 +15,7 @@ pub const PROTOCOL: Protocol = Protocol {
     default_port: None,
     shape: Shape::Exchange,
     store: false,
+    paths: false,
     client,
     server,
 };

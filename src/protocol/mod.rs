@@ -16,9 +16,11 @@ pub mod sequence;
 pub mod store;
 pub mod udp;
 
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, masked_bytes};
+use crate::secrets;
 use keyspace::Keyspace;
 use sequence::Tag;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use store::Store;
@@ -48,6 +50,8 @@ pub struct Protocol {
     pub shape: Shape,
     /// A store of keys and values: it knows logins, mixes, commands, keys and dialects.
     pub store: bool,
+    /// It knows a path: what is asked for, or a database.
+    pub paths: bool,
     /// Builds the client half, or says in one line why the options make no sense.
     pub client: fn(&ClientOptions) -> Result<Box<dyn Client>, String>,
     /// Builds the server half, likewise.
@@ -105,6 +109,8 @@ pub struct ClientOptions {
     pub method: String,
     /// Extra header lines, in order.
     pub headers: Vec<(String, String)>,
+    /// Names of headers that are secret whatever they are called: nobody typed them.
+    pub hidden_headers: Vec<String>,
     pub body: Vec<u8>,
     /// User and password of the target URL or of the environment; the user may be empty.
     pub login: Option<(String, String)>,
@@ -121,6 +127,42 @@ pub struct ClientOptions {
     pub worker: (u64, u64),
     /// What a scenario file says about requests, in place of the fields above where it says something.
     pub scenario: Option<Arc<Scenario>>,
+}
+
+impl ClientOptions {
+    /// The same requests with `***` in the place of each secret, for what is shown or digested.
+    pub fn without_secrets(&self) -> Self {
+        let header = |(name, value): &(String, String)| {
+            let shown =
+                if self.is_secret(name) { secrets::MASK.to_owned() } else { secrets::header_value(name, value) };
+            (name.clone(), shown)
+        };
+        let scenario = self.scenario.as_ref();
+        Self {
+            path: secrets::url(&self.path),
+            headers: self.headers.iter().map(header).collect(),
+            body: masked_bytes(&self.body).unwrap_or_else(|| self.body.clone()),
+            login: None,
+            commands: self.commands.iter().map(|(text, weight)| (secrets::command(text), *weight)).collect(),
+            scenario: scenario.map(|it| it.without_secrets().map_or_else(|| Arc::clone(it), Arc::new)),
+            ..self.clone()
+        }
+    }
+
+    /// Names of headers whose values are secret, each once.
+    pub fn secret_headers(&self) -> Vec<String> {
+        let own = self.headers.iter().map(|(name, _)| name).filter(|name| self.is_secret(name));
+        let mut names: Vec<String> = own.cloned().collect();
+        names.extend(self.scenario.iter().flat_map(|scenario| scenario.secret_headers()));
+        let mut known = BTreeSet::new();
+        names.retain(|name| known.insert(name.to_ascii_lowercase()));
+        names
+    }
+
+    fn is_secret(&self, header: &str) -> bool {
+        let hidden = || self.hidden_headers.iter().any(|name| name.eq_ignore_ascii_case(header));
+        secrets::is_secret_header(header) || hidden()
+    }
 }
 
 /// What a server half may need to know.

@@ -22,6 +22,7 @@ pub const PROTOCOL: Protocol = Protocol {
     default_port: None,
     shape: Shape::Datagram,
     store: false,
+    paths: false,
     client,
     server,
 };

@@ -28,7 +28,7 @@ pub struct Report {
     /// `loadgen.result/1`. A reader refuses a major version that it does not know and ignores unknown fields.
     pub schema: String,
     pub tool: Tool,
-    /// The command line as typed.
+    /// The command line as typed, with `***` in the place of what is secret.
     pub command: Vec<String>,
     /// RFC 3339, UTC.
     pub started_at: String,
@@ -113,8 +113,8 @@ pub struct Scenario {
     /// FNV-1a (64 bit, hexadecimal) over all fields below except `target` and `resolved`, in order, as JSON.
     pub hash: String,
     pub protocol: String,
-    /// As typed, without a password; several with blanks between them; for an embedded server, the address that it was
-    /// given.
+    /// As typed, without what is secret; several with blanks between them; for an embedded server, the address that it
+    /// was given.
     pub target: String,
     /// Every address that the name resolved to; `addresses` says which of them were used.
     pub resolved: Vec<String>,
@@ -197,6 +197,9 @@ pub struct Scenario {
     /// How the stream was to be encrypted; null: it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ScenarioTls>,
+    /// Names of headers whose values are secret: those are in no part of this report, and in no digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret_headers: Vec<String>,
 }
 
 /// The parts of a run, in order; lengths in nanoseconds.

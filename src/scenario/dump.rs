@@ -2,6 +2,7 @@
 
 use super::{Body, Scenario, What};
 use crate::result::fnv1a_hex;
+use std::cell::RefCell;
 
 impl Scenario {
     /// Its requests as TOML that [`Scenario::parse`] reads as the same. `place` says how a file is to be named there.
@@ -56,9 +57,24 @@ impl Scenario {
 
     /// A digest of what is asked for: requests, weights, order, and the content of all files. Where those lie, comments
     /// and the flags, which the report has by themselves, are no part of it.
+    ///
+    /// Nothing secret is a part of it: two scenarios that differ in a secret only are the same load, and nobody can try
+    /// out which secret it was.
     pub fn digest(&self) -> String {
-        let mut bytes = self.requests_as_toml(&|_| String::new()).into_bytes();
-        for lines in &self.names.files {
+        let masked = self.without_secrets();
+        masked.as_ref().unwrap_or(self).digest_of_all()
+    }
+
+    fn digest_of_all(&self) -> String {
+        // A file that is named in secrets only is a list of them.
+        let named = RefCell::new(Vec::new());
+        let place = |name: &str| {
+            named.borrow_mut().push(name.to_owned());
+            String::new()
+        };
+        let mut bytes = self.requests_as_toml(&place).into_bytes();
+        let named = named.into_inner();
+        for lines in self.names.files.iter().filter(|lines| named.contains(&lines.name)) {
             (0..lines.len()).for_each(|index| add(&mut bytes, lines.get(index)));
         }
         for request in &self.requests {

@@ -6,12 +6,14 @@ mod access_log;
 mod choice;
 mod dump;
 mod file;
+mod masked;
 mod recorded;
 mod template;
 mod values;
 
 pub use choice::{Choice, taken_apart};
 pub use dump::quoted;
+pub use masked::masked_bytes;
 pub use recorded::{List, Listed};
 pub use template::{Names, ReadFile, Template};
 pub use values::{Values, decimal};
@@ -117,8 +119,9 @@ pub struct Recorded {
     /// Drawn by lot, not one after the other.
     pub random: bool,
     pub list: List,
-    /// Of the file's content.
+    /// Of the file's content; where there are secrets in it, of the list without them.
     pub digest: String,
+    pub has_secrets: bool,
 }
 
 impl Scenario {
@@ -281,8 +284,10 @@ impl Reading<'_> {
             0 => (at, format!("{} {why}", file.get_ref())),
             line => (at, format!("line {line} of {}: {why}", file.get_ref())),
         })?;
-        let digest = crate::result::fnv1a_hex(content);
-        self.scenario.recorded = Some(Recorded { file: file.get_ref().clone(), random, list, digest });
+        let masked = list.without_secrets();
+        let has_secrets = masked != list;
+        let digest = if has_secrets { masked.digest() } else { crate::result::fnv1a_hex(content) };
+        self.scenario.recorded = Some(Recorded { file: file.get_ref().clone(), random, list, digest, has_secrets });
         Ok(())
     }
 
@@ -342,7 +347,7 @@ impl Reading<'_> {
             }
             (Some(_), Some(file)) => return Err((file.span().start, "body_file does not go with body".into())),
         };
-        let path = self.template(path.get_ref(), path.span().start)?;
+        let path = self.template(&template::sendable(path.get_ref()), path.span().start)?;
         let method = written.method.as_ref().map(|method| method.get_ref().clone());
         Ok(What::Message(Message { method, path, headers, body }))
     }

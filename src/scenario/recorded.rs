@@ -2,6 +2,8 @@
 
 use super::access_log;
 use crate::protocol::http::check;
+use crate::result::fnv1a_hex;
+use crate::secrets;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -116,7 +118,7 @@ impl List {
 
     fn push(&mut self, method: &str, path: &[u8], headers: &[(String, String)], body: &[u8]) -> Result<(), String> {
         check::method(method)?;
-        check::path(path)?;
+        let path = check::path(path)?;
         check::headers(headers)?;
         let kind = match self.methods.iter().position(|known| known == method) {
             Some(known) => known,
@@ -129,7 +131,7 @@ impl List {
             }
         };
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(path);
+        self.bytes.extend_from_slice(path.as_bytes());
         for (name, value) in headers {
             self.bytes.extend_from_slice(format!("{name}: {}\r\n", value.trim_matches([' ', '\t'])).as_bytes());
         }
@@ -145,6 +147,39 @@ impl List {
             names_host: headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")),
         });
         Ok(())
+    }
+
+    /// The same with `***` in the place of each secret.
+    pub fn without_secrets(&self) -> Self {
+        let mut masked = Self { methods: self.methods.clone(), ..Self::default() };
+        for (index, entry) in self.entries.iter().enumerate() {
+            let listed = self.get(index);
+            let text = String::from_utf8_lossy;
+            let lines = text(listed.headers);
+            let headers = lines.split_inclusive("\r\n").map(|line| {
+                let line = line.trim_end_matches("\r\n");
+                secrets::header(line) + "\r\n"
+            });
+            let (path, headers) = (secrets::url(&text(listed.path)), headers.collect::<String>());
+            let body = secrets::body(&text(listed.body));
+            let start = masked.bytes.len();
+            [&path, &headers, &body].iter().for_each(|part| masked.bytes.extend_from_slice(part.as_bytes()));
+            let (path, headers, body) = (path.len() as u32, headers.len() as u32, body.len() as u32);
+            masked.entries.push(Entry { start, path, headers, body, ..*entry });
+        }
+        masked
+    }
+
+    /// Of all requests, as they are sent.
+    pub fn digest(&self) -> String {
+        let lengths = self
+            .entries
+            .iter()
+            .flat_map(|entry| [u32::from(entry.method), entry.path, entry.headers, entry.body].map(u32::to_le_bytes));
+        let mut bytes: Vec<u8> = lengths.flatten().collect();
+        bytes.extend_from_slice(self.methods.join(" ").as_bytes());
+        bytes.extend_from_slice(&self.bytes);
+        fnv1a_hex(&bytes)
     }
 
     /// Never 0.

@@ -2,6 +2,7 @@
 
 use super::nearest;
 use crate::encoding;
+use crate::url;
 
 /// Random hexadecimal digits of one gap, at most.
 const HEX_MAX: usize = 65_536;
@@ -197,6 +198,28 @@ impl Template {
             _ => false,
         }
     }
+}
+
+/// A path without its fragment, and with letters beyond ASCII as %XX; what stands in its gaps is left as it is.
+pub(super) fn sendable(path: &str) -> String {
+    let (mut out, mut rest) = (String::new(), path);
+    while !rest.is_empty() {
+        let gap = rest.starts_with('{') && rest[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        let escape = if rest.starts_with("{{") { 2 } else { 1 };
+        let end = match gap {
+            true => rest.find('}').map_or(rest.len(), |at| at + 1),
+            false if rest.starts_with('{') => escape,
+            false => rest.find('{').unwrap_or(rest.len()),
+        };
+        let (piece, behind) = rest.split_at(end);
+        match piece.split_once('#').filter(|_| !gap) {
+            Some((before, _)) => return out + &url::ascii(before),
+            None if gap => out.push_str(piece),
+            None => out.push_str(&url::ascii(piece)),
+        }
+        rest = behind;
+    }
+    out
 }
 
 fn head_of(text: &str) -> String {

@@ -10,6 +10,7 @@ pub mod datagram;
 pub mod endpoint;
 pub mod errno;
 pub mod inherited;
+pub mod interface;
 pub mod limits;
 pub mod memory;
 pub mod poller;

@@ -12,7 +12,6 @@ use crate::preflight;
 use crate::progress::tell;
 use crate::run::{self, Run};
 use crate::time_wait::{self, Rules};
-use crate::workload::without_passwords;
 use crate::{scenario, shard, start_at, verdict};
 use loadgen_core::files::stdout;
 use loadgen_core::machine::{self, KernelCounters};
@@ -68,7 +67,7 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let kernel = KernelCounters::read().since(&kernel);
     notes.extend(run.notes.iter().cloned());
     let server = stop(server, &mut notes);
-    let around = Circumstances { command: without_passwords(command), started_at, to, machine, server, kernel, floor };
+    let around = Circumstances { command, started_at, to, machine, server, kernel, floor };
     let mut report = assemble::report(&plan, &run, around);
     fail_if::judge(&args.fail_if, &mut report);
     if !plan.quiet {

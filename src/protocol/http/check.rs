@@ -1,10 +1,12 @@
 //! What a request must not have, whoever wrote it: bytes that would break it, or turn it into another.
 
 use super::head::{is_text, is_token};
+use crate::{secrets, url};
 
-/// A byte that a path may have.
+/// A byte that a path may have: no blank, no control character, nothing beyond ASCII, and no `#`, behind which stands
+/// what is never sent.
 pub(crate) fn in_path(byte: u8) -> bool {
-    byte > b' ' && byte != 0x7f
+    byte.is_ascii_graphic() && byte != b'#'
 }
 
 /// A byte that the value of a header may have.
@@ -22,16 +24,14 @@ pub(crate) fn method(method: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub(crate) fn path(path: impl AsRef<[u8]>) -> Result<(), String> {
+/// A path with its query, as it can be sent.
+pub(crate) fn path(path: impl AsRef<[u8]>) -> Result<String, String> {
     let path = path.as_ref();
-    let shown = String::from_utf8_lossy(path);
+    let shown = || secrets::url(&String::from_utf8_lossy(path));
     if !path.starts_with(b"/") {
-        return Err(format!("path {shown:?} does not start with '/'"));
+        return Err(format!("path {:?} does not start with '/'", shown()));
     }
-    if !path.iter().all(|byte| in_path(*byte)) {
-        return Err(format!("path {shown:?} contains blanks or control characters; write them as %20 and the like"));
-    }
-    Ok(())
+    url::sendable(path).map_err(|why| format!("path {:?}: {why}", shown()))
 }
 
 pub(crate) fn authority(authority: &str) -> Result<(), String> {
@@ -68,7 +68,7 @@ pub(crate) fn names<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), Stri
 pub(crate) fn header_line(line: &str) -> Result<(String, String), String> {
     match line.split_once(':') {
         Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
-        None => Err(format!("header {line:?} is not of the form 'Name: value'")),
+        None => Err("a header is not of the form 'Name: value'".to_owned()),
     }
 }
 

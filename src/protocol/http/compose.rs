@@ -4,16 +4,17 @@ use super::check;
 use crate::protocol::ClientOptions;
 use crate::rng::Rng;
 use crate::scenario::{Body, Choice, List, Message, Request, Scenario, Template, Values, What, decimal};
+use crate::secrets;
 use std::io::Write as _;
 use std::sync::Arc;
 
 /// The bytes of the one request that `options` describe.
 pub(super) fn single(options: &ClientOptions) -> Result<Vec<u8>, String> {
     check::method(&options.method)?;
-    check::path(&options.path)?;
+    let path = check::path(&options.path)?;
     check::authority(&options.authority)?;
     check::headers(&options.headers)?;
-    let mut bytes = format!("{} {} HTTP/1.1\r\n", options.method, options.path).into_bytes();
+    let mut bytes = format!("{} {path} HTTP/1.1\r\n", options.method).into_bytes();
     let lines = with_host(&options.headers, &options.authority);
     lines.iter().for_each(|(name, value)| put_line(&mut bytes, name, value.as_bytes()));
     if has_length(&options.method, !options.body.is_empty()) {
@@ -240,11 +241,11 @@ fn check_message(scenario: &Scenario, message: &Message, method: &str, options: 
     check::method(method)?;
     let path = &message.path;
     if !path.template.always_begins_with(names, prefix, b'/') {
-        return Err(format!("path {:?} does not start with '/', each time", path.typed));
+        return Err(format!("path {:?} does not start with '/', each time", secrets::url(&path.typed)));
     }
     if !path.template.all_bytes(names, prefix, check::in_path) {
-        let why = "can have blanks or control characters; write them as %20 and the like";
-        return Err(format!("path {:?} {why}", path.typed));
+        let why = "can have blanks, control characters, '#' or letters beyond ASCII; write them as %20 and the like";
+        return Err(format!("path {:?} {why}", secrets::url(&path.typed)));
     }
     check::names(message.headers.iter().map(|(name, _)| name.as_str()))?;
     match message.headers.iter().find(|(_, text)| !text.template.all_bytes(names, prefix, check::in_value)) {

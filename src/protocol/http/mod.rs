@@ -22,6 +22,7 @@ pub const PROTOCOL: Protocol = Protocol {
     default_port: Some(80),
     shape: Shape::Exchange,
     store: false,
+    paths: true,
     client: client::client,
     server: server::server,
 };

@@ -7,6 +7,7 @@ use httparse::{Error, ParserConfig, Request, Status};
 use super::head::{Body, Fields, Transfer, decimal};
 use super::target::is_target;
 use super::{MAX_HEAD, MAX_HEADERS};
+use crate::url;
 
 /// What the head of a request means for the server.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +98,9 @@ fn meaning(request: &Request<'_, '_>, size: u64) -> Result<RequestHead, u16> {
         (Some(Transfer::Other), _) => return Err(400),        // RFC 9112, 6.3, rule 4
     };
     let answer = match method {
-        "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH" => answer(path, minor, size),
+        "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH" => {
+            answer(origin_form(path).ok_or(400_u16)?, minor, size)
+        }
         _ => Answer::Status(501),
     };
     Ok(RequestHead {
@@ -110,8 +113,9 @@ fn meaning(request: &Request<'_, '_>, size: u64) -> Result<RequestHead, u16> {
     })
 }
 
-fn answer(target: &str, minor: u8, size: u64) -> Answer {
-    let path = origin_form(target).split('?').next().unwrap_or_default();
+/// What is asked for by a path with its query.
+fn answer(path: &str, minor: u8, size: u64) -> Answer {
+    let path = path.split('?').next().unwrap_or_default();
     let number = |digits: &str| decimal(digits.as_bytes());
     let answer = if let Some(digits) = path.strip_prefix("/bytes/") {
         number(digits).map(Answer::Bytes)
@@ -127,13 +131,21 @@ fn answer(target: &str, minor: u8, size: u64) -> Answer {
     answer.unwrap_or(Answer::Status(404))
 }
 
-/// The path of `http://host/path`, which a server must accept too (RFC 9112, 3.2.2).
-fn origin_form(target: &str) -> &str {
-    if target.starts_with('/') {
-        return target;
+/// Path and query of a request's target; of `http://host/path` too, which a server must accept (RFC 9112, 3.2.2).
+/// `None`: it has what no target has: a fragment, a login (RFC 9110, 4.2.4), or no host.
+fn origin_form(target: &str) -> Option<&str> {
+    if target.contains('#') {
+        return None;
     }
-    let behind_scheme = target.split_once("://").map_or("", |(_, rest)| rest);
-    behind_scheme.find('/').map_or("/", |slash| &behind_scheme[slash..])
+    if target.starts_with('/') {
+        return Some(target);
+    }
+    let parts = url::split(target);
+    let Some(scheme) = parts.scheme else { return Some("/") };
+    let authority = url::authority(parts.authority).ok()?;
+    let behind = &target[scheme.len() + "://".len() + parts.authority.len()..];
+    // A query without a path: the path is `/`, and nothing here depends on the query.
+    authority.login.is_none().then_some(if behind.starts_with('/') { behind } else { "/" })
 }
 
 #[cfg(test)]
@@ -150,6 +162,9 @@ mod tests {
             ("/bytes/12?x=y", Answer::Bytes(12)),
             ("http://host:80/bytes/12", Answer::Bytes(12)),
             ("http://host", Answer::Bytes(7)),
+            ("http://host?/bytes/12", Answer::Bytes(7)),
+            ("HTTP://[::1]:80/bytes/12?/", Answer::Bytes(12)),
+            ("http://host:/bytes/12", Answer::Bytes(12)),
             ("/chunked/5", Answer::Chunked(5)),
             ("/status/503", Answer::Status(503)),
             ("/bytes/18446744073709551615", Answer::Bytes(u64::MAX)),
@@ -160,8 +175,29 @@ mod tests {
             ("/status/600", Answer::Status(404)),
         ];
         for (path, expected) in table {
-            assert_eq!(answer(path, 1, 7), expected, "{path}");
+            assert_eq!(answer(origin_form(path).unwrap(), 1, 7), expected, "{path}");
         }
         assert_eq!(answer("/chunked/5", 0, 7), Answer::Bytes(5));
+    }
+
+    #[test]
+    fn what_is_no_target_is_refused() {
+        for target in [
+            "/#",
+            "/a#b?c",
+            "http://h/#",
+            "http://h#f",
+            "http://user@h/",
+            "http://u:p@h",
+            "http:///x",
+            "http://?x",
+            "http://h:0/",
+            "http://h:x/",
+            "http://h:65536",
+            "http://[::1/x",
+            "http://a@b@c/",
+        ] {
+            assert_eq!(origin_form(target), None, "{target}");
+        }
     }
 }

@@ -7,6 +7,7 @@ use crate::protocol::keyspace::Keys;
 use crate::protocol::{
     Client, ClientOptions, ClientState, Consumed, GREETING, Outcome, Reply, ReplyError, ReplyErrorKind,
 };
+use crate::secrets;
 
 /// What is asked without a mix: ten gets for a set, as memtier_benchmark has it.
 const USUAL_MIX: &[(&str, u32)] = &[("set", 1), ("get", 10)];
@@ -33,7 +34,7 @@ const WORDS: &[(&str, &str, &str)] = &[
 
 pub(super) fn client(options: &ClientOptions) -> Result<Box<dyn Client>, String> {
     if !matches!(options.path.as_str(), "" | "/") {
-        return Err(format!("memcached has no paths, and the target has {:?}", options.path));
+        return Err(format!("memcached has no paths, and the target has {:?}", secrets::url(&options.path)));
     }
     let largest = options.keyspace.value_size.1;
     if largest > VALUE_MAX {

@@ -3,6 +3,7 @@
 use super::reply::Expects;
 use super::{KEY_MAX, LINE_MAX};
 use crate::protocol::keyspace::{Keys, put_number};
+use crate::secrets;
 
 /// The most bytes of a counter.
 const COUNTER_MAX: usize = 20;
@@ -52,7 +53,7 @@ impl Command {
     /// # Errors
     /// One line that says what is wrong with it.
     pub(super) fn parse(line: &str, key_len: usize) -> Result<Self, String> {
-        let wrong = |why: &str| format!("memcached command {line:?}: {why}");
+        let wrong = |why: &str| format!("memcached command {:?}: {why}", secrets::command(line));
         if line.bytes().any(|byte| byte < b' ' || byte == 0x7f) {
             return Err(wrong("it contains control characters; a command is one line"));
         }

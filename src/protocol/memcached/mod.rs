@@ -20,6 +20,7 @@ pub const PROTOCOL: Protocol = Protocol {
     default_port: Some(11211),
     shape: Shape::Exchange,
     store: true,
+    paths: false,
     client: client::client,
     server: server::server,
 };

@@ -6,6 +6,7 @@ use super::template::{Composer, Expect, Meaning};
 use crate::protocol::{
     Client, ClientOptions, ClientState, Consumed, GREETING, Outcome, Reply, ReplyError, ReplyErrorKind,
 };
+use crate::secrets;
 
 // ClientState::step
 /// Between two replies.
@@ -58,7 +59,8 @@ fn greeting(options: &ClientOptions, resp3: bool) -> Result<(Vec<u8>, u32), Stri
     let path = options.path.strip_prefix('/').unwrap_or(&options.path);
     if !path.is_empty() {
         let number = resp::integer(path.as_bytes()).filter(|number| (0..=i64::from(i32::MAX)).contains(number));
-        number.ok_or_else(|| format!("path '{path}' is no number of a database, as in redis://host:6379/1"))?;
+        let shown = secrets::url(&options.path);
+        number.ok_or_else(|| format!("path '{shown}' is no number of a database, as in redis://host:6379/1"))?;
         say(&[b"SELECT", path.as_bytes()]);
     }
     Ok((bytes, replies))

@@ -21,6 +21,7 @@ pub const PROTOCOL: Protocol = Protocol {
     default_port: Some(6379),
     shape: Shape::Exchange,
     store: true,
+    paths: true,
     client: client::client,
     server: server::server,
 };

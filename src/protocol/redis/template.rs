@@ -4,6 +4,7 @@ use super::resp;
 use crate::protocol::ClientOptions;
 use crate::protocol::keyspace::{Keys, put_number};
 use crate::rng::Rng;
+use crate::secrets;
 
 /// What a command answers when it is not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,17 +212,18 @@ impl Composer {
     }
 
     fn add(&mut self, line: &str, expect: Option<Expect>, weight: u32) -> Result<(), String> {
+        let shown = secrets::command(line);
         let words = resp::words(line.as_bytes());
-        let words = words.ok_or_else(|| format!("command {line:?}: a quotation does not end where a word does"))?;
+        let words = words.ok_or_else(|| format!("command {shown:?}: a quotation does not end where a word does"))?;
         let Some(first) = words.first().filter(|word| !word.is_empty()) else {
             return Err("a command is empty".into());
         };
         let name = String::from_utf8_lossy(first).to_lowercase();
         refuse_unfit(&name, &words)?;
         let arguments = words.iter().map(|word| parts(word)).collect::<Result<Vec<_>, _>>();
-        let arguments = arguments.map_err(|problem| format!("command {line:?}: {problem}"))?;
+        let arguments = arguments.map_err(|problem| format!("command {shown:?}: {problem}"))?;
         if !matches!(arguments[0].as_slice(), [Part::Text(_)]) {
-            return Err(format!("command {line:?}: its name cannot be drawn"));
+            return Err(format!("command {shown:?}: its name cannot be drawn"));
         }
         let pieces = self.pieces(&arguments);
         let known = self.kinds.iter().position(|kind| *kind == name);

@@ -19,6 +19,7 @@ use loadgen_core::compare::Options;
 use loadgen_core::compare::page::Format;
 use loadgen_core::result::{Arm, BUNDLE_SCHEMA, Bundle, Tool, write};
 use loadgen_core::rng::Rng;
+use loadgen_core::secrets;
 use loadgen_core::time::NS_PER_S;
 use loadgen_core::units::format_duration;
 use session::{Session, Stop};
@@ -73,14 +74,14 @@ pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
         partial: true,
         session: format!("{:016x}", random_seed()),
         seed,
-        arms,
+        arms: arms.iter().map(shown).collect(),
         blocks_planned: args.blocks.unwrap_or(DEFAULT_BLOCKS),
         plan: None,
         order: Vec::new(),
         runs: Vec::new(),
         checksum: None,
     };
-    let mut session = Session::new(&bench, args.run.quiet)?;
+    let mut session = Session::new(&bench, &arms, args.run.quiet)?;
     let plan = detect.map(|detect| planner::plan(&mut session, &mut bundle, &options, detect));
     let done = match plan.transpose()?.flatten() {
         Some(refused) => return Ok(refused),
@@ -176,7 +177,7 @@ fn arms(args: &AbArgs) -> Result<Vec<Arm>, Failure> {
             )));
         }
         if let Some(command) = command.as_ref().filter(|command| target.is_none() && !command.contains("{port}")) {
-            return Err(Failure::usage(format!("where does '{command}' listen?"))
+            return Err(Failure::usage(format!("where does '{}' listen?", secrets::shell(command)))
                 .help(format!("say so with --target or --{lower}-target, or write {{port}} in the command")));
         }
         Ok(Arm { name: name.to_owned(), server_command: command.clone(), target, flags })
@@ -196,6 +197,16 @@ fn arms(args: &AbArgs) -> Result<Vec<Arm>, Failure> {
         arms.push(Arm { name: "N".to_owned(), ..arms[0].clone() });
     }
     Ok(arms)
+}
+
+/// An arm as the bundle has it: without what is secret.
+fn shown(arm: &Arm) -> Arm {
+    Arm {
+        name: arm.name.clone(),
+        server_command: arm.server_command.as_deref().map(secrets::shell),
+        target: arm.target.as_deref().map(secrets::url),
+        flags: secrets::words(&arm.flags),
+    }
 }
 
 /// Flags of each run: those that were typed, and the length of a slot.

@@ -2,6 +2,8 @@
 
 use crate::destination;
 use crate::failure::{Exit, Failure};
+use crate::hidden;
+use loadgen_core::secrets;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::{clock, inherited, process, socket};
 use std::io::Read;
@@ -20,7 +22,8 @@ const LAST_WORDS: usize = 400;
 /// A running server. Dropping it kills it, with all that it started.
 #[derive(Debug)]
 pub struct Server {
-    command: String,
+    /// Its command, without what is secret.
+    shown: String,
     child: Child,
     ended: Option<ExitStatus>,
     errors: Receiver<String>,
@@ -35,12 +38,14 @@ impl Server {
         patience: Duration,
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Self>, Failure> {
-        let failed = |what: String| Failure::new(Exit::Unreachable, format!("the server '{command}' {what}"));
+        let shown = secrets::shell(command);
+        let failed = |what: String| Failure::new(Exit::Unreachable, format!("the server '{shown}' {what}"));
         if let Some(taken) = addresses.iter().find(|address| accepts(address)) {
-            let message = format!("something listens at {taken} already, so '{command}' cannot be measured there");
+            let message = format!("something listens at {taken} already, so '{shown}' cannot be measured there");
             return Err(Failure::new(Exit::Machine, message).help("stop it, or write {port} for a free one"));
         }
         let mut shell = Command::new("sh");
+        hidden::forget(&mut shell);
         // Signals are for the server, not for a shell in front of it.
         let exec = if is_plain(command) { "exec " } else { "" };
         shell.arg("-c").arg(format!("{exec}{command}"));
@@ -49,7 +54,7 @@ impl Server {
         process::dies_with_us(&mut shell);
         let mut child = shell.spawn().map_err(|error| failed(format!("cannot be started: {error}")))?;
         let errors = last_words(child.stderr.take());
-        let mut server = Self { command: command.to_owned(), child, ended: None, errors };
+        let mut server = Self { shown: shown.clone(), child, ended: None, errors };
         let began = Instant::now();
         loop {
             if let Some(status) = server.status() {
@@ -73,7 +78,7 @@ impl Server {
     /// Ends it. How it takes that is its own business; that it ended before it was asked to is not.
     pub fn stop(mut self) -> Result<(), Failure> {
         if let Some(status) = self.status() {
-            let message = format!("the server '{}' ended during its slot ({status}){}", self.command, self.said());
+            let message = format!("the server '{}' ended during its slot ({status}){}", self.shown, self.said());
             return Err(Failure::new(Exit::Unreachable, message));
         }
         let _ = process::signal_group(&self.child, process::TERMINATE);

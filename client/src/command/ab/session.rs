@@ -7,7 +7,7 @@ use crate::failure::{Exit, Failure};
 use crate::progress::Line;
 use crate::run;
 use loadgen_core::compare::comparable::unusable;
-use loadgen_core::result::{AbSlot, Bundle, Report};
+use loadgen_core::result::{AbSlot, Arm, Bundle, Report};
 use loadgen_core::rng::Rng;
 use loadgen_core::sys::{clock, signals};
 use loadgen_core::time::Instant;
@@ -26,6 +26,8 @@ impl Stop {
 #[derive(Debug)]
 pub struct Session<'a> {
     bench: &'a Bench,
+    /// As they were typed; the bundle has them without what is secret.
+    arms: &'a [Arm],
     line: Line,
     /// How long slots took, for the time that is left.
     slots: u64,
@@ -36,9 +38,9 @@ pub struct Session<'a> {
 type Block = (Vec<String>, Vec<Report>);
 
 impl<'a> Session<'a> {
-    pub fn new(bench: &'a Bench, quiet: bool) -> Result<Self, Failure> {
+    pub fn new(bench: &'a Bench, arms: &'a [Arm], quiet: bool) -> Result<Self, Failure> {
         run::catch_signals()?;
-        Ok(Self { bench, line: Line::new(quiet, clock::now()), slots: 0, slots_ns: 0 })
+        Ok(Self { bench, arms, line: Line::new(quiet, clock::now()), slots: 0, slots_ns: 0 })
     }
 
     /// Runs the blocks that were planned, and up to half as many more in place of those with invalid runs. A block
@@ -96,10 +98,10 @@ impl<'a> Session<'a> {
         phase: &dyn Fn(u64) -> String,
     ) -> Result<Result<Block, Stop>, Failure> {
         let (mut order, mut runs) = (Vec::new(), Vec::new());
-        let places = order::block(bundle.arms.len(), rng);
+        let places = order::block(self.arms.len(), rng);
         let length = places.len() as u64;
         for (slot, place) in places.into_iter().enumerate() {
-            let arm = &bundle.arms[place];
+            let arm = &self.arms[place];
             let slots_left = blocks_left * length - slot as u64;
             let words = format!("{} ({})", phase(slot as u64), arm.name);
             let began = clock::now();

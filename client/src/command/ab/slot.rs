@@ -4,10 +4,12 @@
 use super::server::{Server, free_port};
 use crate::aim;
 use crate::failure::{Exit, Failure};
+use crate::hidden;
 use crate::target::Target;
 use loadgen_core::result::{Arm, Report, read};
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::process;
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -104,12 +106,12 @@ impl Bench {
     }
 
     fn command(&self, arm: &Arm, target: Option<&str>, report: &Path) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg("run").args(&self.flags).args(&arm.flags);
-        if let Some(target) = target {
-            command.args(["--target", target]);
-        }
-        command.args(["--quiet", "--no-floor", "--format", "json", "--output"]).arg(report);
+        let words = ["run".to_owned()].into_iter().chain(self.flags.iter().chain(&arm.flags).cloned());
+        let target = target.map(|target| ["--target".to_owned(), target.to_owned()]);
+        let quiet = ["--quiet", "--no-floor", "--format", "json", "--output"].map(str::to_owned);
+        let words = words.chain(target.into_iter().flatten()).chain(quiet).map(OsString::from);
+        let words: Vec<OsString> = words.chain([report.as_os_str().to_owned()]).collect();
+        let mut command = hidden::command(&self.program, self.program.as_os_str(), &words);
         // No slot is a part of a load, whatever started us.
         crate::shard::variables().for_each(|name| _ = command.env_remove(name));
         // A group of its own: Ctrl-C at the terminal is for us.

@@ -13,7 +13,6 @@ use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure};
 use crate::plan;
 use crate::progress::tell;
-use crate::workload::without_passwords;
 use args::SearchArgs;
 use check::Asked;
 use loadgen_core::arrivals::Process;
@@ -63,7 +62,7 @@ pub fn run(args: &SearchArgs, command: Vec<String>) -> Result<Exit, Failure> {
         Some(server) => vec![format!("--target={}", server.address)],
         None => check::targets(&args.run).collect(),
     };
-    let mut found = begin(args, &asked, without_passwords(command), started_at);
+    let mut found = begin(args, &asked, command, started_at);
     let mut session = Session::new(&bench, &asked, &args.slo, targets)?;
     let began = session.began;
     let (search, end) = session.run(args.from, &mut found, &mut |found, search| {
