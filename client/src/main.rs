@@ -83,14 +83,3 @@ fn main() -> ExitCode {
     });
     if exit == Exit::Done { ExitCode::SUCCESS } else { ExitCode::from(exit as u8) }
 }
-
-/// Says what is wrong with the command line, or its help, without what is secret.
-fn complain(error: &clap::Error) {
-    let plain = error.to_string();
-    let shown = secrets::text(&plain);
-    if !error.use_stderr() || shown == plain {
-        let _ = error.print();
-    } else {
-        progress::tell(shown.trim_end());
-    }
-}

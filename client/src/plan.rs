@@ -12,7 +12,6 @@ use crate::traffic::Traffic;
 use crate::workload::client_options;
 use loadgen_core::arrivals::{Process, Profile, Schedule};
 use loadgen_core::confidence::Goal;
-use loadgen_core::files::read;
 use loadgen_core::protocol::{Client, ClientOptions, Protocol, Shape};
 use loadgen_core::report::{self, FORMATS};
 use loadgen_core::result::Shard;
@@ -23,7 +22,7 @@ use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use loadgen_core::units::format_duration;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 const DEFAULT_DURATION_NS: u64 = 10 * NS_PER_S;
 /// With `--until-ci`, the window's bound.

@@ -2,14 +2,21 @@
 
 use crate::serve::{UNWRITTEN, USAGE};
 use loadgen_core::files::stdout;
+use loadgen_core::secrets;
 use std::fmt::Display;
 use std::io::IsTerminal;
 
 /// Says it, and answers the exit status. Help that could not be written was asked for in vain, and `complain` says so.
 pub fn tell(error: &clap::Error, complain: impl FnOnce(&dyn Display)) -> u8 {
     if error.use_stderr() {
-        // Where standard error is closed, nobody wants to hear it; the exit status still tells.
-        let _ = error.print();
+        let plain = error.to_string();
+        let shown = secrets::text(&plain);
+        if shown == plain {
+            // Where standard error is closed, nobody wants to hear it; the exit status still tells.
+            let _ = error.print();
+        } else {
+            complain(&shown.trim_end().trim_start_matches("error: "));
+        }
         return USAGE;
     }
     let text = error.render();
