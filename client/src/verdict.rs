@@ -276,8 +276,8 @@ fn connections_short(report: &Report) -> Option<Reason> {
     is_short(report).then(|| Reason {
         code: "connections_short".to_owned(),
         detail: format!(
-            "{} connections were asked for, {} established and {} served{turned_away}: the load was not the one that was asked for. \
-             Raise the server's limit of connections or its accept queue, or ask for fewer",
+            "{} connections were asked for, {} established and {} served{turned_away}: the load was not the one that \
+             was asked for. Raise the server's limit of connections or its accept queue, or ask for fewer",
             connections.requested, connections.established, connections.served
         ),
     })
