@@ -191,6 +191,7 @@ fn connections() -> Connections {
         closed: 99,
         closed_by_server: 1,
         lost: 2,
+        turned_away: 0,
         requests_cut_off: 0,
         closed_by_reset: 0,
         opened_per_s: None,

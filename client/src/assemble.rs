@@ -288,6 +288,7 @@ fn connections(plan: &Plan, to: &[Destination], tally: &Tally) -> Connections {
         closed: counts.closed,
         closed_by_server: counts.closed_by_server,
         lost: counts.lost,
+        turned_away: counts.turned_away,
         requests_cut_off: counts.cut_off,
         closed_by_reset: if plan.traffic.reset { counts.closed } else { 0 },
         opened_per_s,

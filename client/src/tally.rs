@@ -299,6 +299,7 @@ pub struct ConnectionCounts {
     pub closed: u64,
     pub closed_by_server: u64,
     pub lost: u64,
+    pub turned_away: u64,
     pub cut_off: u64,
 }
 
@@ -313,6 +314,7 @@ impl ConnectionCounts {
         self.closed += other.closed;
         self.closed_by_server += other.closed_by_server;
         self.lost += other.lost;
+        self.turned_away += other.turned_away;
         self.cut_off += other.cut_off;
         for (kind, count) in &other.failed {
             *self.failed.entry(kind).or_default() += count;

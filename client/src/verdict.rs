@@ -269,11 +269,15 @@ pub fn is_short(report: &Report) -> bool {
 
 fn connections_short(report: &Report) -> Option<Reason> {
     let connections = &report.connections;
+    let turned_away = match connections.turned_away {
+        0 => String::new(),
+        times => format!(" ({times} times the server turned one away)"),
+    };
     is_short(report).then(|| Reason {
         code: "connections_short".to_owned(),
         detail: format!(
-            "{} connections were asked for, {} established and {} served: the load was not the one that was asked for. \
-             Raise the server's limit of connections or its accept queue, or ask for fewer",
+            "{} connections were asked for, {} established and {} served{turned_away}: the load was not the one that \
+             was asked for. Raise the server's limit of connections or its accept queue, or ask for fewer",
             connections.requested, connections.established, connections.served
         ),
     })

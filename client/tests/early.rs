@@ -257,7 +257,7 @@ fn a_server_that_closes_behind_an_early_reply_cuts_off_its_request_without_an_er
     for unix in [true, false] {
         let server = if unix { Early::unix("200 OK", Then::Closes) } else { Early::tcp("200 OK", Then::Closes) };
         let body = if unix { UNIX_BODY } else { TCP_BODY };
-        let often = ["-c", "2", "--duration", "300ms", "--warmup", "0s", "--connect-rate", "100"];
+        let often = ["-c", "2", "--duration", "300ms", "--warmup", "100ms", "--connect-rate", "100"];
         for load in [&["-n", "5", "-c", "2"][..], &often] {
             let ended = run(&server, body, load);
             let report = ended.expect(0);

@@ -4,7 +4,8 @@ mod common;
 
 use common::peer::Peer;
 use common::{
-    Ended, SHORT, agrees_with_embedded, brief, clean, error_kinds, errors, eventually, have, loadgen, loadgen_at, whole,
+    Ended, SHORT, agrees_with_embedded, brief, clean, error_kinds, error_rows, errors, eventually, have, loadgen,
+    loadgen_at, whole,
 };
 use loadgen_core::result::Report;
 use std::collections::BTreeMap;
@@ -211,7 +212,7 @@ fn a_login_is_wanted_and_given() {
 
     let ended = loadgen_at(&format!("memcached://someone:wrong@{}", memcached.address), &args);
     let report = ended.expect(3);
-    assert_eq!((whole(report).sent, common::error_rows(report, "client_error") > 0), (0, true), "{}", brief(report));
+    assert_eq!((whole(report).sent, error_rows(report, "client_error") > 0), (0, true), "{}", brief(report));
     // Without a login each request is refused.
     let ended = loadgen_at(&memcached.target(), &args);
     assert_eq!(error_kinds(ended.expect(4)), ["client_error"]);
@@ -290,5 +291,21 @@ fn what_cannot_be_asked_is_refused_before_the_run() {
     ] {
         let ended = loadgen(&[&["--protocol", "memcached"][..], args].concat());
         assert!(ended.expect_refusal(2).contains(expected), "{}", ended.stderr);
+    }
+}
+
+/// Connections beyond `-c` are accepted, told so, and closed: they have not been served.
+#[test]
+fn connections_beyond_the_limit_are_not_served() {
+    let Some(memcached) = Memcached::start(&["-t", "1", "-c", "64", "-o", "maxconns_fast"]) else { return };
+    for more in [&[][..], &["--threads", "2"], &["--rate", "500"]] {
+        let common = ["--conns", "100", "--timeout", "1s", "--duration", "500ms", "--warmup", "0s"];
+        let ended = loadgen_at(&memcached.target(), &[&common[..], more].concat());
+        let report = ended.expect(4);
+        let (shown, connections) = (brief(report), &report.connections);
+        assert!(connections.served >= 1 && connections.served < 100, "{more:?}: {shown}");
+        assert!(connections.turned_away > 0 && connections.turned_away <= connections.lost, "{more:?}: {shown}");
+        assert!(error_rows(report, "turned_away") > 0, "{more:?}: {shown}");
+        assert!(report.verdict.reasons.iter().any(|reason| reason.code == "connections_short"), "{more:?}: {shown}");
     }
 }

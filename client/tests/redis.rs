@@ -3,8 +3,8 @@
 mod common;
 
 use common::{
-    Ended, SHORT, agrees_with_embedded, brief, clean, error_kinds, errors, eventually, have, loadgen, loadgen_at,
-    scratch, whole, with_every_server_engine,
+    Ended, SHORT, agrees_with_embedded, brief, clean, error_kinds, error_rows, errors, eventually, have, loadgen,
+    loadgen_at, scratch, whole, with_every_server_engine,
 };
 use loadgen_core::result::Report;
 use std::collections::BTreeMap;
@@ -270,4 +270,30 @@ fn what_cannot_be_asked_is_refused_before_the_run() {
         assert_eq!(ended.code, 2, "{args:?}: {} {}", ended.stdout, ended.stderr);
         assert!(ended.stderr.lines().any(|line| line.starts_with("error: ")), "{args:?}: {}", ended.stderr);
     }
+}
+
+/// Connections beyond `maxclients` are accepted, told so, and closed: they have not been served.
+#[test]
+fn connections_beyond_the_limit_are_not_served() {
+    let Some(redis) = Redis::start(None) else { return };
+    redis.ask("CONFIG SET maxclients 4\r\n");
+    for more in [&[][..], &["--threads", "2"], &["--rate", "500"], &["--think", "fixed:20ms"], &["--dialect", "3"]] {
+        let common = ["--conns", "8", "--timeout", "1s", "--duration", "500ms", "--warmup", "0s"];
+        let ended = loadgen_at(&redis.target(), &[&common[..], more].concat());
+        let report = ended.expect(4);
+        let (shown, connections) = (brief(report), &report.connections);
+        assert!(connections.served >= 1 && connections.served <= 4, "{more:?}: {shown}");
+        assert!(connections.turned_away >= 4 && connections.turned_away <= connections.lost, "{more:?}: {shown}");
+        assert!(error_rows(report, "turned_away") >= 4, "{more:?}: {shown}");
+        assert!(report.verdict.reasons.iter().any(|reason| reason.code == "connections_short"), "{more:?}: {shown}");
+        assert!(ended.stdout.contains("turned away by the server"), "{}", ended.stdout);
+    }
+    // Others have all there are.
+    let others: Vec<TcpStream> = (0..4).map(|_| TcpStream::connect(redis.address).unwrap()).collect();
+    std::thread::sleep(Duration::from_millis(200));
+    let ended = loadgen_at(&redis.target(), &["-n", "20", "--conns", "2", "--timeout", "500ms"]);
+    let report = ended.expect(3);
+    assert!(ended.stderr.contains("max number of clients"), "{}", ended.stderr);
+    assert_eq!((report.connections.served, whole(report).ok), (0, 0), "{}", brief(report));
+    drop(others);
 }

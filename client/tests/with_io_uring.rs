@@ -4,6 +4,8 @@
 
 #[path = "early.rs"]
 mod early;
+#[path = "farewells.rs"]
+mod farewells;
 #[path = "faults.rs"]
 mod faults;
 #[path = "ledger.rs"]

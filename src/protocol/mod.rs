@@ -228,6 +228,12 @@ pub trait Client: Debug + Send {
     /// Where there are [`Client::kinds`], `state.kind` says which the awaited reply is to; it is set before each call.
     fn consume(&mut self, state: &mut ClientState, input: &[u8]) -> Result<Consumed, ReplyError>;
 
+    /// What bytes mean that arrived on a connection where nothing was asked, from the first of them on. They answer no
+    /// request, but the server may say why it is about to close.
+    fn unasked(&self, _input: &[u8]) -> Unasked {
+        Unasked::Nothing
+    }
+
     /// The server ended its stream with `kept` bytes not consumed. `Ok(Some)`: that end completes a reply.
     /// `Ok(None)`: it came between two replies. `Err`: it cut a reply short.
     fn finish(&mut self, state: &mut ClientState, kept: &[u8]) -> Result<Option<Reply>, ReplyError>;
@@ -285,6 +291,22 @@ pub enum Outcome {
     Ok,
     /// The server understood and refused; the kind, such as `status_4xx`, goes into the ledger.
     Refused(&'static str),
+    /// The server refused the connection, whatever was asked on it, and closes it: it has too many, or takes none from
+    /// here.
+    TurnedAway,
+}
+
+/// What bytes mean that answer no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unasked {
+    /// Nothing that a server may say there.
+    Nothing,
+    /// Something, if more comes behind it.
+    More,
+    /// The server closes an idle connection, and that is no error.
+    Farewell,
+    /// See [`Outcome::TurnedAway`]; of a connection that has been served before, a farewell.
+    TurnedAway,
 }
 
 /// Why bytes are no valid reply. The connection cannot be used any further.

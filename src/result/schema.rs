@@ -281,7 +281,8 @@ pub struct Connections {
     pub requested: u64,
     /// Of those, how many were established at least once.
     pub established: u64,
-    /// Of those, how many got at least one reply: a handshake alone can end in the server's backlog.
+    /// Of those, how many got at least one reply that does not refuse the connection itself: a handshake alone can end
+    /// in the server's backlog.
     pub served: u64,
     /// Open when the run stopped sending.
     pub alive_at_end: u64,
@@ -300,6 +301,10 @@ pub struct Connections {
     pub closed_by_server: u64,
     /// Lost with requests on them, reset, or closed by us because of an error.
     pub lost: u64,
+    /// Of `lost`, those that the server accepted only to refuse them, with words of its own (Redis: `maxclients`,
+    /// protected mode; memcached: `-c`; HTTP: 503 or 429 before anything was asked).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub turned_away: u64,
     /// Requests that were answered before they had left, and whose rest never did, because their connection was closed
     /// or broke first. (Each is in the ledger as what its reply was.)
     #[serde(default, skip_serializing_if = "is_zero")]

@@ -47,6 +47,7 @@ fn understood(mut client: ClientCaller, pieces: &[&[u8]]) -> String {
     let word = |outcome: Outcome| match outcome {
         Outcome::Ok => "ok",
         Outcome::Refused(kind) => kind,
+        Outcome::TurnedAway => "turned away",
     };
     let mut words: Vec<String> = client.replies.iter().map(|reply| word(reply.outcome).into()).collect();
     assert!(client.replies.iter().all(|reply| !reply.last));
@@ -540,4 +541,21 @@ fn a_value_that_is_overwritten_while_it_is_said_is_said_whole() {
     slow.feed(b"mn\r\n");
     let expected = format!("STORED\r\nVALUE a 0 1000\r\n{}\r\nVALUE a 0 3\r\nnew\r\nEND\r\nMN\r\n", "x".repeat(1000));
     assert_eq!(String::from_utf8_lossy(&slow.sent), expected);
+}
+
+/// What is said on a connection where nothing was asked, cut anywhere; and the same in answer to something.
+#[test]
+fn a_server_may_say_that_it_turns_a_connection_away() {
+    use loadgen_core::protocol::Unasked::{More, Nothing, TurnedAway};
+    let said = "ERROR Too many open connections\r\n";
+    let build = || (memcached::PROTOCOL.client)(&options(64)).unwrap();
+    let client = build();
+    for end in 1..said.len() {
+        assert_eq!(client.unasked(&said.as_bytes()[..end]), More, "{:?}", &said[..end]);
+    }
+    assert_eq!(client.unasked(said.as_bytes()), TurnedAway);
+    for said in ["ERROR\r\n", "END\r\n", "ERROR Too many open connections!\r\n"] {
+        assert_eq!(client.unasked(said.as_bytes()), Nothing, "{said:?}");
+    }
+    assert!(understood(ClientCaller::new(build()), &[said.as_bytes()]).starts_with("turned away"));
 }

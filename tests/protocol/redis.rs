@@ -62,6 +62,7 @@ fn understood(options: &ClientOptions, pieces: &[&[u8]]) -> String {
         .map(|reply| match reply.outcome {
             Outcome::Ok => "ok",
             Outcome::Refused(kind) => kind,
+            Outcome::TurnedAway => "turned away",
         })
         .collect();
     words.push(match client.finish() {
@@ -107,6 +108,10 @@ fn replies_of_resp2() {
             ("-ERR x\r\n-\r\n-MOVED 1 a:1\r\n-ASK 1 a:1\r\n", "error_reply, error_reply, moved, moved, end"),
             ("-BUSY x\r\n-LOADING x\r\n-BUSYKEY x\r\n-OOM x\r\n", "busy, busy, error_reply, oom, end"),
             ("-NOAUTH x\r\n-WRONGPASS x\r\n-NOPERM x\r\n-WRONGTYPE x\r\n", "noauth, noauth, noauth, wrongtype, end"),
+            ("-ERR max number of clients reached\r\n", "turned away, end"),
+            ("-ERR max number of clients + cluster connections reached\r\n", "turned away, end"),
+            ("-DENIED Redis is running in protected mode because\r\n", "turned away, end"),
+            ("-ERR max number\r\n-DENIEDx\r\n", "error_reply, error_reply, end"),
             // A type of RESP3 that nobody asked for
             ("_\r\n", "malformed"),
             (">1\r\n+x\r\n", "malformed"),
@@ -566,5 +571,21 @@ fn garbage_of_redis_is_survived_and_bounded() {
         assert!(server.kept.len() <= input.len());
         client.finish();
         server.eof();
+    }
+}
+
+/// What is said on a connection where nothing was asked, cut anywhere.
+#[test]
+fn a_server_may_say_that_it_turns_a_connection_away() {
+    use loadgen_core::protocol::Unasked::{More, Nothing, TurnedAway};
+    let client = (redis::PROTOCOL.client)(&options(64)).unwrap();
+    for said in ["-ERR max number of clients reached\r\n", "-DENIED Redis is running in protected mode\r\n"] {
+        for end in 1..said.len() {
+            assert_eq!(client.unasked(&said.as_bytes()[..end]), More, "{:?}", &said[..end]);
+        }
+        assert_eq!(client.unasked(said.as_bytes()), TurnedAway);
+    }
+    for said in ["+PONG\r\n", "-ERR other\r\n", "-LOADING\r\n", "-ERR max number of clients\rx", ":1"] {
+        assert_eq!(client.unasked(said.as_bytes()), Nothing, "{said:?}");
     }
 }

@@ -233,6 +233,12 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
     if let Some(signal) = run.interrupted {
         return Exit::of_signal(signal);
     }
+    let turned_away = report.errors.iter().find(|row| row.kind == "turned_away");
+    if let Some(first) = turned_away.filter(|_| connections.served == 0) {
+        tell(format_args!("error: the target takes no connection: {}", first.first));
+        tell("  help: raise its limit of connections, or have it let this machine in; then run again");
+        return Exit::Unreachable;
+    }
     if connections.established == 0 {
         let tls = report.errors.iter().find(|row| row.kind.starts_with("tls_"));
         if let Some(first) = tls {

@@ -49,8 +49,16 @@ impl Session {
         has_rest
     }
 
+    /// The kernel has room for what it has not taken yet.
+    pub(super) fn may_send(&mut self, io: &mut impl Io, slot: u32) {
+        if self.has_unsent(slot) {
+            self.flush(io, slot);
+        }
+        self.rest_may_have_left(io, slot);
+    }
+
     /// The kernel took more: where that was the rest, what waited for it goes on.
-    pub(super) fn rest_may_have_left(&mut self, io: &mut impl Io, slot: u32) {
+    fn rest_may_have_left(&mut self, io: &mut impl Io, slot: u32) {
         if self.conns[slot as usize].queued & HELD == 0 || self.has_rest(io, slot) {
             return;
         }

@@ -45,6 +45,11 @@ impl Session {
             match consumed.reply.map(|reply| reply.outcome) {
                 None => break,
                 Some(Outcome::Ok) => conn.issued -= 1,
+                Some(Outcome::TurnedAway) => {
+                    let said = super::requests::quote(reply);
+                    self.recycle(kept);
+                    return self.turned_away_greeting(io, slot, &said, now);
+                }
                 Some(Outcome::Refused(kind)) => {
                     let example = format!("the server refused the login: {}", super::requests::quote(reply));
                     self.recycle(kept);

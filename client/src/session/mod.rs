@@ -3,10 +3,10 @@
 //!
 //! Read in this order: here, what a connection is and its states; `opening` (connections come, fail and come back);
 //! `greeting` (what is said before the first request); `requests` (they are sent, answered, or fail); `outbox` (where
-//! each is written anew); `early` (replies that come before their requests have left); `deadlines` (what takes too
-//! long); `datagrams` (where each is one); `secure` (what goes over the wire is encrypted); `thinking` (users take their
-//! time); `visits` (users come and go); `streams` (where there are no requests); `pacing` (the open loop); `window`
-//! (what counts for the measured window).
+//! each is written anew); `early` (replies that come before their requests have left); `unasked` (bytes that answer no
+//! request); `deadlines` (what takes too long); `datagrams` (where each is one); `secure` (what goes over the wire is
+//! encrypted); `thinking` (users take their time); `visits` (users come and go); `streams` (where there are no
+//! requests); `pacing` (the open loop); `window` (what counts for the measured window).
 
 mod datagrams;
 mod deadlines;
@@ -19,6 +19,7 @@ mod requests;
 mod secure;
 mod streams;
 mod thinking;
+mod unasked;
 mod visits;
 mod window;
 
@@ -584,10 +585,7 @@ impl<I: Io> Handler<I> for Session {
         if self.shape == Shape::Upload && conn.state == State::Open {
             self.upload(io, slot);
         } else if self.shape.has_replies() || self.tls.is_some() {
-            if self.has_unsent(slot) {
-                self.flush(io, slot);
-            }
-            self.rest_may_have_left(io, slot);
+            self.may_send(io, slot);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Connections come, fail, and come back.
 
 use super::early::HELD;
+use super::unasked::STRAY;
 use super::{Config, Conn, Session, State, flag};
 use crate::engine::Io;
 use crate::tally::Phase;
@@ -220,7 +221,7 @@ impl Session {
         self.alive -= u64::from(conn.state == State::Open);
         conn.state = State::Closed;
         conn.unsent = 0;
-        conn.queued &= !HELD;
+        conn.queued &= !(HELD | STRAY);
         self.open -= 1;
     }
 

@@ -189,6 +189,9 @@ impl Session {
 
     /// Bytes arrived on a connection of requests and replies.
     pub(super) fn replies(&mut self, io: &mut impl Io, slot: u32, bytes: &[u8], now: Instant) {
+        if self.has_strayed(slot) {
+            return self.unasked_goes_on(io, slot, bytes, now);
+        }
         let parsed = if self.conns[slot as usize].flags & flag::KEPT == 0 {
             let parsed = self.parse(io, slot, bytes, now);
             if let Parsed::More(used) = parsed {
@@ -208,7 +211,7 @@ impl Session {
         match parsed {
             Parsed::More(_) => self.go_on(io, slot, now),
             Parsed::Last => self.closed_as_announced(io, slot, now),
-            Parsed::Broken => {}
+            Parsed::Broken | Parsed::Unasked => {}
         }
     }
 
@@ -217,8 +220,8 @@ impl Session {
         while used < input.len() {
             let rest = &input[used..];
             if self.conns[slot as usize].outstanding == 0 || self.stamp(slot, 0).sent == Instant(0) {
-                self.unexpected(io, slot, rest, now);
-                return Parsed::Broken;
+                self.unasked(io, slot, rest, now);
+                return Parsed::Unasked;
             }
             let kind = self.kind(slot, 0);
             let target = self.config.target(slot);
@@ -232,6 +235,10 @@ impl Session {
                 Ok(consumed) => {
                     used += consumed.bytes;
                     let Some(reply) = consumed.reply else { break };
+                    if reply.outcome == Outcome::TurnedAway {
+                        self.turned_away(io, slot, &rest[..consumed.bytes], now);
+                        return Parsed::Broken;
+                    }
                     self.complete(slot, reply, now);
                     if reply.last {
                         return Parsed::Last;
@@ -432,17 +439,12 @@ impl Session {
         self.recycle(kept);
         let outstanding = self.conns[slot as usize].outstanding;
         let cut_off = self.is_cut_off(slot);
-        let proven = self.conns[slot as usize].flags & flag::UNPROVEN == 0;
         match (cause, finish) {
             (None, Ok(Some(reply))) if outstanding > 0 && !cut_off => {
                 self.complete(slot, reply, now);
                 return self.closed_as_announced(io, slot, now);
             }
-            (None, Ok(_)) if outstanding == 0 => {
-                self.closed(slot);
-                self.tally.connections.closed_by_server += 1;
-                return if proven { self.reopen(slot, now) } else { self.back_off(slot, now) };
-            }
+            (None, Ok(_)) if outstanding == 0 => return self.closed_while_idle(slot, now),
             (Some(error), _) => {
                 let kind = loss(error);
                 self.fail_all(slot, [kind; 2], now, format!("receive: {error}"));
@@ -466,7 +468,7 @@ impl Session {
     }
 
     /// Bytes that answer nothing. They must never be credited to a request that comes later.
-    fn unexpected(&mut self, io: &mut impl Io, slot: u32, input: &[u8], now: Instant) {
+    pub(super) fn unexpected(&mut self, io: &mut impl Io, slot: u32, input: &[u8], now: Instant) {
         let example = format!("bytes that answer no request: {}", quote(input));
         self.drop_connection(io, slot, ["unexpected", "aborted"], now, example);
     }
@@ -528,6 +530,8 @@ enum Parsed {
     Last,
     /// The connection had to be closed.
     Broken,
+    /// What is left answers no request, and has been dealt with.
+    Unasked,
 }
 
 /// The word for a connection that broke.

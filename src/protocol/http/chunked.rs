@@ -24,6 +24,8 @@ const TRAILER_VALUE: u8 = 42;
 const TRAILER_LF: u8 = 43;
 const END_LF: u8 = 44;
 const DONE: u8 = 45;
+/// Behind a trailer, which a line that begins with a blank goes on (RFC 9112, 5.2).
+const TRAILER_NEXT: u8 = 46;
 
 /// Where a chunked body stands, borrowed from the state of its connection. It begins with `step` = [`FIRST`] and
 /// zeros.
@@ -75,12 +77,13 @@ impl Chunked<'_> {
             (SIZE_LF, b'\n') => self.line_end(if *self.left == 0 { TRAILER_FIRST } else { DATA }),
             (DATA_CR, b'\r') => DATA_LF,
             (DATA_LF, b'\n') => self.line_end(SIZE_FIRST),
-            (TRAILER_FIRST, b'\r') => END_LF,
-            (TRAILER_FIRST | TRAILER_NAME, byte) if is_token(byte) => TRAILER_NAME,
+            (TRAILER_FIRST | TRAILER_NEXT, b'\r') => END_LF,
+            (TRAILER_NEXT, b' ' | b'\t') => TRAILER_VALUE,
+            (TRAILER_FIRST | TRAILER_NEXT | TRAILER_NAME, byte) if is_token(byte) => TRAILER_NAME,
             (TRAILER_NAME, b':') => TRAILER_VALUE,
             (TRAILER_VALUE, b'\r') => TRAILER_LF,
             (TRAILER_VALUE, byte) if is_text(byte) => TRAILER_VALUE,
-            (TRAILER_LF, b'\n') => TRAILER_FIRST,
+            (TRAILER_LF, b'\n') => TRAILER_NEXT,
             (END_LF, b'\n') => DONE,
             (step, _) => return Err(malformed(step)),
         })
@@ -110,7 +113,7 @@ fn malformed(step: u8) -> ReplyError {
         SIZE_FIRST | SIZE => "chunk size is not hexadecimal",
         SIZE_PAD | EXTENSION => "bad chunk extension",
         DATA_CR | DATA_LF => "no CR LF behind the data of a chunk",
-        TRAILER_FIRST | TRAILER_NAME | TRAILER_VALUE => "bad trailer",
+        TRAILER_FIRST | TRAILER_NEXT | TRAILER_NAME | TRAILER_VALUE => "bad trailer",
         _ => "CR without LF in a chunked body",
     };
     ReplyError { kind: ReplyErrorKind::Malformed, detail }

@@ -4,7 +4,9 @@ use super::chunked::{self, Chunked};
 use super::compose::{self, Composer};
 use super::head::Body;
 use super::reply::{self, ReplyHead};
-use crate::protocol::{Client, ClientOptions, ClientState, Consumed, Outcome, Reply, ReplyError, ReplyErrorKind};
+use crate::protocol::{
+    Client, ClientOptions, ClientState, Consumed, Outcome, Reply, ReplyError, ReplyErrorKind, Unasked,
+};
 
 /// The most 1xx replies before a final one.
 const MAX_INTERIM: u32 = 16;
@@ -95,6 +97,17 @@ impl Client for HttpClient {
             if bytes == input.len() {
                 return Ok(Consumed { bytes, reply: None });
             }
+        }
+    }
+
+    /// A server that closes an idle connection may say why: 408 when it has waited long enough (RFC 9110, 15.5.9), 503
+    /// and 429 when it has too many. The head is enough: nobody waits for the body.
+    fn unasked(&self, input: &[u8]) -> Unasked {
+        match reply::parse(input, false) {
+            Ok(None) => Unasked::More,
+            Ok(Some((_, head))) if head.last && matches!(head.status, 429 | 503) => Unasked::TurnedAway,
+            Ok(Some((_, head))) if head.last && !head.is_interim() => Unasked::Farewell,
+            Ok(Some(_)) | Err(_) => Unasked::Nothing,
         }
     }
 

@@ -35,7 +35,10 @@ pub(super) fn parse(input: &[u8], to_head: bool) -> Result<Option<(usize, ReplyH
     let mut response = Response::new(&mut []);
     // What is behind the limit is not looked at, so that the outcome does not depend on how much has arrived.
     let bounded = &input[..input.len().min(MAX_HEAD)];
-    let config = ParserConfig::default();
+    // A folded line is as good as one with blanks (RFC 9112, 5.2): values are looked at word by word, and the end of a
+    // line is a blank there.
+    let mut config = ParserConfig::default();
+    config.allow_obsolete_multiline_headers_in_responses(true);
     match config.parse_response_with_uninit_headers(&mut response, bounded, &mut headers) {
         Ok(Status::Complete(bytes)) => Ok(Some((bytes, meaning(&response, to_head)?))),
         Ok(Status::Partial) if input.len() >= MAX_HEAD => Err(too_large("head exceeds 64 KiB")),

@@ -5,7 +5,7 @@ use super::reply::{self, Answer, Expects, Line};
 use super::{KEY_MAX, LINE_MAX};
 use crate::protocol::keyspace::Keys;
 use crate::protocol::{
-    Client, ClientOptions, ClientState, Consumed, GREETING, Outcome, Reply, ReplyError, ReplyErrorKind,
+    Client, ClientOptions, ClientState, Consumed, GREETING, Outcome, Reply, ReplyError, ReplyErrorKind, Unasked,
 };
 use crate::secrets;
 
@@ -217,6 +217,10 @@ impl Client for MemcachedClient {
         Ok(Consumed { bytes, reply: None })
     }
 
+    fn unasked(&self, input: &[u8]) -> Unasked {
+        reply::unasked(input)
+    }
+
     fn finish(&mut self, state: &mut ClientState, kept: &[u8]) -> Result<Option<Reply>, ReplyError> {
         if kept.is_empty() && state.step == LINE && state.seen == 0 {
             return Ok(None);
@@ -248,7 +252,10 @@ impl MemcachedClient {
     fn line(&self, state: &mut ClientState, line: &[u8]) -> Result<Option<Answer>, ReplyError> {
         let (expects, keys) = self.awaited(state.kind);
         match reply::judge(line, expects)? {
-            Line::Whole(answer) if state.kind == GREETING && !matches!(answer, Answer::Done | Answer::Refused(_)) => {
+            Line::Whole(answer)
+                if state.kind == GREETING
+                    && !matches!(answer, Answer::Done | Answer::Refused(_) | Answer::TurnedAway) =>
+            {
                 Err(ReplyError { kind: ReplyErrorKind::Mismatch, detail: "the login was not answered with STORED" })
             }
             Line::Whole(answer) => Ok(Some(answer)),
@@ -287,6 +294,7 @@ impl MemcachedClient {
         let counts = &mut self.counts;
         let outcome = match answer {
             Answer::Refused(kind) => Outcome::Refused(kind),
+            Answer::TurnedAway => Outcome::TurnedAway,
             _ => Outcome::Ok,
         };
         match answer {
@@ -298,7 +306,7 @@ impl MemcachedClient {
             Answer::Miss => counts.misses += 1,
             Answer::NotFound => counts.not_found += 1,
             Answer::NotStored => counts.not_stored += 1,
-            Answer::Done | Answer::Refused(_) => {}
+            Answer::Done | Answer::Refused(_) | Answer::TurnedAway => {}
         }
         Consumed { bytes, reply: Some(Reply { outcome, last: false }) }
     }

@@ -1,7 +1,7 @@
 //! One line of a reply, and what it means where a certain reply is awaited.
 
 use super::number;
-use crate::protocol::{ReplyError, ReplyErrorKind};
+use crate::protocol::{ReplyError, ReplyErrorKind, Unasked};
 
 /// The most bytes of a value: memcached takes no larger ones, however it is set up (`-I`).
 const VALUE_MAX: u64 = 1 << 30;
@@ -52,6 +52,21 @@ pub(super) enum Answer {
     NotFound,
     NotStored,
     Refused(&'static str),
+    /// It is the connection that is refused, and not the command.
+    TurnedAway,
+}
+
+/// Said to connections beyond `-c`, as they are accepted (`-o maxconns_fast`, the default since 1.4.32).
+const TOO_MANY: &[u8] = b"ERROR Too many open connections";
+
+/// What bytes mean that answer no command.
+pub(super) fn unasked(input: &[u8]) -> Unasked {
+    match input.strip_prefix(TOO_MANY) {
+        Some(b"" | b"\r") => Unasked::More,
+        Some(rest) if rest.starts_with(b"\r\n") => Unasked::TurnedAway,
+        None if TOO_MANY.starts_with(input) => Unasked::More,
+        _ => Unasked::Nothing,
+    }
 }
 
 /// Every word that a reply may begin with; numbers aside.
@@ -85,6 +100,9 @@ const WORDS: &[&[u8]] = &[
 pub(super) fn judge(line: &[u8], expects: Expects) -> Result<Line, ReplyError> {
     let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
     let (word, rest) = line.split_at(end);
+    if line == TOO_MANY {
+        return Ok(Line::Whole(Answer::TurnedAway));
+    }
     if let Some(kind) = refusal(word, rest) {
         return Ok(Line::Whole(Answer::Refused(kind)));
     }

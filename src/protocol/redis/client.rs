@@ -1,10 +1,10 @@
 //! The client half of Redis.
 
-use super::reply::{self, Head, MAX_ELEMENTS, REFUSALS, malformed, too_large};
+use super::reply::{self, Head, MAX_ELEMENTS, REFUSALS, TURNED_AWAY, malformed, too_large};
 use super::resp;
 use super::template::{Composer, Expect, Meaning};
 use crate::protocol::{
-    Client, ClientOptions, ClientState, Consumed, GREETING, Outcome, Reply, ReplyError, ReplyErrorKind,
+    Client, ClientOptions, ClientState, Consumed, GREETING, Outcome, Reply, ReplyError, ReplyErrorKind, Unasked,
 };
 use crate::secrets;
 
@@ -135,6 +135,10 @@ impl Client for RedisClient {
         }
     }
 
+    fn unasked(&self, input: &[u8]) -> Unasked {
+        reply::unasked(input)
+    }
+
     fn finish(&mut self, state: &mut ClientState, kept: &[u8]) -> Result<Option<Reply>, ReplyError> {
         if state.step == BETWEEN && state.flags == 0 && kept.is_empty() {
             return Ok(None);
@@ -198,7 +202,10 @@ impl RedisClient {
         self.misses += u64::from(flags & MISS != 0);
         let outcome = match flags & REFUSED {
             0 => Outcome::Ok,
-            refused => Outcome::Refused(REFUSALS[usize::from(refused - 1)]),
+            refused => match REFUSALS[usize::from(refused - 1)] {
+                TURNED_AWAY => Outcome::TurnedAway,
+                kind => Outcome::Refused(kind),
+            },
         };
         Reply { outcome, last: false }
     }

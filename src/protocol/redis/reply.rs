@@ -1,12 +1,12 @@
 //! The head of one element of a reply: bytes to meaning.
 
 use super::resp::{self, LineError, MAX_BULK, MAX_LENGTH_LINE, MAX_LINE};
-use crate::protocol::{ReplyError, ReplyErrorKind};
+use crate::protocol::{ReplyError, ReplyErrorKind, Unasked};
 
 /// The most elements of a reply that may be outstanding at once.
 pub(super) const MAX_ELEMENTS: u64 = 1 << 32;
-/// So much of an error is looked at: its first word says what it is.
-const ERROR_START: usize = 16;
+/// So much of an error is looked at: how it begins says what it is.
+const ERROR_START: usize = 32;
 
 /// What an element begins with. The types that have a length are followed by bytes, or by so many elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,10 +118,17 @@ fn is_big_number(text: &[u8]) -> bool {
 }
 
 /// What a server refuses with; the first is none of the others.
-pub(super) const REFUSALS: &[&str] = &["error_reply", "moved", "busy", "oom", "noauth", "wrongtype"];
+pub(super) const REFUSALS: &[&str] = &["error_reply", "moved", "busy", "oom", "noauth", "wrongtype", TURNED_AWAY];
+/// It is the connection that is refused, and not the command.
+pub(super) const TURNED_AWAY: &str = "turned_away";
+/// How errors begin that are said to connections as they are accepted: at `maxclients`, and in protected mode.
+const OF_CONNECTIONS: &[&[u8]] = &[b"ERR max number of clients", b"DENIED "];
 
-/// Which of [`REFUSALS`] an error is, by its first word.
+/// Which of [`REFUSALS`] an error is, by how it begins.
 pub(super) fn refusal(error: &[u8]) -> u8 {
+    if OF_CONNECTIONS.iter().any(|start| error.starts_with(start)) {
+        return 6;
+    }
     match error.split(|byte| *byte == b' ').next() {
         Some(b"MOVED" | b"ASK") => 1,
         Some(b"BUSY" | b"LOADING") => 2,
@@ -129,6 +136,16 @@ pub(super) fn refusal(error: &[u8]) -> u8 {
         Some(b"NOAUTH" | b"WRONGPASS" | b"NOPERM") => 4,
         Some(b"WRONGTYPE") => 5,
         _ => 0,
+    }
+}
+
+/// What bytes mean that answer no command.
+pub(super) fn unasked(input: &[u8]) -> Unasked {
+    let Some(error) = input.strip_prefix(b"-") else { return Unasked::Nothing };
+    let known = OF_CONNECTIONS.iter().any(|start| error.iter().zip(*start).all(|(said, word)| said == word));
+    match resp::line(input, MAX_LINE) {
+        Ok(line) if known => line.map_or(Unasked::More, |_| Unasked::TurnedAway),
+        _ => Unasked::Nothing,
     }
 }
 

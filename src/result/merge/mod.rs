@@ -164,6 +164,7 @@ fn connections(shards: &[&Report]) -> Connections {
         closed: sum(|c| c.closed),
         closed_by_server: sum(|c| c.closed_by_server),
         lost: sum(|c| c.lost),
+        turned_away: sum(|c| c.turned_away),
         requests_cut_off: sum(|c| c.requests_cut_off),
         closed_by_reset: sum(|c| c.closed_by_reset),
         opened_per_s: sum_known(shards, |shard| shard.connections.opened_per_s),
