@@ -83,8 +83,8 @@ pub struct Options {
     #[arg(long, value_name = "LENGTH/PERIOD", value_parser = Stall::parse)]
     pub stall: Option<Stall>,
 
-    /// Memory that keys and values may take (redis, memcached); what does not fit is refused [default: 1GiB, at most half
-    /// of what this machine or control group has left].
+    /// Memory that keys and values may take (redis, memcached); what does not fit is refused [default: 1GiB, at most
+    /// half of what this machine or control group has left].
     #[arg(long, value_name = "BYTES", value_parser = units::parse_size)]
     pub memory: Option<u64>,
 
