@@ -51,10 +51,11 @@ pub struct Options {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     pub drain: Duration,
 
-    /// How long peers may take: first=6h,handshake=60s,head=60s,body=10m,unread=5m,idle=24h, or off (docs/server.md).
+    /// How long peers may take, e.g. head=10s,idle=off; or off (docs/server.md).
     ///
     /// `first`: to say anything; `handshake`: to finish that of TLS; `head`, `body`: to send the whole of it;
-    /// `unread`: to read any of a reply; `idle`: from one request to the next. What is not named keeps its default.
+    /// `unread`: to read any of a reply; `idle`: from one request to the next. What is not named keeps its default:
+    /// first=6h,handshake=60s,head=60s,body=10m,unread=5m,idle=24h.
     #[arg(long, value_name = "LIST", default_value = "", value_parser = Deadlines::parse, hide_default_value = true)]
     pub deadlines: Deadlines,
 
@@ -81,8 +82,8 @@ pub struct Options {
     #[arg(long, value_name = "LENGTH/PERIOD", value_parser = Stall::parse)]
     pub stall: Option<Stall>,
 
-    /// Memory that keys and values may take (redis, memcached); what does not fit is refused [default: 1GiB, at most half
-    /// of what this machine or control group has left].
+    /// Memory that keys and values may take (redis, memcached); what does not fit is refused [default: 1GiB, at most
+    /// half of what this machine or control group has left].
     #[arg(long, value_name = "BYTES", value_parser = units::parse_size)]
     pub memory: Option<u64>,
 

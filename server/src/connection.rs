@@ -172,8 +172,9 @@ impl Connection {
         if self.is_handshaking() {
             return Awaits::Handshake;
         }
+        let kept = !self.input.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.is_within_record());
         let within = shared.protocol.is_within_request(&self.state);
-        Awaits::of(shared.shape, within, !self.input.is_empty(), self.signs)
+        Awaits::of(shared.shape, within, kept, self.signs)
     }
 
     pub(crate) fn is_lingering(&self) -> bool {

@@ -63,15 +63,18 @@ const WORDS: [(&str, u64); 6] = [
 ];
 const CAUSES: [Cause; 6] =
     [Cause::LateFirst, Cause::LateHandshake, Cause::LateHead, Cause::LateBody, Cause::LateReader, Cause::LateNext];
-/// Without descriptors: how long each may be silent before it has to make room. Who has been served before, or has a
-/// request half sent, is given more.
-const GRACE_MS: [u32; 6] = [500, 500, 500, 2000, 2000, 5000];
+/// Without descriptors: how long each may be silent before it has to make room. Who has been understood before is given
+/// more.
+const GRACE_MS: [u32; 6] = [500, 500, 500, 1000, 1000, 2000];
 /// So many make room at once.
 const MAKE_ROOM: usize = 8;
 /// The longest step of our clock: a server that was stopped for a minute does not hold that against its peers.
 const STEP_MS_MAX: u64 = 1000;
 const LOOKS: u32 = 8;
 const PERIOD_MS_MAX: u32 = 10_000;
+/// So few are looked at more often, so that it is known who is silent when descriptors run out.
+const FEW: usize = 1 << 16;
+const PERIOD_MS_OF_FEW: u32 = 500;
 const NEVER: u32 = u32::MAX;
 
 /// The deadlines of all connections, in milliseconds; [`NEVER`]: none.
@@ -127,6 +130,8 @@ const ASKED: u8 = 4;
 const KNOWN: u8 = 8;
 const FRESH: u8 = HEARD | SENT | ASKED;
 const STATE_SHIFT: u32 = 4;
+/// Any of [`FRESH`] at the look before.
+const FRESH_BEFORE: u8 = 128;
 
 impl Signs {
     /// Of a new connection.
@@ -156,7 +161,7 @@ impl Signs {
             Awaits::Unread => SENT,
             Awaits::Next => ASKED | HEARD,
             Awaits::First | Awaits::Handshake | Awaits::Head | Awaits::Body => ASKED,
-            Awaits::Nothing => return self.remember(awaits) && false,
+            Awaits::Nothing => 0,
         };
         let progressed = self.0 & progress != 0;
         self.remember(awaits) && !progressed
@@ -164,9 +169,15 @@ impl Signs {
 
     /// Whether it is what was awaited before.
     fn remember(&mut self, awaits: Awaits) -> bool {
-        let before = STATES[usize::from(self.0 >> STATE_SHIFT) % STATES.len()];
-        self.0 = (self.0 & KNOWN) | (awaits as u8) << STATE_SHIFT;
-        before == awaits
+        let same = self.awaited() == awaits;
+        let before = if self.0 & FRESH != 0 { FRESH_BEFORE } else { 0 };
+        self.0 = (self.0 & KNOWN) | (awaits as u8) << STATE_SHIFT | before;
+        same
+    }
+
+    /// At the last look.
+    fn awaited(self) -> Awaits {
+        STATES[usize::from((self.0 & !FRESH_BEFORE) >> STATE_SHIFT) % STATES.len()]
     }
 }
 
@@ -211,11 +222,12 @@ impl Sweep {
 
     /// Which of so many places are to be looked at now.
     pub(crate) fn places(&mut self, places: usize) -> Range<usize> {
-        let passed = self.clock_ms.wrapping_sub(self.began_ms).min(self.period_ms);
-        let until = (places as u64 * u64::from(passed) / u64::from(self.period_ms)) as usize;
+        let period_ms = if places <= FEW { self.period_ms.min(PERIOD_MS_OF_FEW) } else { self.period_ms };
+        let passed = self.clock_ms.wrapping_sub(self.began_ms).min(period_ms);
+        let until = (places as u64 * u64::from(passed) / u64::from(period_ms)) as usize;
         let range = self.cursor.min(until)..until;
         self.cursor = until;
-        if passed == self.period_ms {
+        if passed == period_ms {
             (self.cursor, self.began_ms) = (0, self.clock_ms);
         }
         range
@@ -223,25 +235,21 @@ impl Sweep {
 
     /// A look at a connection, which has been awaiting something since `since_ms`: why it is to be closed, if it is.
     pub(crate) fn look(&self, awaits: Awaits, signs: &mut Signs, since_ms: &mut u32) -> Option<Cause> {
-        let waited_ms = self.wait_of(awaits, signs, since_ms)?;
-        (waited_ms >= *self.limits_ms.get(awaits as usize)?).then_some(CAUSES[awaits as usize])
-    }
-
-    /// How long it has stood still; None: it has not.
-    fn wait_of(&self, awaits: Awaits, signs: &mut Signs, since_ms: &mut u32) -> Option<u32> {
         if !signs.stands_still(awaits) {
             *since_ms = self.clock_ms;
             return None;
         }
-        Some(self.clock_ms.wrapping_sub(*since_ms))
+        let waited_ms = self.clock_ms.wrapping_sub(*since_ms);
+        (waited_ms >= *self.limits_ms.get(awaits as usize)?).then_some(CAUSES[awaits as usize])
     }
 
-    /// A look at a connection while others cannot come in: how much it is due to make room; None: it is not.
-    pub(crate) fn due_to_go(&self, awaits: Awaits, signs: &mut Signs, since_ms: &mut u32) -> Option<u64> {
-        let shown = signs.0 & FRESH != 0;
-        let waited_ms = self.wait_of(awaits, signs, since_ms)?;
-        let grace_ms = *GRACE_MS.get(awaits as usize)?;
-        (!shown && waited_ms >= grace_ms).then(|| u64::from(waited_ms) * 1000 / u64::from(grace_ms))
+    /// How much a connection is due to make room while others cannot come in; None: it is not. It is no look.
+    pub(crate) fn due_to_go(&self, awaits: Awaits, signs: Signs, since_ms: u32) -> Option<u64> {
+        if signs.awaited() != awaits || signs.0 & (FRESH | FRESH_BEFORE) != 0 {
+            return None;
+        }
+        let (waited_ms, grace_ms) = (self.clock_ms.wrapping_sub(since_ms), *GRACE_MS.get(awaits as usize)?);
+        (waited_ms >= grace_ms).then(|| u64::from(waited_ms) * 1000 / u64::from(grace_ms))
     }
 }
 
@@ -348,20 +356,22 @@ mod tests {
     #[test]
     fn who_makes_room_has_been_silent_for_longest() {
         let mut trial = Trial::new("");
+        let due = |trial: &Trial, awaits| trial.sweep.due_to_go(awaits, trial.signs, trial.since);
         trial.pass(499);
-        assert_eq!(trial.sweep.due_to_go(Awaits::First, &mut trial.signs, &mut trial.since), None);
+        assert_eq!(due(&trial, Awaits::First), None);
         trial.pass(501);
-        assert_eq!(trial.sweep.due_to_go(Awaits::First, &mut trial.signs, &mut trial.since), Some(2000));
+        assert_eq!(due(&trial, Awaits::First), Some(2000));
+        assert_eq!(due(&trial, Awaits::Head), None, "it has just begun to speak");
         // Half a body that still comes in stays; one that has stopped goes.
-        assert_eq!(trial.sweep.due_to_go(Awaits::Body, &mut trial.signs, &mut trial.since), None);
         for _ in 0..5 {
-            trial.pass(900);
             trial.signs.heard(0);
-            assert_eq!(trial.sweep.due_to_go(Awaits::Body, &mut trial.signs, &mut trial.since), None);
+            assert_eq!(trial.sweep.look(Awaits::Body, &mut trial.signs, &mut trial.since), None);
+            trial.pass(900);
+            assert_eq!(due(&trial, Awaits::Body), None);
         }
-        trial.pass(100);
-        assert!(trial.sweep.due_to_go(Awaits::Body, &mut trial.signs, &mut trial.since).is_some());
-        assert_eq!(trial.sweep.due_to_go(Awaits::Nothing, &mut trial.signs, &mut trial.since), None);
+        assert_eq!(trial.sweep.look(Awaits::Body, &mut trial.signs, &mut trial.since), None);
+        assert!(due(&trial, Awaits::Body).is_some());
+        assert_eq!(due(&trial, Awaits::Nothing), None);
         let due = (0..100).map(|n| (n, n)).collect();
         assert_eq!(most_due(due), [99, 98, 97, 96, 95, 94, 93, 92]);
     }

@@ -122,8 +122,9 @@ impl Peer {
         if self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
             return Awaits::Handshake;
         }
+        let kept = !self.input.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.is_within_record());
         let within = context.protocol.is_within_request(&self.state);
-        Awaits::of(context.shape, within, !self.input.is_empty(), self.signs)
+        Awaits::of(context.shape, within, kept, self.signs)
     }
 
     /// Draining, it had nothing under way.

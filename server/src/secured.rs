@@ -67,6 +67,11 @@ impl Secured {
         self.secure.is_handshaking()
     }
 
+    /// A part of a record is kept until the rest of it is there.
+    pub(crate) fn is_within_record(&self) -> bool {
+        self.secure.is_within_record()
+    }
+
     /// Something is to be sent that the protocol did not say.
     pub(crate) fn has_output(&self) -> bool {
         self.secure.has_output()

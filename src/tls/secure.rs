@@ -225,6 +225,11 @@ impl Secure {
         !self.output.is_empty()
     }
 
+    /// A record has begun to arrive, and its end is awaited.
+    pub fn is_within_record(&self) -> bool {
+        !self.partial.is_empty()
+    }
+
     pub fn is_handshaking(&self) -> bool {
         self.half.common().is_handshaking()
     }

@@ -353,10 +353,10 @@ impl Uring {
         let mut due = Vec::new();
         for (index, slot) in self.everybody() {
             let sending = self.lanes.lane(index).flows.is_sending(slot);
-            let peer = &mut self.peers[index][slot as usize];
+            let peer = &self.peers[index][slot as usize];
             let awaits = peer.awaits(&self.context, sending);
-            let since_ms = &mut self.since_ms[index][slot as usize];
-            due.extend(self.sweep.due_to_go(awaits, &mut peer.signs, since_ms).map(|due| (due, (index, slot))));
+            let since_ms = self.since_ms[index][slot as usize];
+            due.extend(self.sweep.due_to_go(awaits, peer.signs, since_ms).map(|due| (due, (index, slot))));
         }
         let leaving = most_due(due);
         leaving.iter().for_each(|(index, slot)| self.close(*index, *slot, Cause::MadeRoom));

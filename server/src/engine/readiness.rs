@@ -271,7 +271,7 @@ impl<P: Poller> Readiness<P> {
         for place in 0..self.slab.places() {
             let Some((token, connection, since)) = self.slab.at(place) else { continue };
             let awaits = connection.awaits(&self.shared);
-            due.extend(self.sweep.due_to_go(awaits, &mut connection.signs, since).map(|due| (due, token)));
+            due.extend(self.sweep.due_to_go(awaits, connection.signs, *since).map(|due| (due, token)));
         }
         let leaving = most_due(due);
         leaving.iter().for_each(|token| self.close(*token, Cause::MadeRoom));
