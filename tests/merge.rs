@@ -458,3 +458,16 @@ fn a_shard_that_never_measured_is_merged_and_told() {
     let notes = merged.merged.unwrap().notes;
     assert!(notes.iter().any(|note| note.contains("not known")), "{notes:?}");
 }
+
+/// A slow floor out of one round trip is not the worst: it is none.
+#[test]
+fn the_worst_floor_is_one_that_is_known() {
+    let mut shards = pair();
+    let floor = |samples: u64, p50: u64| Floor { samples, response_p50_ns: Some(p50), ..Floor::default() };
+    for (index, floor) in [floor(1, 120_000_000), floor(900, 50_000)].into_iter().enumerate() {
+        shards[index].floor = Some(floor);
+    }
+    assert_eq!(merge(&shards).unwrap().floor, Some(floor(900, 50_000)));
+    shards[0].floor = Some(floor(50, 60_000));
+    assert_eq!(merge(&shards).unwrap().floor, Some(floor(50, 60_000)));
+}

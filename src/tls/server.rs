@@ -1,6 +1,7 @@
 //! A server's side: who it is, whom it lets in.
 
 use super::certificate::Identity;
+use super::failure::unverified;
 use super::{Secure, TlsError, Versions, provider};
 use rustls::RootCertStore;
 use rustls::ServerConfig;
@@ -41,7 +42,12 @@ impl Settings {
         } else {
             let mut roots = RootCertStore::empty();
             for issuer in options.client_issuers {
-                roots.add(issuer).map_err(|error| format!("an issuer of clients cannot be used: {error}"))?;
+                roots.add(issuer).map_err(|error| match error {
+                    rustls::Error::InvalidCertificate(why) => {
+                        format!("an issuer of clients cannot be used: {}", unverified(&why))
+                    }
+                    other => format!("an issuer of clients cannot be used: {other}"),
+                })?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider());
             let verifier = verifier.build().map_err(|e| format!("the issuers of clients cannot be used: {e}"))?;
