@@ -61,9 +61,11 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     if let Some(parent) = options.parent {
         process::die_with_parent(parent).map_err(|e| Failure::new(USAGE, format!("--parent {parent}: {e}")))?;
     }
+    // First, since the tables of rings are as large as the limit.
+    limits::raise_descriptors().map_err(|e| Failure::machine("cannot raise the descriptor limit", &e))?;
     let (engine, instead_of) = options
         .engine
-        .settle(&options.ring)
+        .settle(options)
         .map_err(|refusal| Failure::new(MACHINE, format!("{}\n  help: {}", refusal.cause, refusal.remedy)))?;
     check_options(options, engine)?;
     if let Some(why) = &instead_of {
@@ -76,7 +78,6 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     stats_can_be_written(options)?;
     let injector = injector(options)?;
     let tls = tls::settings(options)?;
-    limits::raise_descriptors().map_err(|e| Failure::machine("cannot raise the descriptor limit", &e))?;
     let received = signals::watch(LEAVE + 1).map_err(|e| Failure::machine("cannot watch for signals", &e))?;
     // Before anybody is served: reading all this takes a moment.
     let machine = options.stats.as_ref().map(|_| machine(options));
@@ -265,6 +266,7 @@ fn start(
         signals,
         ready,
         ring: options.ring.clone(),
+        expected: options.expect / options.threads.max(1),
         injector,
         tls,
     };

@@ -30,7 +30,7 @@ pub(in crate::engine) fn run(worker: Worker) -> io::Result<Counters> {
     let answers = Answers::new(&socket, protocol, injector)?;
     let options = Options { buffer_bytes: ring.buffer_bytes.max(BUFFER_BYTES), receive_limit: 0, ..ring };
     let mut lanes = Lanes::default();
-    let buffers = lanes.add(1, &options).map_err(|refusal| io::Error::other(refusal.to_string()))?;
+    let buffers = lanes.add_at_start(1, &options).map_err(|refusal| io::Error::other(refusal.to_string()))?;
     let mut server = Uring {
         lanes,
         buffers: [buffers],
