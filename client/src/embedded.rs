@@ -141,6 +141,7 @@ impl Drop for Embedded {
         if let Ok(None) = self.child.try_wait() {
             // It may have ended meanwhile, which is what is wanted.
             let _ = self.child.kill();
+            // A zombie at the worst, which ends with us.
             let _ = self.child.wait();
         }
     }

@@ -52,6 +52,7 @@ fn main() -> ExitCode {
     let cli = match Cli::parse_args(args) {
         Ok(cli) => cli,
         Err(error) => {
+            // Where nothing can be said, the exit code says it.
             let _ = error.print();
             return ExitCode::from(error.exit_code() as u8);
         }

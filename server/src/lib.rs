@@ -43,6 +43,7 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     let options = match cli::Options::try_parse_from(args) {
         Ok(options) => options,
         Err(error) => {
+            // Where nothing can be said, the exit code says it.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }

@@ -53,6 +53,7 @@ impl Failure {
 
 /// Says something on standard error. Where that is closed, nobody wants to hear it, and no client may suffer.
 pub(crate) fn tell(what: impl Display) {
+    // See above.
     let _ = writeln!(io::stderr(), "loadgen-server: {what}");
 }
 
@@ -195,6 +196,7 @@ struct SocketFile(Option<PathBuf>);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        // It may be gone; a new server removes it, too.
         let _ = self.0.as_ref().map(std::fs::remove_file);
     }
 }

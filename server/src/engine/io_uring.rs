@@ -61,6 +61,7 @@ pub(super) fn run(worker: Worker) -> io::Result<Counters> {
         server.take_lane(buffers)?;
     }
     server.accept_on(0);
+    // Nobody listens where another thread has failed to start.
     let _ = ready.send(());
     drop(ready);
     server.serve()?;

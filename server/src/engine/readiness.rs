@@ -42,6 +42,7 @@ pub(super) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> {
         drain,
         drain_until: None,
     };
+    // Nobody listens where another thread has failed to start.
     let _ = ready.send(());
     drop(ready);
     readiness.serve()?;
@@ -232,6 +233,7 @@ impl<P: Poller> Readiness<P> {
         {
             acceptor.paused_until = None;
             acceptor.more = true;
+            // Accepting is tried at once, whatever the poller says.
             let _ = self.poller.modify(acceptor.fd(), LISTENER, Interest::READ);
         }
     }
