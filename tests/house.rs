@@ -165,6 +165,52 @@ fn the_changelog_mentions_this_version() {
     assert!(changelog.contains(version), "CHANGELOG.md does not mention {version}");
 }
 
+/// Files with errors that are dropped without a word, until they are mended.
+const DROPS_WITHOUT_A_WORD: &[&str] = &[
+    "client/src/command/ab/server.rs",
+    "client/src/command/ab/slot.rs",
+    "client/src/progress.rs",
+    "client/src/session/requests.rs",
+    "src/compare/page/markdown.rs",
+    "src/compare/page/text.rs",
+    "src/machine/mod.rs",
+    "src/protocol/mod.rs",
+    "src/report/csv.rs",
+    "src/report/hgrm.rs",
+    "src/report/junit.rs",
+    "src/report/md.rs",
+    "src/result/write.rs",
+    "src/search/page.rs",
+    "src/sys/poller/mod.rs",
+    "src/sys/ring/options.rs",
+    "src/sys/ring/queues.rs",
+    "src/sys/ring/refusal.rs",
+];
+
+/// An error that is dropped has a reason, in a comment on the line itself or right above.
+#[test]
+fn no_error_is_dropped_without_a_word() {
+    let mut found = Vec::new();
+    for file in rust_files()
+        .iter()
+        .filter(|file| ["src/", "client/src/", "server/src/"].iter().any(|start| file.name.starts_with(start)))
+    {
+        if DROPS_WITHOUT_A_WORD.contains(&file.name.as_str()) || file.name.ends_with("tests.rs") {
+            continue;
+        }
+        let lines: Vec<&str> = file.text.lines().collect();
+        let code = file.code.lines().take_while(|line| *line != "mod tests {");
+        for (number, line) in code.enumerate() {
+            let drops = ["let _ =", ".ok();", "incoming().flatten()"].iter().any(|words| line.contains(words));
+            let above = number.checked_sub(1).map_or("", |above| lines[above].trim_start());
+            if drops && !lines[number].contains("//") && !above.starts_with("//") {
+                found.push(format!("{}:{}", file.name, number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "errors dropped without a comment that says why: {}", found.join(", "));
+}
+
 #[test]
 fn the_architecture_names_every_module() {
     let map = fs::read_to_string(repository().join("ARCHITECTURE.md")).expect("ARCHITECTURE.md");

@@ -1,8 +1,8 @@
 //! A program without some system calls, as under a container runtime's seccomp profile or an older kernel, for trying
 //! what it does then:
 //!
-//! `deny EPERM|ENOSYS|EINVAL|ENOMEM[:CALL,...] PROGRAM ARGS...`: these calls (usually io_uring_setup(2) alone) fail
-//! with that error in the program and all that it starts. `deny EPERM loadgen --engine auto`, for one. The tests use it too.
+//! `deny EPERM|ENOSYS|EINVAL|ENOMEM[:CALL,...] PROGRAM ARGS...`: these calls (usually io_uring_setup(2)) fail with that
+//! error in the program and all that it starts. `deny EPERM loadgen --engine auto`, for one. The tests use it too.
 
 use loadgen_core::sys::seccomp::{self, Call};
 use std::os::unix::process::CommandExt;

@@ -1,5 +1,8 @@
 //! What was typed. Parsing does nothing; what it means is worked out in `plan`.
 
+// Doc comments of flags are their help, and no links or tags to rustdoc.
+#![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
+
 use crate::command::search::args::SearchArgs;
 use crate::destination::Addresses;
 use crate::fail_if;

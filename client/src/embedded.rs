@@ -142,6 +142,7 @@ impl Drop for Embedded {
         if let Ok(None) = self.child.try_wait() {
             // It may have ended meanwhile, which is what is wanted.
             let _ = self.child.kill();
+            // A zombie at the worst, which ends with us.
             let _ = self.child.wait();
         }
     }
@@ -153,6 +154,7 @@ fn command(plan: &Plan, program: std::path::PathBuf) -> Command {
     command.args(["server", "--listen", "127.0.0.1:0", "--stats", "-"]);
     command.args(["--protocol", plan.protocol.name, "--engine", &plan.server_engine]);
     command.args(["--size", &plan.size.to_string(), "--threads", &plan.server_threads.to_string()]);
+    command.args(["--expect", &plan.total_connections().to_string()]);
     let ring = plan.server_ring.as_ref().map_or_else(Vec::new, Options::describe);
     if !ring.is_empty() {
         command.args(["--ring", &ring.join(",")]);

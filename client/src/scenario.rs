@@ -1,5 +1,8 @@
 //! Scenario files: read, turned into flags of the run, held against its protocol, and written again.
 
+// Doc comments of flags are their help, and no links or tags to rustdoc.
+#![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
+
 use crate::cli::RunArgs;
 use crate::failure::Failure;
 use crate::plan::Plan;

@@ -3,31 +3,11 @@
 
 mod common;
 
-use common::{LOADGEN, Running, eventually, have, namespace, scratch, signal};
+use common::strace::{injected, traces};
+use common::{LOADGEN, Running, eventually, namespace, scratch, signal};
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-
-/// Whether strace may trace here, which some sandboxes forbid.
-fn traces() -> bool {
-    if !have("strace") {
-        return false;
-    }
-    let works = Command::new("strace").args(["-qq", "-o", "/dev/null", "true"]).status();
-    works.is_ok_and(|status| status.success()) || {
-        eprintln!("skipped: strace may not trace here");
-        false
-    }
-}
-
-/// A command in which a system call fails as told.
-fn injected(fault: &str, args: &[&str]) -> Command {
-    let mut command = Command::new("strace");
-    let (call, _) = fault.split_once(':').unwrap();
-    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &format!("inject={fault}")]);
-    command.arg(LOADGEN).args(args);
-    command
-}
 
 /// The process that strace started.
 fn traced(strace: u32) -> u32 {

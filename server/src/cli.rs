@@ -103,6 +103,10 @@ pub struct Options {
     #[command(flatten)]
     pub tls: TlsOptions,
 
+    /// So many connections will come: room for them is made, or missed, before the first.
+    #[arg(long, value_name = "N", default_value = "0", hide = true)]
+    pub expect: u64,
+
     /// End when this process, our parent, does.
     #[arg(long, value_name = "PID", hide = true)]
     pub parent: Option<u32>,

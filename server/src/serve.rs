@@ -54,6 +54,7 @@ impl Failure {
 
 /// Says something on standard error. Where that is closed, nobody wants to hear it, and no client may suffer.
 pub(crate) fn tell(what: impl Display) {
+    // See above.
     let _ = writeln!(io::stderr(), "loadgen-server: {what}");
 }
 
@@ -63,9 +64,11 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
         let code = |e: &io::Error| if errno::is_machines(e) { MACHINE } else { USAGE };
         process::die_with_parent(parent).map_err(|e| Failure::new(code(&e), format!("--parent {parent}: {e}")))?;
     }
+    // First, since the tables of rings are as large as the limit.
+    limits::raise_descriptors().map_err(|e| Failure::machine("cannot raise the descriptor limit", &e))?;
     let (engine, instead_of) = options
         .engine
-        .settle(&options.ring)
+        .settle(options)
         .map_err(|refusal| Failure::new(MACHINE, format!("{}\n  help: {}", refusal.cause, refusal.remedy)))?;
     check_options(options, engine)?;
     if let Some(why) = &instead_of {
@@ -78,7 +81,6 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     results_can_be_written(options)?;
     let injector = injector(options)?;
     let tls = tls::settings(options)?;
-    limits::raise_descriptors().map_err(|e| Failure::machine("cannot raise the descriptor limit", &e))?;
     let received = signals::watch(LEAVE + 1).map_err(|e| Failure::machine("cannot watch for signals", &e))?;
     // Before anybody is served: reading all this takes a moment.
     let machine = options.stats.as_ref().map(|_| machine(options));
@@ -203,6 +205,7 @@ struct SocketFile(Option<PathBuf>);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
+        // It may be gone; a new server removes it, too.
         let _ = self.0.as_ref().map(std::fs::remove_file);
     }
 }
@@ -276,6 +279,7 @@ fn start(
         signals,
         ready,
         ring: options.ring.clone(),
+        expected: options.expect / options.threads.max(1),
         injector,
         tls,
         deadlines: options.deadlines,

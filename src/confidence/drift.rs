@@ -1,8 +1,8 @@
 //! Whether a run's end is like its beginning.
 //!
 //! The first third of the window is compared with the last, once by the batches' medians of response time and once by
-//! their rates of replies. A change counts as drift if it is relevant (more than [`RELEVANT`] of the smaller value) and
-//! no chance (more than [`SIGMAS`] standard errors). Medians of batches, so that a stall that comes and goes does not
+//! their rates of replies. A change counts as drift if it is relevant (more than `RELEVANT` of the smaller value) and
+//! no chance (more than `SIGMAS` standard errors). Medians of batches, so that a stall that comes and goes does not
 //! pass for a trend.
 
 use super::batches::{BUCKETS, Batches, bucket_start_ns};

@@ -4,6 +4,7 @@ use crate::assemble::{self, Circumstances};
 use crate::cli::RunArgs;
 use crate::destination;
 use crate::embedded::Embedded;
+use crate::engine;
 use crate::fail_if;
 use crate::failure::{Exit, Failure};
 use crate::floor::{self, Places};
@@ -26,7 +27,7 @@ use std::time::SystemTime;
 const MACHINES: [&str; 3] = ["no_descriptor", "no_memory", "no_port"];
 
 pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
-    let plan = planned(args)?;
+    let mut plan = planned(args)?;
     fail_if::check(&args.fail_if)?;
     if args.scenario.dump_scenario {
         return print(&scenario::dump(args, &plan)?).map(|()| Exit::Done);
@@ -52,6 +53,10 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
         None => destination::choose(&plan)?,
     };
     preflight::check(&plan, &to)?;
+    if let Some(told) = engine::make_room(&mut plan, args.engine == engine::AUTO)? {
+        tell(told);
+        preflight::check(&plan, &to)?;
+    }
     run::catch_signals()?;
     let mut notes = Vec::new();
     let forecast = time_wait::before(&plan, &to, Rules::read()).and_then(|forecast| forecast.note);

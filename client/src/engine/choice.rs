@@ -3,8 +3,8 @@
 use super::{AUTO, ENGINES, Entry, by_name, epoll, io_uring};
 use crate::cli::RunArgs;
 use crate::failure::{Exit, Failure};
-use crate::plan::unknown;
-use loadgen_core::sys::ring;
+use crate::plan::{Plan, unknown};
+use loadgen_core::sys::{limits, ring};
 
 /// What was chosen.
 #[derive(Debug)]
@@ -35,6 +35,26 @@ impl Engines {
         let server_ring = options("--server-ring", &args.server_ring, "--server-engine", &server_engine)?;
         let server_ring = (embedded && may_have_ring(&server_engine)).then_some(server_ring);
         Ok(Self { engine, instead_of, ring, server_engine, server_ring })
+    }
+}
+
+/// Whether all rings of the run can be had at once, beside those of a server of ours, which has its own by now. For
+/// `auto` another engine takes their place; says what to tell about that.
+pub fn make_room(plan: &mut Plan, automatic: bool) -> Result<Option<String>, Failure> {
+    if !plan.engine.needs_ring {
+        return Ok(None);
+    }
+    let soft = limits::raise_descriptors()
+        .map_err(|error| Failure::new(Exit::Machine, format!("cannot raise the descriptor limit: {error}")))?;
+    let each = io_uring::rings(plan.total_connections().div_ceil(plan.threads), soft);
+    match ring::room(&each.repeat(plan.threads as usize), &plan.ring) {
+        Ok(()) => Ok(None),
+        Err(refusal) if automatic => {
+            let told = format!("engine {} instead of {}", epoll::ENTRY.name, refusal.instead_of());
+            (plan.engine, plan.instead_of) = (&epoll::ENTRY, Some(refusal.instead_of()));
+            Ok(Some(told))
+        }
+        Err(refusal) => Err(Failure::new(Exit::Machine, refusal.cause).help(refusal.remedy)),
     }
 }
 

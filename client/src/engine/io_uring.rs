@@ -78,6 +78,14 @@ struct UringIo {
     events: u64,
 }
 
+/// Sockets of each ring of a thread with so many connections.
+pub fn rings(connections: u64, descriptors: u64) -> Vec<u32> {
+    let most = descriptors.clamp(1, SLOTS_MAX.into());
+    let full = std::iter::repeat_n(most as u32, (connections / most) as usize);
+    let rest = (connections % most) as u32;
+    full.chain((rest > 0).then_some(rest)).collect()
+}
+
 impl Uring {
     fn new(capacity: usize, wire: &[u8], options: &Options) -> io::Result<Self> {
         let capacity = u32::try_from(capacity).map_err(|_| io::Error::other("too many connections"))?;
@@ -86,7 +94,7 @@ impl Uring {
         let mut lanes = Lanes::default();
         let (mut buffers, mut leases) = (Vec::new(), Vec::new());
         for lane in 0..capacity.div_ceil(a_lane) as usize {
-            buffers.push(lanes.add(a_lane, options).map_err(|refusal| io::Error::other(refusal.to_string()))?);
+            buffers.push(lanes.add_at_start(a_lane, options).map_err(|refusal| io::Error::other(refusal.to_string()))?);
             leases.push(lanes.lane(lane).ring.lend(wire.to_vec())?);
         }
         let io = UringIo {

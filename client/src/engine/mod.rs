@@ -9,7 +9,7 @@ pub mod epoll;
 pub mod io_uring;
 pub mod waits;
 
-pub use choice::Engines;
+pub use choice::{Engines, make_room};
 
 use crate::worker::{Tally, Task};
 use loadgen_core::histogram::Recorder;

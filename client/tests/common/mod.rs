@@ -18,6 +18,7 @@ pub(crate) mod nginx;
 pub(crate) mod peer;
 pub(crate) mod request_log;
 pub(crate) mod scenario;
+pub(crate) mod strace;
 
 /// Longer than any run here may take; whoever needs more hangs.
 pub(crate) const HARD_LIMIT: Duration = Duration::from_secs(30);

@@ -6,6 +6,7 @@ use super::releases::Releases;
 use super::{LOOK_EVERY, Worker, wait_until};
 use crate::acceptor::{Acceptor, Trouble};
 use crate::cause::Cause;
+use crate::cli::Options as Asked;
 use crate::connection::CAPACITY;
 use crate::deadlines::{Sweep, most_due};
 use crate::held::Held;
@@ -15,7 +16,7 @@ use crate::secured::Keys;
 use crate::serve::tell;
 use crate::stats::Counters;
 use loadgen_core::protocol::{Output, Shape};
-use loadgen_core::sys::ring::{Buffers, Completion, Event, Filled, Lane, Lanes, Options};
+use loadgen_core::sys::ring::{self, Buffers, Completion, Event, Filled, Lane, Lanes, Options, Refusal};
 use loadgen_core::sys::{clock, errno, limits};
 use loadgen_core::time::{Instant, NS_PER_MS};
 use std::io;
@@ -36,7 +37,7 @@ pub(super) fn run(worker: Worker) -> io::Result<Counters> {
     if worker.shape == Shape::Datagram {
         return super::datagrams::ring::run(worker);
     }
-    let Worker { listener, protocol, shape, drain, signals, ready, ring, injector, tls, deadlines } = worker;
+    let Worker { listener, protocol, shape, drain, signals, ready, ring, expected, injector, tls, deadlines } = worker;
     let output = if injector.is_some() { Output::one_reply(CAPACITY) } else { Output::new(CAPACITY) };
     let keys = tls.map(|settings| Box::new(Keys::new(settings)));
     let (pool, counters) = (Pool::new(), Counters::default());
@@ -53,19 +54,47 @@ pub(super) fn run(worker: Worker) -> io::Result<Counters> {
         sweep: Sweep::new(deadlines),
         since_ms: Vec::new(),
         table: limits::descriptors()?.0.min(u32::MAX.into()) as u32,
-        options: Options { receive_limit: CAPACITY as u32, ..ring },
+        options: Options::default(),
         signals,
         drain,
         drain_until: None,
     };
-    let by_table = (server.table / 4).next_power_of_two().clamp(COMPLETIONS_MIN, COMPLETIONS_MAX);
-    server.options.completions.get_or_insert(by_table);
-    server.add_lane()?;
+    server.options = lane_options(&ring, server.table);
+    for _ in 0..lanes_for(expected, server.table, &server.options) {
+        let buffers = server.lanes.add_at_start(server.table, &server.options);
+        server.take_lane(buffers)?;
+    }
     server.accept_on(0);
+    // Nobody listens where another thread has failed to start.
     let _ = ready.send(());
     drop(ready);
     server.serve()?;
     Ok(server.into_counters())
+}
+
+/// What its rings are made with.
+fn lane_options(ring: &Options, table: u32) -> Options {
+    let by_table = (table / 4).next_power_of_two().clamp(COMPLETIONS_MIN, COMPLETIONS_MAX);
+    Options { receive_limit: CAPACITY as u32, completions: ring.completions.or(Some(by_table)), ..ring.clone() }
+}
+
+/// Rings that a thread needs for so many connections: of each table, some room is kept for those that come in a burst.
+fn lanes_for(connections: u64, table: u32, options: &Options) -> u64 {
+    let kept = options.completions.unwrap_or(0).saturating_add(1 + table / 8);
+    let usable = if options.inline_send { u64::MAX } else { table.saturating_sub(kept).max(table / 2).max(1).into() };
+    connections.div_ceil(usable).max(1)
+}
+
+/// Whether all rings of all threads can be had at once.
+pub(super) fn room(asked: &Asked) -> Result<(), Refusal> {
+    let threads = asked.threads.max(1);
+    if asked.protocol.shape == Shape::Datagram {
+        return ring::room(&vec![1; threads as usize], &asked.ring);
+    }
+    let table = limits::descriptors().map_or(1, |(soft, _)| soft).min(u32::MAX.into()) as u32;
+    let options = lane_options(&asked.ring, table);
+    let lanes = lanes_for(asked.expect / threads, table, &options) * threads;
+    ring::room(&vec![table; lanes as usize], &options)
 }
 
 /// A connection: its lane, its slot there, and which socket of that slot it is.
@@ -228,6 +257,10 @@ impl Uring {
 
     fn add_lane(&mut self) -> io::Result<()> {
         let buffers = self.lanes.add(self.table, &self.options);
+        self.take_lane(buffers)
+    }
+
+    fn take_lane(&mut self, buffers: Result<Buffers, Refusal>) -> io::Result<()> {
         self.buffers.push(buffers.map_err(|refusal| io::Error::other(refusal.to_string()))?);
         self.peers.push(Vec::with_capacity(self.table as usize));
         self.since_ms.push(Vec::with_capacity(self.table as usize));

@@ -6,6 +6,7 @@ mod lingering;
 mod readiness;
 mod releases;
 
+use crate::cli::Options as Asked;
 use crate::deadlines::Deadlines;
 use crate::injector::Injector;
 use crate::stats::Counters;
@@ -106,11 +107,12 @@ pub enum Choice {
 
 impl Choice {
     /// The engine to run, and for `auto` why it is not the best one; or why the one that was asked for cannot run.
-    pub(crate) fn settle(self, options: &Options) -> Result<(&'static Engine, Option<String>), Refusal> {
+    pub(crate) fn settle(self, asked: &Asked) -> Result<(&'static Engine, Option<String>), Refusal> {
+        let works = || ring::check(&asked.ring).and_then(|()| io_uring::room(asked));
         match self {
-            Self::This(engine) if engine.needs_ring => ring::check(options).map(|()| (engine, None)),
+            Self::This(engine) if engine.needs_ring => works().map(|()| (engine, None)),
             Self::This(engine) => Ok((engine, None)),
-            Self::Auto => Ok(match (ring::check(options), by_name("io_uring")) {
+            Self::Auto => Ok(match (works(), by_name("io_uring")) {
                 (Ok(()), Some(best)) => (best, None),
                 (Err(refusal), _) => (&ENGINES[0], Some(refusal.instead_of())),
                 (Ok(()), None) => (&ENGINES[0], None),
@@ -138,6 +140,8 @@ pub(crate) struct Worker {
     pub(crate) ready: Sender<()>,
     /// Options of engine `io_uring`.
     pub(crate) ring: Options,
+    /// Connections that will come to this thread; 0: nobody knows.
+    pub(crate) expected: u64,
     /// What is injected, if anything is.
     pub(crate) injector: Option<Arc<Injector>>,
     /// `None`: the stream is not encrypted.

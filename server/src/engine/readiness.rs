@@ -45,6 +45,7 @@ pub(super) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> {
         drain,
         drain_until: None,
     };
+    // Nobody listens where another thread has failed to start.
     let _ = ready.send(());
     drop(ready);
     readiness.serve()?;

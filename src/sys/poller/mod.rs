@@ -79,7 +79,7 @@ pub struct Event {
 /// A time-out in the kernel's form.
 pub(super) fn timespec(timeout: Duration) -> libc::timespec {
     libc::timespec {
-        tv_sec: timeout.as_secs().try_into().unwrap_or(i32::MAX.into()),
+        tv_sec: timeout.as_secs().try_into().unwrap_or_else(|_| i32::MAX.into()),
         tv_nsec: timeout.subsec_nanos().into(),
     }
 }

@@ -64,7 +64,7 @@ impl Poller for Select {
         let mut timeval = timeout.map(|t| {
             let us = t.as_nanos().div_ceil(1_000);
             libc::timeval {
-                tv_sec: (us / 1_000_000).try_into().unwrap_or(i32::MAX.into()),
+                tv_sec: (us / 1_000_000).try_into().unwrap_or_else(|_| i32::MAX.into()),
                 tv_usec: (us % 1_000_000) as _,
             }
         });

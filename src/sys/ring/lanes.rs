@@ -15,7 +15,10 @@ use super::refusal::Refusal;
 use crate::result::RingStats;
 use crate::sys::bell::Bell;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How long the memory of rings that were closed is waited for.
+const MEMORY_COMES_BACK: Duration = Duration::from_millis(1500);
 
 /// A ring and the sockets in its table.
 #[derive(Debug)]
@@ -32,6 +35,20 @@ pub struct Lanes {
 }
 
 impl Lanes {
+    /// Adds a ring for so many sockets, before there is any load. The kernel gives the memory of rings that were closed
+    /// back a moment later, and their limit is one for all processes of a user: a trial must not cost the real ones.
+    pub fn add_at_start(&mut self, sockets: u32, options: &Options) -> Result<Buffers, Refusal> {
+        let began = Instant::now();
+        loop {
+            match self.add(sockets, options) {
+                Err(refusal) if refusal.memory && began.elapsed() < MEMORY_COMES_BACK => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
     /// Adds a ring for so many sockets.
     pub fn add(&mut self, sockets: u32, options: &Options) -> Result<Buffers, Refusal> {
         let (ring, buffers) = Ring::new(sockets, options)?;

@@ -6,9 +6,9 @@
 //! - [`token`]: what a completion is about
 //! - [`flow`]: what it means for its socket; pure, and tested by scripts of completions
 //! - [`leases`], [`buffers`]: memory that the kernel reads from, and writes to
-//! - [`queues`]: one ring; [`submit`]: what can be asked of it; [`lanes`]: several rings with one wait
+//! - [`queues`]: one ring; `submit`: what can be asked of it; [`lanes`]: several rings with one wait
 //! - [`datagrams`]: the same for a socket without connections
-//! - [`options`], [`setup`], [`smoke`]: making a ring, and seeing whether it works
+//! - [`options`], `setup`, `smoke`: making a ring, and seeing whether it works
 //! - [`refusal`]: why there is none
 //!
 //! Sockets live in the ring's own table (direct descriptors): they are no descriptors of the process, and a request
@@ -43,5 +43,5 @@ pub use leases::Leases;
 pub use options::Options;
 pub use queues::{Ring, RingCounters, Wait};
 pub use refusal::Refusal;
-pub use smoke::check;
+pub use smoke::{check, room};
 pub use token::{Op, Token};

@@ -1,6 +1,6 @@
 //! One ring: its two queues, and all memory that the kernel may touch on its behalf.
 //!
-//! The ring owns that memory: [`Leases`] for what is sent, a [`Region`] for what is received, addresses to connect to.
+//! The ring owns that memory: [`Leases`] for what is sent, a `Region` for what is received, addresses to connect to.
 //! It ends only when the kernel has let go of it: dropping a ring cancels what is under way and waits for the last
 //! completion; should one not come, the memory is leaked rather than freed.
 

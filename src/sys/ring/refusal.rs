@@ -8,6 +8,8 @@ use std::io;
 pub struct Refusal {
     pub cause: String,
     pub remedy: String,
+    /// Memory is missing, which may change.
+    pub(super) memory: bool,
 }
 
 impl fmt::Display for Refusal {
@@ -18,7 +20,7 @@ impl fmt::Display for Refusal {
 
 impl Refusal {
     pub(super) fn new(cause: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { cause: cause.into(), remedy: remedy.into() }
+        Self { cause: cause.into(), remedy: remedy.into(), memory: false }
     }
 
     /// What `io_uring_setup(2)`, or a registration, failed with.
@@ -26,6 +28,14 @@ impl Refusal {
         let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
         let locked = super::super::limits::locked_bytes().ok();
         explain(what, error, disabled.as_deref().map(str::trim), locked)
+    }
+
+    /// Of one ring among several that are needed at once.
+    pub(super) fn among(self, made: usize, needed: usize) -> Self {
+        if needed == 1 {
+            return self;
+        }
+        Self { cause: format!("{}; {needed} rings are needed at once, and {made} could be had", self.cause), ..self }
     }
 
     /// What `--engine auto` says that it runs another engine instead of.
@@ -68,10 +78,8 @@ fn explain(what: &str, error: &io::Error, disabled: Option<&str>, locked: Option
         ),
         Some(libc::ENOMEM) => {
             let limit = locked.map_or_else(|| "unknown".into(), crate::units::format_size);
-            Refusal::new(
-                format!("{what}: ENOMEM: no memory for the ring (limit of locked memory: {limit})"),
-                format!("free memory, raise `ulimit -l`, {OTHERWISE}"),
-            )
+            let cause = format!("{what}: ENOMEM: no memory for the ring (limit of locked memory: {limit})");
+            Refusal { memory: true, ..Refusal::new(cause, format!("free memory, raise `ulimit -l`, {OTHERWISE}")) }
         }
         Some(libc::EMFILE | libc::ENFILE) => {
             Refusal::new(format!("{what}: {error}"), "raise `ulimit -n`: each ring is a descriptor")

@@ -21,7 +21,7 @@ pub fn check(options: &Options) -> Result<(), Refusal> {
     // Accepting and connecting in one ring needs direct descriptors; the option changes nothing else that matters here.
     let options = Options { inline_send: false, ..options.clone() };
     let mut lanes = Lanes::default();
-    let mut buffers = vec![lanes.add(SOCKETS, &options)?];
+    let mut buffers = vec![lanes.add_at_start(SOCKETS, &options)?];
     let failed = |what: &str, error: io::Error| Refusal::of(what, &error);
     let listener = listener().map_err(|error| failed("a loopback listener", error))?;
     let remote = socket::local_address(listener.as_fd()).map_err(|error| failed("getsockname", error))?;
@@ -42,6 +42,16 @@ pub fn check(options: &Options) -> Result<(), Refusal> {
         for (_, completion) in completed.drain(..) {
             smoke.advance(&mut lanes, &mut buffers[0], completion)?;
         }
+    }
+    Ok(())
+}
+
+/// Makes all rings that a run needs, each for so many sockets, and lets them go again. One that works is no proof:
+/// limits of memory and descriptors are those of all together. `Err`: why they cannot all be had.
+pub fn room(rings: &[u32], options: &Options) -> Result<(), Refusal> {
+    let mut held = Lanes::default();
+    for (made, sockets) in rings.iter().enumerate() {
+        held.add_at_start(*sockets, options).map_err(|refusal| refusal.among(made, rings.len()))?;
     }
     Ok(())
 }

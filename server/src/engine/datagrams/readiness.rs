@@ -39,6 +39,7 @@ pub(in crate::engine) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> 
         drain,
         drain_until: None,
     };
+    // Nobody listens where another thread has failed to start.
     let _ = ready.send(());
     drop(ready);
     server.serve()?;

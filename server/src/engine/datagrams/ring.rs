@@ -30,7 +30,7 @@ pub(in crate::engine) fn run(worker: Worker) -> io::Result<Counters> {
     let answers = Answers::new(&socket, protocol, injector)?;
     let options = Options { buffer_bytes: ring.buffer_bytes.max(BUFFER_BYTES), receive_limit: 0, ..ring };
     let mut lanes = Lanes::default();
-    let buffers = lanes.add(1, &options).map_err(|refusal| io::Error::other(refusal.to_string()))?;
+    let buffers = lanes.add_at_start(1, &options).map_err(|refusal| io::Error::other(refusal.to_string()))?;
     let mut server = Uring {
         lanes,
         buffers: [buffers],
@@ -44,6 +44,7 @@ pub(in crate::engine) fn run(worker: Worker) -> io::Result<Counters> {
         drain,
         drain_until: None,
     };
+    // Nobody listens where another thread has failed to start.
     let _ = ready.send(());
     drop(ready);
     server.serve()?;
@@ -159,6 +160,7 @@ impl Uring {
             return Err(io::Error::other("io_uring: a received datagram is not laid out as documented"));
         };
         self.output.clear();
+        // An empty output has room for an address.
         let _ = self.output.put(&peer.padded());
         if self.answers.answer(datagram, &peer, truncated, &mut self.output) { self.send() } else { Ok(()) }
     }
@@ -166,6 +168,7 @@ impl Uring {
     /// A reply begins with the address that it goes to.
     fn begin(&mut self, peer: &Peer) {
         self.output.clear();
+        // An empty output has room for an address.
         let _ = self.output.put(&peer.padded());
     }
 
