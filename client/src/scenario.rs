@@ -110,8 +110,17 @@ fn in_a_line(error: &clap::Error) -> String {
 
 fn load(path: &Path) -> Result<Scenario, String> {
     let shown = path.display().to_string();
-    let text = read::text(path, SCENARIO_MAX)?;
-    Scenario::parse(&shown, &text, &mut |name| read::bytes(&beside(path, name), NAMED_MAX))
+    let text = read::text(regular(path)?, SCENARIO_MAX)?;
+    Scenario::parse(&shown, &text, &mut |name| read::bytes(regular(&beside(path, name))?, NAMED_MAX))
+}
+
+/// A scenario is read again by each slot of `ab`, and so it has to be a file that stays.
+fn regular(path: &Path) -> Result<&Path, String> {
+    let cannot = |why: String| format!("cannot read {}: {why}", path.display());
+    match path.metadata().map_err(|error| cannot(error.to_string()))?.is_file() {
+        true => Ok(path),
+        false => Err(cannot("it is no regular file".to_owned())),
+    }
 }
 
 /// Where a file lies that is named in the scenario file at `path`.

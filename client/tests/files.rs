@@ -216,12 +216,14 @@ fn endless_files_are_refused_with_the_limit() {
     let https = ["--target", "https://127.0.0.1:1"];
     let key = ["--tls-cert", "/dev/zero", "--tls-key", "/dev/zero"];
     let of_pipe = format!("@{pipe}");
+    let large = folder.path().join("large.toml").to_str().unwrap().to_owned();
+    File::create(&large).unwrap().set_len(5 << 20).unwrap();
     for (flags, limit) in [
         (&["--protocol", "http", "--body", "@/dev/zero"][..], "64 MiB"),
         (&["--protocol", "http", "--body", &of_pipe], "64 MiB"),
         (&["--think", "trace:/dev/zero"], "64 MiB"),
         (&["--server-service-time", "trace:/dev/zero"], "64 MiB"),
-        (&["--scenario", "/dev/zero"], "4 MiB"),
+        (&["--scenario", &large], "4 MiB"),
         (&[&https[..], &["--ca", "/dev/zero"]].concat(), "16 MiB"),
         (&[&https[..], &key].concat(), "16 MiB"),
     ] {
