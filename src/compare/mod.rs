@@ -3,8 +3,8 @@
 //! One run is one observation, never one request: requests of a run share a server process, a machine and a moment.
 //! In reading order: [`comparable`] (may they be compared), [`mod@design`] (how they were taken), [`mod@gates`] (by
 //! which metrics), [`rows`] (a metric compared), [`rank`] (ranks of exact tests), [`estimate`] (a change with its
-//! interval), [`decision`] (the verdict), [`sense`] (whether there is anything to say), [`power`] (what could have been seen), [`schema`] (the result), [`page`] (the
-//! result for people).
+//! interval), [`decision`] (the verdict), [`sense`] (whether there is anything to say), [`power`] (what could have been
+//! seen), [`schema`] (the result), [`page`] (the result for people).
 
 pub mod comparable;
 pub mod decision;
