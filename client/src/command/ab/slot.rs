@@ -105,6 +105,7 @@ impl Bench {
         crate::shard::variables().for_each(|name| _ = command.env_remove(name));
         // A group of its own: Ctrl-C at the terminal is for us.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        process::dies_with_us(&mut command);
         command
     }
 
