@@ -223,13 +223,13 @@ fn a_server_that_fails_is_named_and_the_finished_blocks_are_kept() {
 fn ctrl_c_keeps_the_finished_blocks() {
     let folder = scratch();
     let path = bundle_path(&folder);
-    let mut command = command(LOADGEN);
-    command.args(["ab", "--blocks", "100", "--conns", "2", "--duration", "50ms", "--warmup", "0ms"]);
+    let mut line = command(LOADGEN);
+    line.args(["ab", "--blocks", "100", "--conns", "2", "--duration", "50ms", "--warmup", "0ms"]);
     // Each slot has a server of its own, so that somebody can count them.
     let count = folder.path().join("count");
     let server = format!("echo x >> {}; exec {}", count.display(), server_command(""));
-    command.args(["--a", &server, "--b", &server]).arg("--output").arg(&path);
-    let running = Running::launch(command, scratch());
+    line.args(["--a", &server, "--b", &server]).arg("--output").arg(&path);
+    let running = Running::launch(line, scratch());
     eventually("a block is finished, of four slots", || {
         std::fs::read_to_string(&count).is_ok_and(|lines| lines.lines().count() > 4)
     });
@@ -247,21 +247,21 @@ fn ctrl_c_keeps_the_finished_blocks() {
     let by_arm = loadgen_plain(&["compare", &arm("A"), &arm("B")]);
     assert!(by_arm.stdout.contains("! interrupted"), "{}{}", by_arm.stdout, by_arm.stderr);
     // While a server is being started, too.
-    let mut command = command(LOADGEN);
-    command.args(["ab", "--a", "sleep 60 # {port}", "--b", "sleep 60 # {port}", "--output"]);
-    command.arg(folder.path().join("none.json"));
-    let running = Running::launch(command, scratch());
-    std::thread::sleep(Duration::from_millis(700));
+    let mut line = command(LOADGEN);
+    line.args(["ab", "--a", "sleep 60 # {port}", "--b", "sleep 60 # {port}", "--output"]);
+    line.arg(folder.path().join("none.json"));
+    let running = Running::launch(line, scratch());
+    eventually("something is started", || !processes::descendants(running.id()).is_empty());
     running.signal("INT");
     let ended = running.wait();
     assert_eq!(ended.code, 130, "{}", ended.stderr);
     ended.assert_within(Duration::from_secs(4));
     assert!(ended.stderr.contains("nothing to keep"), "{}", ended.stderr);
     // Nothing finished: nothing to write.
-    let mut command = command(LOADGEN);
-    command.args(["ab", "--conns", "2", "--duration", "20s", "--output"]).arg(folder.path().join("none.json"));
-    let running = Running::launch(command, scratch());
-    std::thread::sleep(Duration::from_millis(700));
+    let mut line = command(LOADGEN);
+    line.args(["ab", "--conns", "2", "--duration", "20s", "--output"]).arg(folder.path().join("none.json"));
+    let running = Running::launch(line, scratch());
+    eventually("something is started", || !processes::descendants(running.id()).is_empty());
     running.signal("TERM");
     let ended = running.wait();
     assert_eq!(ended.code, 143, "{}", ended.stderr);

@@ -142,7 +142,7 @@ fn an_open_loop_and_think_times_are_kept_under_tls() {
         let report = ended.expect(0);
         hold_handshakes(report);
         hold_both_sides(report);
-        assert!(whole(report).ok > 50, "{}", brief(report));
+        ended.assert_if_fit(whole(report).ok > 50);
     }
 }
 
@@ -418,7 +418,7 @@ fn the_real_redis_under_tls() {
             let report = ended.expect(0);
             clean(report);
             hold_handshakes(report);
-            assert!(whole(report).ok > 100, "{}", brief(report));
+            ended.assert_if_fit(whole(report).ok > 100);
         }
     });
     let _ = redis.kill();

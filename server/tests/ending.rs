@@ -166,7 +166,7 @@ fn an_endless_stream_ends_with_the_server() {
         thread::sleep(Duration::from_millis(200));
         let ended = server.stop();
         assert_eq!(ended.stats.sent_bytes, reading.join().unwrap());
-        assert!(ended.stats.sent_bytes > 1 << 20);
+        assert!(ended.stats.sent_bytes > 1 << 20 || !ended.is_conclusive(), "{:?}", ended.stats);
         assert_eq!(ended.stats.closes.get("drained"), Some(&1), "{:?}", ended.stats);
         ended.assert_within(Duration::from_secs(2));
     });
