@@ -242,7 +242,8 @@ fn ctrl_c_keeps_the_finished_blocks() {
     assert!(ended.stdout.contains("! interrupted"), "{}", ended.stdout);
     // The same from the file: whoever stops when they like what they see has no verdict.
     let again = loadgen_plain(&["compare", path.to_str().unwrap()]);
-    assert!(again.code == 0 && again.stdout.contains("! interrupted"), "{}{}", again.stdout, again.stderr);
+    assert!(again.stdout.contains("! interrupted"), "{}{}", again.stdout, again.stderr);
+    assert!(again.code == 0 || again.code == 5 && !ended.is_conclusive(), "{}{}", again.stdout, again.stderr);
     let arm = |name: &str| format!("{}#{name}", path.display());
     let by_arm = loadgen_plain(&["compare", &arm("A"), &arm("B")]);
     assert!(by_arm.stdout.contains("! interrupted"), "{}{}", by_arm.stdout, by_arm.stderr);

@@ -52,7 +52,7 @@ fn a_cpu_that_others_use_is_noticed() {
 
 #[test]
 fn an_embedded_server_that_dies_is_noticed() {
-    let running = Running::start(&["--conns", "10", "--duration", "3s", "--warmup", "200ms", "--timeout", "500ms"]);
+    let running = Running::start(&["--conns", "10", "--duration", "5s", "--warmup", "200ms", "--timeout", "500ms"]);
     running.wait_for_load();
     let killed = common::command("pkill").args(["-KILL", "-P", &running.id().to_string()]).status().unwrap();
     assert!(killed.success());

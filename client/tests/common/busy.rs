@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 /// What a wait for anything may take on a machine that starves; whoever needs more hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A share of the time, in percent, in which something waited for a CPU: beyond it no time says anything.
 const WAITED_MAX_PERCENT: u128 = 40;

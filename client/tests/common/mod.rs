@@ -131,7 +131,7 @@ impl Running {
     /// Waits until its embedded server has had something to do: the load has begun.
     pub(crate) fn wait_for_load(&self) {
         // Starting takes it less than half of this.
-        const LOADED_NS: u64 = 60_000_000;
+        const LOADED_NS: u64 = 30_000_000;
         let used_ns = |one: &processes::Process| clock::process_cpu_ns(one.id).unwrap_or(0);
         eventually("a loaded server", || processes::descendants(self.id()).iter().any(|one| used_ns(one) > LOADED_NS));
     }
@@ -203,7 +203,7 @@ impl Ended {
             achieved || !self.is_conclusive(),
             "{}\n{}",
             self.stderr,
-            self.report.as_ref().map_or("".into(), brief)
+            self.report.as_ref().map_or_else(String::new, brief)
         );
     }
 
