@@ -134,9 +134,8 @@ fn servers_of_commands_are_started_afresh_and_leave_nothing_behind() {
     let (fast, slow) =
         (server_command("--service-time fixed:500us"), server_command(&format!("--service-time fixed:750us # {mark}")));
     let session = Session::run(&[&["--a", &fast, "--b", &slow, "--null", "--margin", "20%"][..], &QUICK].concat());
-    if session.ended.code != 5 || session.ended.is_conclusive() {
-        assert_eq!(session.ended.code, 1, "{}{}", session.ended.stdout, session.ended.stderr);
-    }
+    let undecided = [0, 5].contains(&session.ended.code) && !session.ended.is_conclusive();
+    assert!(session.ended.code == 1 || undecided, "{}{}", session.ended.stdout, session.ended.stderr);
     // Another port each time.
     let bundle = session.bundle();
     let answered = bundle.runs.iter().filter(|run| whole(run).ok > 0);
