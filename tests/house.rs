@@ -234,6 +234,17 @@ fn module(name: &str) -> &str {
 }
 
 /// A path of the machine that something was made on helps nobody else.
+/// What a test started goes on when the test is killed, unless the kernel was told otherwise.
+#[test]
+fn programs_do_not_outlive_the_tests_that_start_them() {
+    let in_tests =
+        |file: &SourceFile| ["client/tests/", "server/tests/"].iter().any(|root| file.name.starts_with(root));
+    for file in rust_files().iter().filter(|file| in_tests(file) && !file.name.ends_with("/common/program.rs")) {
+        let at = file.code.lines().position(|line| line.contains("Command::new("));
+        assert_eq!(at, None, "{}: `common::command(...)` in place of `Command::new(...)`", file.name);
+    }
+}
+
 #[test]
 fn no_text_names_a_folder_of_ours() {
     for file in files_ending("") {

@@ -7,7 +7,6 @@ use loadgen_core::compare::{Comparison, Design, Verdict};
 use loadgen_core::result::read::{self, Document};
 use loadgen_core::result::{Bundle, VerdictState};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -52,19 +51,21 @@ fn comparison(text: &str) -> Comparison {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// A session that came to a verdict. A machine that does too much else at the time may keep it from that, and only
+/// A session that came to a verdict. `None`: a machine that did too much else at the time kept it from that, and only
 /// that is no failure.
-fn decided(args: &[&str]) -> (Comparison, Ended) {
-    let mut tries = 0;
-    loop {
+fn decided(args: &[&str]) -> Option<(Comparison, Ended)> {
+    let mut conclusive = true;
+    for _ in 0..3 {
         let session = Session::run(args);
         let result = comparison(&session.ended.stdout);
-        tries += 1;
-        if result.verdict != Verdict::Inconclusive || tries == 5 {
-            return (result, session.ended);
+        if result.verdict != Verdict::Inconclusive {
+            return Some((result, session.ended));
         }
         assert!([0, 5].contains(&session.ended.code), "{}", session.ended.stderr);
+        conclusive &= session.ended.is_conclusive();
     }
+    assert!(!conclusive, "no verdict on a machine that has nothing else to do: {args:?}");
+    None
 }
 
 #[test]
@@ -77,7 +78,7 @@ fn a_slower_server_is_a_regression_and_a_faster_one_is_none() {
         (&fast, &fast, Verdict::Equivalent, 0),
     ] {
         let arms = ["--a-flags", a, "--b-flags", b, "--format", "json", "--margin", "20%"];
-        let (result, ended) = decided(&[&arms[..], &QUICK].concat());
+        let Some((result, ended)) = decided(&[&arms[..], &QUICK].concat()) else { return };
         assert_eq!((result.verdict, ended.code), (verdict, code), "{}", ended.stdout);
         let row = &result.rows[0];
         let change = row.change_ppm.unwrap();
@@ -133,15 +134,17 @@ fn servers_of_commands_are_started_afresh_and_leave_nothing_behind() {
     let (fast, slow) =
         (server_command("--service-time fixed:500us"), server_command(&format!("--service-time fixed:750us # {mark}")));
     let session = Session::run(&[&["--a", &fast, "--b", &slow, "--null", "--margin", "20%"][..], &QUICK].concat());
-    assert_eq!(session.ended.code, 1, "{}{}", session.ended.stdout, session.ended.stderr);
+    let undecided = [0, 5].contains(&session.ended.code) && !session.ended.is_conclusive();
+    assert!(session.ended.code == 1 || undecided, "{}{}", session.ended.stdout, session.ended.stderr);
     // Another port each time.
     let bundle = session.bundle();
-    assert!(bundle.runs.iter().all(|run| run.cpu.server_ns_per_request.is_some_and(|ns| ns > 1_000)));
+    let answered = bundle.runs.iter().filter(|run| whole(run).ok > 0);
+    assert!(answered.clone().all(|run| run.cpu.server_ns_per_request.is_some_and(|ns| ns > 1_000)));
     let mut targets: Vec<&String> = bundle.runs.iter().map(|run| &run.scenario.target).collect();
     targets.sort_unstable();
     targets.dedup();
     assert!(targets.len() > 24, "{targets:?}");
-    let left = Command::new("pgrep").args(["-f", &mark]).output().unwrap();
+    let left = command("pgrep").args(["-f", &mark]).output().unwrap();
     assert!(left.stdout.is_empty(), "still there: {}", String::from_utf8_lossy(&left.stdout));
 }
 
@@ -151,8 +154,10 @@ fn servers_that_run_already_are_compared_where_they_are() {
     let (base, candidate) = (base.target(), candidate.target());
     let session =
         Session::run(&[&["--a-target", &base, "--b-target", &candidate, "--format", "json"][..], &QUICK].concat());
-    assert!([0, 1].contains(&session.ended.code), "{}", session.ended.stderr);
-    assert_eq!(comparison(&session.ended.stdout).blocks, 8);
+    if session.ended.code != 5 || session.ended.is_conclusive() {
+        assert!([0, 1].contains(&session.ended.code), "{}", session.ended.stderr);
+        assert_eq!(comparison(&session.ended.stdout).blocks, 8);
+    }
 }
 
 #[test]
@@ -187,7 +192,8 @@ fn what_cannot_work_is_refused_before_a_server_starts() {
     // A target that is not there is no slow one.
     let session = Session::run(&[&["--target", "127.0.0.1:1"][..], &QUICK].concat());
     let said = session.ended.expect_refusal(3);
-    assert!(said.contains("could not be reached") && session.ended.took < Duration::from_secs(5), "{said}");
+    assert!(said.contains("could not be reached"), "{said}");
+    session.ended.assert_within(Duration::from_secs(5));
 }
 
 #[test]
@@ -216,11 +222,16 @@ fn a_server_that_fails_is_named_and_the_finished_blocks_are_kept() {
 fn ctrl_c_keeps_the_finished_blocks() {
     let folder = scratch();
     let path = bundle_path(&folder);
-    let mut command = Command::new(LOADGEN);
-    command.args(["ab", "--blocks", "100", "--conns", "2", "--duration", "50ms", "--warmup", "0ms"]);
-    command.arg("--output").arg(&path);
-    let running = Running::launch(command, scratch());
-    std::thread::sleep(Duration::from_secs(4));
+    let mut line = command(LOADGEN);
+    line.args(["ab", "--blocks", "100", "--conns", "2", "--duration", "50ms", "--warmup", "0ms"]);
+    // Each slot has a server of its own, so that somebody can count them.
+    let count = folder.path().join("count");
+    let server = format!("echo x >> {}; exec {}", count.display(), server_command(""));
+    line.args(["--a", &server, "--b", &server]).arg("--output").arg(&path);
+    let running = Running::launch(line, scratch());
+    eventually("a block is finished, of four slots", || {
+        std::fs::read_to_string(&count).is_ok_and(|lines| lines.lines().count() > 4)
+    });
     running.signal("INT");
     let ended = running.wait();
     assert_eq!(ended.code, 130, "{}", ended.stderr);
@@ -230,29 +241,32 @@ fn ctrl_c_keeps_the_finished_blocks() {
     assert!(ended.stdout.contains("! interrupted"), "{}", ended.stdout);
     // The same from the file: whoever stops when they like what they see has no verdict.
     let again = loadgen_plain(&["compare", path.to_str().unwrap()]);
-    assert!(again.code == 0 && again.stdout.contains("! interrupted"), "{}{}", again.stdout, again.stderr);
+    assert!(again.stdout.contains("! interrupted"), "{}{}", again.stdout, again.stderr);
+    assert!(again.code == 0 || again.code == 5 && !ended.is_conclusive(), "{}{}", again.stdout, again.stderr);
     let arm = |name: &str| format!("{}#{name}", path.display());
     let by_arm = loadgen_plain(&["compare", &arm("A"), &arm("B")]);
     assert!(by_arm.stdout.contains("! interrupted"), "{}{}", by_arm.stdout, by_arm.stderr);
     // While a server is being started, too.
-    let mut command = Command::new(LOADGEN);
-    command.args(["ab", "--a", "sleep 60 # {port}", "--b", "sleep 60 # {port}", "--output"]);
-    command.arg(folder.path().join("none.json"));
-    let running = Running::launch(command, scratch());
-    std::thread::sleep(Duration::from_millis(700));
+    let mut line = command(LOADGEN);
+    line.args(["ab", "--a", "sleep 60 # {port}", "--b", "sleep 60 # {port}", "--output"]);
+    line.arg(folder.path().join("none.json"));
+    let running = Running::launch(line, scratch());
+    eventually("something is started", || !processes::descendants(running.id()).is_empty());
     running.signal("INT");
     let ended = running.wait();
-    assert!(ended.code == 130 && ended.took < Duration::from_secs(4), "{:?}", ended.took);
+    assert_eq!(ended.code, 130, "{}", ended.stderr);
+    ended.assert_within(Duration::from_secs(4));
     assert!(ended.stderr.contains("nothing to keep"), "{}", ended.stderr);
     // Nothing finished: nothing to write.
-    let mut command = Command::new(LOADGEN);
-    command.args(["ab", "--conns", "2", "--duration", "20s", "--output"]).arg(folder.path().join("none.json"));
-    let running = Running::launch(command, scratch());
-    std::thread::sleep(Duration::from_millis(700));
+    let mut line = command(LOADGEN);
+    line.args(["ab", "--conns", "2", "--duration", "20s", "--output"]).arg(folder.path().join("none.json"));
+    let running = Running::launch(line, scratch());
+    eventually("something is started", || !processes::descendants(running.id()).is_empty());
     running.signal("TERM");
     let ended = running.wait();
     assert_eq!(ended.code, 143, "{}", ended.stderr);
-    assert!(ended.took < Duration::from_secs(10) && !folder.path().join("none.json").exists(), "{:?}", ended.took);
+    ended.assert_within(Duration::from_secs(10));
+    assert!(!folder.path().join("none.json").exists());
 }
 
 #[test]
@@ -260,6 +274,9 @@ fn the_planner_says_how_many_blocks_it_takes() {
     let flags = ["--server-service-time", "fixed:500us", "--margin", "5%", "--gate", "p50", "--conns", "2"];
     let short = ["--duration", "50ms", "--warmup", "0ms", "--detect"];
     let session = Session::run(&[&flags[..], &short, &["60%"]].concat());
+    if session.ended.code != 0 && !session.ended.is_conclusive() {
+        return;
+    }
     assert_eq!(session.ended.code, 0, "{}{}", session.ended.stdout, session.ended.stderr);
     assert!(session.ended.stderr.contains("plan: "), "{}", session.ended.stderr);
     let bundle = session.bundle();
@@ -269,13 +286,18 @@ fn the_planner_says_how_many_blocks_it_takes() {
     assert!(plan.spread_ppm["p50"] > 0);
     // What hides within the margin cannot be seen, with however many blocks.
     let session = Session::run(&[&flags[..], &short, &["4%"]].concat());
+    if session.ended.code != 8 && !session.ended.is_conclusive() {
+        return;
+    }
     let said = session.ended.expect_refusal(8);
     assert!(said.contains("margin"), "{said}");
 }
 
 /// Reports of one-shot runs, as people collect them.
-fn collect(folder: &Path, name: &str, count: usize, args: &[&str]) {
-    for index in 0..count {
+/// Whether the machine let that many be valid.
+fn collect(folder: &Path, name: &str, count: usize, args: &[&str]) -> bool {
+    let watch = busy::Watch::start();
+    (0..count).all(|index| {
         let path = folder.join(format!("{name}-{index}.json"));
         let path = path.to_str().unwrap();
         let line =
@@ -286,8 +308,13 @@ fn collect(folder: &Path, name: &str, count: usize, args: &[&str]) {
             assert_eq!(ended.code, 0, "{}", ended.stderr);
             read::read(Path::new(path)).unwrap().verdict.state == VerdictState::Valid
         });
-        assert!(valid, "twenty invalid runs: this machine does too much else");
-    }
+        let unfit = watch.why_unfit();
+        assert!(valid || unfit.is_some(), "twenty invalid runs on a machine that does nothing else");
+        if !valid {
+            eprintln!("inconclusive: twenty invalid runs; {unfit:?}");
+        }
+        valid
+    })
 }
 
 #[test]
@@ -296,7 +323,9 @@ fn one_after_the_other_is_no_verdict_unless_asked() {
     let [base, candidate] = ["base", "candidate"].map(|name| folder.path().join(name));
     for (path, time) in [(&base, "fixed:500us"), (&candidate, "fixed:1ms")] {
         std::fs::create_dir(path).unwrap();
-        collect(path, "run", 6, &["--server-service-time", time]);
+        if !collect(path, "run", 6, &["--server-service-time", time]) {
+            return;
+        }
     }
     let [base, candidate] = [base.to_str().unwrap(), candidate.to_str().unwrap()];
     let other = loadgen_plain(&["compare", base, candidate]);
@@ -306,6 +335,9 @@ fn one_after_the_other_is_no_verdict_unless_asked() {
     let ended = loadgen_plain(&compare);
     assert_eq!(ended.code, 0, "{}", ended.stderr);
     assert!(ended.stdout.contains("! sequential") && ended.stdout.contains("inconclusive"), "{}", ended.stdout);
+    if !ended.stdout.contains("the figures alone would say REGRESSED") && !ended.is_conclusive() {
+        return;
+    }
     assert!(ended.stdout.contains("the figures alone would say REGRESSED"), "{}", ended.stdout);
     assert_eq!(loadgen_plain(&[&compare[..], &["--strict"]].concat()).code, 8);
     let accepted = loadgen_plain(&[&compare[..], &["--accept-sequential"]].concat());

@@ -3,13 +3,15 @@
 #[path = "../../tests/damage/corrupt.rs"]
 mod corrupt;
 
+mod common;
+
 use corrupt::corrupted;
 use loadgen_core::result::Report;
 use loadgen_core::result::read::{Document, parse_document, read_document};
 use loadgen_core::rng::Rng;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 /// Every command that reads reports or bundles. `DAMAGED` stands for a damaged file, `GOOD` for a whole report.
 const COMMANDS: &[&[&str]] = &[
@@ -45,7 +47,7 @@ fn refuses(command: &[&str], good: &Path, damaged: &Path) {
         "GOOD" => good.as_os_str(),
         word => word.as_ref(),
     });
-    let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).args(arguments).stdin(Stdio::null()).output().unwrap();
+    let output = common::command(env!("CARGO_BIN_EXE_loadgen")).args(arguments).stdin(Stdio::null()).output().unwrap();
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(2), "{command:?}: {stderr}{stdout}");
     assert!(stdout.is_empty(), "{command:?}: {stdout}");
@@ -96,7 +98,7 @@ fn what_jq_writes_is_read() {
     let file = folder.path().join("run.json");
     let bundle: serde_json::Value = serde_json::from_str(&bundle()).unwrap();
     fs::write(&file, bundle["runs"][1].to_string()).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("report").arg(&file).output().unwrap();
+    let output = common::command(env!("CARGO_BIN_EXE_loadgen")).arg("report").arg(&file).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stdout).contains("20,000"));
 }
@@ -105,7 +107,7 @@ fn what_jq_writes_is_read() {
 #[test]
 fn a_bundle_is_no_report() {
     let output =
-        Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("report").arg(golden("bundle-1.json")).output().unwrap();
+        common::command(env!("CARGO_BIN_EXE_loadgen")).arg("report").arg(golden("bundle-1.json")).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{stderr}");
     assert!(stderr.contains("is a bundle of 8 runs") && stderr.contains("loadgen compare"), "{stderr}");

@@ -26,7 +26,7 @@ fn all_failed(ended: &Ended, kind: &str, peer: &Peer) {
     assert_eq!(report.connections.lost, 12, "{}", brief(report));
     assert_eq!((error_rows(report, kind), report.throughput.replies), (12, 0));
     assert!(report.errors.iter().all(|row| !row.first.is_empty()));
-    assert!(ended.took < Duration::from_secs(3) + SLACK, "{:?}", ended.took);
+    ended.assert_within(Duration::from_secs(3) + SLACK);
 }
 
 /// Each connection gets two good replies, and then the fault.
@@ -318,7 +318,7 @@ fn a_server_that_never_replies_is_all_timeouts() {
     assert_eq!(errors(report, "timeout") + whole.in_flight_at_end, whole.sent, "{}", brief(report));
     assert!(errors(report, "timeout") >= 4, "{}", brief(report));
     assert_eq!(report.connections.served, 0);
-    assert!(ended.took < Duration::from_millis(1300) + SLACK, "{:?}", ended.took);
+    ended.assert_within(Duration::from_millis(1300) + SLACK);
 }
 
 /// The window of a run that counts requests lasts until the last of them has its fate: a rate over a shorter time would
@@ -360,7 +360,7 @@ fn a_server_that_falls_silent_is_timeouts_with_their_latency() {
     let response = report.latency.response.as_ref().unwrap();
     assert!(response.max_ns >= 200_000_000, "a timeout is in the histogram: {response:?}");
     assert!(report.latency.censored >= 4);
-    assert!(ended.took < Duration::from_millis(1200) + SLACK, "{:?}", ended.took);
+    ended.assert_within(Duration::from_millis(1200) + SLACK);
 }
 
 /// A run by a number of requests must end, too.
@@ -377,7 +377,7 @@ fn a_number_of_requests_is_given_up_when_nobody_answers_any_more() {
     let ended = loadgen_at(&peer.target(), &["--requests", "1M", "--conns", "2", "--timeout", "200ms"]);
     let report = ended.expect(4);
     assert!(report.partial && whole(report).ok == peer.good(), "{}", brief(report));
-    assert!(ended.took < Duration::from_millis(1500) + SLACK, "{:?}", ended.took);
+    ended.assert_within(Duration::from_millis(1500) + SLACK);
 }
 
 #[test]

@@ -7,7 +7,6 @@ use common::{Ended, Running, SHORT, brief, loadgen, loadgen_plain, read_report, 
 use loadgen_core::report::FORMATS;
 use loadgen_core::result::{LimitState, Reason, Report, Verdict, VerdictState, read, write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 /// One request at a time, of which each takes 2 ms.
@@ -18,15 +17,22 @@ const TWO_MS: [&str; 8] =
 const NOWHERE: &str = "127.0.0.1:1";
 
 /// A run of 2 ms a request with these further arguments. The machine is shared: a run that others spoilt is made anew.
-fn run(args: &[&str]) -> Ended {
+/// `None`: there are not the CPUs for a valid one.
+fn run(args: &[&str]) -> Option<Ended> {
+    let mut conclusive = true;
     for _ in 0..8 {
         let ended = loadgen(&[&TWO_MS, args].concat());
-        if ended.report().verdict.state != VerdictState::Invalid {
-            return ended;
+        let report = ended.report();
+        // A server without a CPU takes longer than it is told to, and that is no fault of the generator's.
+        let took_ns = report.latency.service.as_ref().map_or(0, |service| service.quantiles_ns["0.5"]);
+        if report.verdict.state != VerdictState::Invalid && (2_000_000..3_000_000).contains(&took_ns) {
+            return Some(ended);
         }
         eprintln!("once more: {}", brief(ended.report()));
+        conclusive &= ended.is_conclusive();
     }
-    panic!("this machine lets no run be valid");
+    assert!(!conclusive, "no run was valid on a machine that has nothing else to do");
+    None
 }
 
 fn states(report: &Report) -> Vec<LimitState> {
@@ -35,7 +41,7 @@ fn states(report: &Report) -> Vec<LimitState> {
 
 #[test]
 fn a_limit_that_is_kept_changes_nothing() {
-    let ended = run(&["--fail-if", "p50>10ms", "errors>0", "p50<100us"]);
+    let Some(ended) = run(&["--fail-if", "p50>10ms", "errors>0", "p50<100us"]) else { return };
     let report = ended.expect(0);
     assert_eq!(states(report), [LimitState::Holds; 3]);
     for line in ["limit p50>10ms: holds: 2.", "limit errors>0: holds: 0\n", "limit p50<100us: holds: 2."] {
@@ -46,7 +52,7 @@ fn a_limit_that_is_kept_changes_nothing() {
 
 #[test]
 fn a_broken_limit_is_exit_1() {
-    let ended = run(&["--fail-if", "p50>500us,errors>0"]);
+    let Some(ended) = run(&["--fail-if", "p50>500us,errors>0"]) else { return };
     assert_eq!(states(ended.expect(1)), [LimitState::Broken, LimitState::Holds]);
     assert!(ended.stdout.contains("\nlimit p50>500us: BROKEN: 2."), "{}", ended.stdout);
 }
@@ -54,7 +60,7 @@ fn a_broken_limit_is_exit_1() {
 #[test]
 fn a_rate_that_is_too_low_is_broken() {
     // 1 s / 2 ms is the most that there can be.
-    let ended = run(&["--fail-if", "rate<5k"]);
+    let Some(ended) = run(&["--fail-if", "rate<5k"]) else { return };
     assert_eq!(states(ended.expect(1)), [LimitState::Broken]);
 }
 
@@ -62,16 +68,17 @@ fn a_rate_that_is_too_low_is_broken() {
 fn what_cannot_be_told_is_not_held() {
     // A closed loop has no lag, and a second has too few values for p99.99.
     let limits = ["--fail-if", "p99.99>1s", "lag_p99>1ms", "errors>0"];
-    let ended = run(&limits);
+    let Some(ended) = run(&limits) else { return };
     let wanted = [LimitState::Unresolvable, LimitState::Unresolvable, LimitState::Holds];
     assert_eq!(states(ended.expect(0)), wanted);
     assert!(ended.stdout.contains("limit p99.99>1s: UNRESOLVABLE: too few values"), "{}", ended.stdout);
     let warned = ended.stderr.contains("warning: limit p99.99>1s was NOT checked: ");
     assert!(warned && ended.stderr.contains("help: with --strict"), "{}", ended.stderr);
-    let strict = run(&[&limits[..], &["--strict"]].concat());
+    let Some(strict) = run(&[&limits[..], &["--strict"]].concat()) else { return };
     assert_eq!(states(strict.expect(8)), wanted);
     // What is broken matters more.
-    run(&[&limits[..], &["--strict", "--fail-if", "p50>500us"]].concat()).expect(1);
+    let Some(broken) = run(&[&limits[..], &["--strict", "--fail-if", "p50>500us"]].concat()) else { return };
+    broken.expect(1);
 }
 
 #[test]
@@ -128,7 +135,8 @@ fn nonsense_is_refused_before_the_run() {
             let ended = loadgen_plain(&[command, &["--fail-if", limit]].concat());
             let stderr = ended.expect_refusal(2);
             assert!(words.iter().all(|word| stderr.contains(word)), "{limit}: {stderr}");
-            assert!(ended.stdout.is_empty() && ended.took < Duration::from_secs(5));
+            assert!(ended.stdout.is_empty());
+            ended.assert_within(Duration::from_secs(5));
         }
     }
 }
@@ -233,7 +241,7 @@ fn a_run_prints_every_format() {
 
 /// `loadgen report` as a step of GitHub Actions has it.
 fn in_a_step(summary: Option<&Path>, args: &[&str]) -> Ended {
-    let mut command = Command::new(common::LOADGEN);
+    let mut command = common::command(common::LOADGEN);
     command.arg("report").args(args).arg("--github");
     match summary {
         Some(path) => command.env("GITHUB_STEP_SUMMARY", path),

@@ -4,15 +4,15 @@ mod common;
 
 use common::peer::Peer;
 use common::{
-    Ended, SHORT, agrees_with_embedded, brief, clean, error_kinds, error_rows, errors, eventually, have, loadgen,
+    Ended, HARD_LIMIT, SHORT, agrees_with_embedded, brief, clean, error_kinds, error_rows, errors, eventually, have,
+    loadgen,
     loadgen_at, whole,
 };
 use loadgen_core::result::Report;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Stdio};
 use tempfile::TempDir;
 
 /// A memcached on a port of its own, which takes values of up to 64 KiB; killed when dropped.
@@ -31,10 +31,10 @@ impl Memcached {
         // Between this and its own bind somebody else may take it; then it does not start, and the test says so.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let folder = common::scratch();
-        let mut command = Command::new("memcached");
+        let mut command = common::command("memcached");
         command.args(["-l", "127.0.0.1", "-U", "0", "-m", "64", "-I", "64k", "-o", "slab_chunk_max=32768"]);
-        // As root it would refuse to start; otherwise it passes over the user.
-        command.args(["-u", "nobody", "-p", &address.port().to_string()]).args(extra);
+        // As root it would refuse to start; otherwise it passes over the user. Another user would lose the bond to us.
+        command.args(["-u", "root", "-p", &address.port().to_string()]).args(extra);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap();
         let memcached = Self { child, address, _folder: folder };
         eventually("memcached answers", || TcpStream::connect(address).is_ok());
@@ -48,7 +48,7 @@ impl Memcached {
     /// The numbers of its `stats`.
     fn stats(&self) -> BTreeMap<String, u64> {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(HARD_LIMIT)).unwrap();
         stream.write_all(b"stats\r\nquit\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();

@@ -4,13 +4,12 @@ mod common;
 
 use common::nginx::Process;
 use common::{
-    Ended, Running, SHORT, assert_accepted, brief, have, loadgen_at, scratch, series, signal, wait_for, whole,
+    Ended, HARD_LIMIT, Running, SHORT, assert_accepted, brief, eventually, have, loadgen_at, scratch, series, signal,
+    wait_for, whole,
 };
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// Bytes of the static file.
@@ -53,7 +52,7 @@ impl Nginx {
     /// A request as bytes, and the whole answer.
     fn raw(&self, method: &str, path: &str) -> String {
         let mut stream = TcpStream::connect(self.process.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(HARD_LIMIT)).unwrap();
         write!(stream, "{method} {path} HTTP/1.1\r\nHost: raw\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
@@ -71,6 +70,10 @@ impl Nginx {
     /// Lines of the access log that are of loadgen's requests.
     fn log(&self) -> Vec<Line> {
         self.process.log().lines().map(Line::parse).filter(|line| line.uri != "/nginx_status").collect()
+    }
+
+    fn wait_for_lines(&self, count: usize) {
+        eventually("lines in the log", || self.process.log().lines().count() > count);
     }
 
     fn worker(&self) -> u32 {
@@ -234,13 +237,13 @@ fn a_fast_shutdown_half_way_loses_nothing_that_was_answered() {
         let run = Running::start(
             &[
                 &["--target", &nginx.url(path), "--conns", "10", "--timeout", "500ms"],
-                &["--duration", "800ms", "--warmup", "100ms"][..],
+                &["--duration", "3s", "--warmup", "100ms"][..],
             ]
             .concat(),
         );
-        std::thread::sleep(Duration::from_millis(500));
+        nginx.wait_for_lines(200);
         signal(nginx.process.master.id(), "TERM");
-        wait_for(&mut nginx.process.master, Duration::from_secs(10), "nginx");
+        wait_for(&mut nginx.process.master, HARD_LIMIT, "nginx");
         let ended = run.wait();
         let report = ended.expect(4);
         let complete = nginx.log().iter().filter(|line| line.status == 200 && line.complete).count();
@@ -256,11 +259,11 @@ fn a_worker_that_dies_is_replaced_and_the_run_goes_on() {
     let run = Running::start(
         &[
             &["--target", &nginx.url("/small"), "--conns", "10", "--timeout", "1s"],
-            &["--duration", "1s", "--warmup", "100ms"][..],
+            &["--duration", "3s", "--warmup", "100ms"][..],
         ]
         .concat(),
     );
-    std::thread::sleep(Duration::from_millis(500));
+    nginx.wait_for_lines(200);
     let (first, before) = (nginx.worker(), nginx.log().len());
     signal(first, "KILL");
     let ended = run.wait();
@@ -286,7 +289,7 @@ fn curl_sees_the_same_replies() {
         let format = "%{size_header} %{size_download}";
         let url = nginx.url(path);
         let args = ["-s", "-o", "/dev/null", "-w", format, "-X", method, "-H", "Connection:", &url];
-        let out = Command::new("curl").args(args).output().unwrap();
+        let out = common::command("curl").args(args).output().unwrap();
         let text = String::from_utf8(out.stdout).unwrap();
         let sizes: Vec<u64> = text.split(' ').map(|number| number.parse().unwrap()).collect();
         let ended = loadgen_at(&url, &["--requests", "50", "--conns", "5"]);

@@ -78,7 +78,10 @@ fn a_number_of_requests_is_exact_in_an_open_loop_too() {
         let report = ended.expect(0);
         clean(report);
         agrees_with_embedded(report);
-        assert_eq!((report.ledger.scheduled, report.ledger.ok, whole(report).ok), (700, 700, 710), "{}", brief(report));
+        let ledger = &report.ledger;
+        assert_eq!((ledger.scheduled, ledger.ok + ledger.unsent), (700, 700), "{}", brief(report));
+        assert_eq!(whole(report).ok, ledger.ok + 10, "{}", brief(report));
+        ended.assert_if_fit(ledger.unsent == 0);
     }
 }
 
@@ -95,7 +98,8 @@ fn pipelines_and_churn_carry_what_is_due() {
             agrees_with_embedded(report);
             assert_eq!((report.ledger.scheduled, whole(report).errors.len()), (800, 0), "{}", brief(report));
             let churns = more[0] == "--requests-per-conn";
-            assert_eq!(report.connections.opened > 100, churns, "{more:?} {}", brief(report));
+            assert_eq!(report.connections.opened > 8, churns, "{more:?} {}", brief(report));
+            ended.assert_if_fit(report.connections.opened > 100 || !churns);
         }
     }
 }
@@ -128,34 +132,37 @@ fn what_the_target_cannot_take_is_counted_and_never_claimed() {
 
 #[test]
 fn a_stopped_generator_is_noticed_and_the_target_is_not_blamed() {
-    let running = Running::start(&["--rate", "1k", "--conns", "20", "--duration", "2s", "--warmup", "300ms"]);
-    std::thread::sleep(Duration::from_millis(1200));
+    let running = Running::start(&["--rate", "1k", "--conns", "20", "--duration", "5s", "--warmup", "300ms"]);
+    running.wait_for_load();
+    std::thread::sleep(Duration::from_millis(500));
     running.signal("STOP");
-    std::thread::sleep(Duration::from_millis(400));
+    std::thread::sleep(Duration::from_millis(600));
     running.signal("CONT");
     let ended = running.wait();
     let report = ended.expect(0);
     let generator = report.generator.as_ref().unwrap();
+    // A process that has no CPU stops when it gets one.
     assert!(generator.longest_stall_ns >= 370 * MS, "{generator:?}");
+    ended.assert_if_fit(generator.longest_stall_ns >= 570 * MS);
     assert_eq!(report.verdict.state, VerdictState::Invalid);
     let codes: Vec<&str> = report.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect();
     assert!(codes.contains(&"generator_stalled") && !codes.contains(&"overloaded"), "{codes:?}");
     // All of it is in the latencies, and it is ours.
     assert!(report.latency.response.as_ref().unwrap().max_ns >= 370 * MS, "{}", brief(report));
     assert!(report.latency.generator_lag.as_ref().unwrap().max_ns >= 370 * MS, "{}", brief(report));
-    assert_eq!(report.ledger.scheduled, 2000);
+    assert_eq!(report.ledger.scheduled, 5000);
 }
 
 #[test]
 fn a_target_that_dies_leaves_a_ledger_that_closes() {
     let server = Server::start(&[]);
     let target = server.target();
-    let running = Running::start(&["--target", &target, "--rate", "1k", "--conns", "10", "--duration", "1s"]);
-    std::thread::sleep(Duration::from_millis(1500));
+    let running = Running::start(&["--target", &target, "--rate", "1k", "--conns", "10", "--duration", "4s"]);
+    server.wait_for_load();
     server.kill();
     let ended = running.wait();
     let report = ended.expect(4);
-    assert_eq!(report.ledger.scheduled, 1000);
+    assert_eq!(report.ledger.scheduled, 4000);
     // Nobody was there to carry what was due afterwards.
     assert!(report.ledger.unsent > 100, "{}", brief(report));
     assert!(report.connections.failed.contains_key("refused"), "{}", brief(report));
@@ -206,15 +213,17 @@ fn backlog_and_lag_add_up_to_the_time_until_a_request_left() {
 fn a_restarted_target_gets_what_is_due() {
     let server = Server::start(&[]);
     let target = server.target();
-    let running = Running::start(&["--target", &target, "--rate", "500", "--conns", "5", "--duration", "2s"]);
-    std::thread::sleep(Duration::from_millis(1300));
+    let running = Running::start(&["--target", &target, "--rate", "500", "--conns", "5", "--duration", "6s"]);
+    server.wait_for_load();
     server.kill();
     std::thread::sleep(Duration::from_millis(200));
     let server = Server::start_at(&target, &[]);
     let ended = running.wait();
     let report = ended.expect(4);
-    assert_eq!((report.ledger.scheduled, report.ledger.unsent), (1000, 0), "{}", brief(report));
-    assert!(report.ledger.ok > 900, "{}", brief(report));
+    let ledger = &report.ledger;
+    assert_eq!(ledger.scheduled, 3000, "{}", brief(report));
+    assert!(ledger.ok + ledger.unsent > 2900, "{}", brief(report));
+    ended.assert_if_fit(ledger.unsent == 0);
     drop(server);
 }
 
@@ -240,8 +249,10 @@ fn a_rate_in_steps_is_followed_second_by_second() {
     let ended = loadgen(&["--rate", "300:1s,900:1s", "--warmup", "0s", "--conns", "10"]);
     let report = ended.expect(0);
     clean(report);
-    assert_eq!((report.ledger.scheduled, report.ledger.ok), (1200, 1200), "{}", brief(report));
-    assert_eq!(series(report, "sent"), 1210);
+    let ledger = &report.ledger;
+    assert_eq!((ledger.scheduled, ledger.ok + ledger.unsent), (1200, 1200), "{}", brief(report));
+    assert_eq!(series(report, "sent"), 1210 - ledger.unsent);
+    ended.assert_if_fit(ledger.unsent == 0);
     assert_eq!((report.scenario.rate_per_s, report.throughput.offered_per_s), (None, Some(600)));
     assert!(report.scenario.rate_steps.is_some());
 }

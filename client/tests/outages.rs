@@ -19,7 +19,7 @@ fn nothing_listening_is_said_at_once() {
         let ended = loadgen_at(&port.to_string(), args);
         ended.expect_refusal(3);
         assert!(ended.stderr.contains("refused") && ended.stderr.contains(&port.to_string()), "{}", ended.stderr);
-        assert!(ended.took < Duration::from_secs(2), "{:?}", ended.took);
+        ended.assert_within(Duration::from_secs(2));
         let report = ended.report();
         assert!(report.connections.failed["refused"] >= 10, "{}", brief(report));
         assert_eq!((report.connections.established, whole(report).sent), (0, 0));
@@ -41,7 +41,7 @@ fn connections_beyond_a_full_accept_queue_time_out() {
     let report = ended.expect(4);
     assert!(report.connections.failed["timeout"] >= 5, "{}", brief(report));
     assert_eq!((report.connections.served, whole(report).ok), (0, 0), "{}", brief(report));
-    assert!(ended.took < Duration::from_millis(800) + SLACK, "{:?}", ended.took);
+    ended.assert_within(Duration::from_millis(800) + SLACK);
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_target_that_answers_no_handshake_is_unreachable() {
     let ended = loadgen_at(&address.to_string(), &["--conns", "4", "--duration", "500ms", "--timeout", "300ms"]);
     let report = ended.expect(3);
     assert!(report.connections.failed["timeout"] >= 4, "{}", brief(report));
-    assert!(ended.took < Duration::from_millis(800) + SLACK, "{:?}", ended.took);
+    ended.assert_within(Duration::from_millis(800) + SLACK);
 }
 
 /// The port of a target where nothing listens may be the local port of the attempt: then a socket is connected to
@@ -70,9 +70,9 @@ fn nobody_talks_to_himself() {
 #[test]
 fn a_server_killed_half_way_loses_connections_and_the_run_ends_on_time() {
     let server = Server::start(&[]);
-    let args = ["--conns", "20", "--duration", "1s", "--warmup", "100ms", "--timeout", "500ms", "--threads", "2"];
+    let args = ["--conns", "20", "--duration", "3s", "--warmup", "100ms", "--timeout", "500ms", "--threads", "2"];
     let run = Running::start(&[&["--target", &server.target()][..], &args].concat());
-    std::thread::sleep(Duration::from_millis(600));
+    server.wait_for_load();
     server.kill();
     let ended = run.wait();
     let report = ended.expect(4);
@@ -87,16 +87,16 @@ fn a_server_killed_half_way_loses_connections_and_the_run_ends_on_time() {
         brief(report)
     );
     assert_eq!((report.connections.alive_at_end, report.connections.served), (0, 20), "{}", brief(report));
-    assert!(ended.took < Duration::from_millis(1600) + SLACK, "{:?}", ended.took);
+    ended.assert_within(Duration::from_millis(3600) + SLACK);
 }
 
 #[test]
 fn a_server_that_comes_back_is_used_again() {
     let server = Server::start(&[]);
     let target = server.target();
-    let args = ["--conns", "10", "--duration", "2500ms", "--warmup", "100ms", "--timeout", "500ms"];
+    let args = ["--conns", "10", "--duration", "5s", "--warmup", "100ms", "--timeout", "500ms"];
     let run = Running::start(&[&["--target", &target][..], &args].concat());
-    std::thread::sleep(Duration::from_millis(500));
+    server.wait_for_load();
     server.kill();
     std::thread::sleep(Duration::from_millis(300));
     let server = Server::start_at(&target, &[]);
@@ -118,10 +118,13 @@ fn a_drained_server_and_the_client_agree_exactly() {
             let server = Server::start(&["--engine", engine, "--protocol", protocol]);
             let url = format!("{}://{}", if protocol == "http" { "http" } else { "tcp" }, server.address());
             let args = ["--target", &url, "--conns", "10", "--pipeline", pipeline, "--timeout", "1s"];
-            let run = Running::start(&[&args[..], &["--duration", "500ms", "--warmup", "100ms"]].concat());
+            let run = Running::start(&[&args[..], &["--duration", "1s", "--warmup", "100ms"]].concat());
             server.wait_for_load();
             let stats = server.stop();
             let ended = run.wait();
+            if ended.code == 0 && !ended.is_conclusive() {
+                continue; // it was over before the server was told to end
+            }
             let report = ended.expect(4);
             let shown = format!("{protocol} {pipeline} over {engine}: {stats:?}\n{}", brief(report));
             assert!(stats.replies > 100, "{shown}");
@@ -141,12 +144,12 @@ fn a_stream_whose_server_dies_is_an_error() {
     for protocol in ["discard", "chargen"] {
         let server = Server::start(&["--protocol", protocol]);
         let url = format!("{protocol}://{}", server.address());
-        let run = Running::start(&["--target", &url, "--conns", "4", "--duration", "700ms", "--warmup", "100ms"]);
-        std::thread::sleep(Duration::from_millis(450));
+        let run = Running::start(&["--target", &url, "--conns", "4", "--duration", "2s", "--warmup", "100ms"]);
+        server.wait_for_load();
         server.kill();
         let ended = run.wait();
         let report = ended.expect(4);
         assert!(report.connections.lost >= 4 && report.connections.failed["refused"] > 0, "{}", brief(report));
-        assert!(ended.took < Duration::from_secs(1) + SLACK, "{:?}", ended.took);
+        ended.assert_within(Duration::from_secs(3) + SLACK);
     }
 }

@@ -3,15 +3,15 @@
 mod common;
 
 use common::{
-    Ended, SHORT, agrees_with_embedded, brief, clean, error_kinds, error_rows, errors, eventually, have, loadgen,
+    Ended, HARD_LIMIT, SHORT, agrees_with_embedded, brief, clean, error_kinds, error_rows, errors, eventually, have,
+    loadgen,
     loadgen_at, scratch, whole, with_every_server_engine,
 };
 use loadgen_core::result::Report;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Stdio};
 use tempfile::TempDir;
 
 const PASSWORD: &str = "se:cr@t";
@@ -36,7 +36,7 @@ impl Redis {
         // Between this and its own bind somebody else may take it; then it does not start, and the test says so.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let folder = scratch();
-        let mut command = Command::new("redis-server");
+        let mut command = common::command("redis-server");
         command.args([
             "--bind",
             "127.0.0.1",
@@ -62,7 +62,7 @@ impl Redis {
     /// Asks, and hears all until Redis ends the connection.
     fn ask(&self, commands: &str) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(HARD_LIMIT)).unwrap();
         let login = self.password.map_or(String::new(), |password| format!("AUTH {password}\r\n"));
         write!(stream, "{login}{commands}\r\nQUIT\r\n").unwrap();
         let mut text = String::new();

@@ -6,7 +6,7 @@ use common::read_report;
 use loadgen_core::result::Report;
 use loadgen_core::sys::ring;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 /// An example of this package, which `cargo test` builds along with the tests. Alone (`cargo test --test refusal`)
 /// it does not, and then they are built here.
@@ -15,7 +15,7 @@ fn example(name: &str) -> PathBuf {
     let path = folder.join(name);
     if !path.exists() {
         let release = folder.parent().is_some_and(|profile| profile.ends_with("release"));
-        let mut build = Command::new(env!("CARGO"));
+        let mut build = common::command(env!("CARGO"));
         build.args(["build", "--quiet", "--package", "loadgen", "--examples"]).args(release.then_some("--release"));
         assert!(build.status().expect("cargo runs").success() && path.exists(), "no {}", path.display());
     }
@@ -24,14 +24,14 @@ fn example(name: &str) -> PathBuf {
 
 /// Runs a program to which io_uring is refused.
 fn denied(error: &str, program: &Path) -> Output {
-    Command::new(example("deny")).arg(error).arg(program).output().expect("deny runs")
+    common::command(example("deny")).arg(error).arg(program).output().expect("deny runs")
 }
 
 /// Runs `loadgen` without io_uring, and says how it ended and what it wrote to standard error.
 fn loadgen_without(args: &[&str]) -> (Option<i32>, String, Option<Report>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("report.json");
-    let mut command = Command::new(example("deny"));
+    let mut command = common::command(example("deny"));
     command.args(["EPERM", common::LOADGEN, "--conns", "4", "--output"]).arg(&path).args(args).args(common::SHORT);
     let output = command.output().expect("deny runs");
     let report = path.exists().then(|| read_report(&path));
@@ -65,7 +65,7 @@ fn auto_falls_back_and_says_so_on_stderr_and_in_the_report() {
 #[test]
 fn the_doctor_says_why_there_is_no_io_uring_and_measures_the_other() {
     let doctor = |more: &[&str]| {
-        let mut command = Command::new(example("deny"));
+        let mut command = common::command(example("deny"));
         command.args(["EPERM", common::LOADGEN, "doctor", "--quiet"]).args(more).output().expect("deny runs")
     };
     let both = doctor(&[]);
@@ -95,7 +95,7 @@ fn auto_is_io_uring_where_that_works() {
 fn the_want_of_descriptors_points_to_the_engine_that_needs_none() {
     let run = |extra: &str| {
         let line = format!("ulimit -n 100; exec \"$0\" --conns 200 --duration 100ms --warmup 0s --output - {extra}");
-        let output = Command::new("sh").args(["-c", &line, common::LOADGEN]).output().expect("sh runs");
+        let output = common::command("sh").args(["-c", &line, common::LOADGEN]).output().expect("sh runs");
         (output.status.code(), String::from_utf8(output.stderr).expect("text"))
     };
     let (code, text) = run("");

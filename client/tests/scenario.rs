@@ -323,7 +323,7 @@ fn a_dump_shows_what_is_sent() {
 fn ctrl_c_leaves_a_report_of_what_was_made() {
     let folder = with_file("s.toml", MIX);
     let running = Running::start(&["--scenario", &in_folder(&folder, "s.toml"), "--duration", "20s"]);
-    std::thread::sleep(Duration::from_millis(800));
+    running.wait_for_load();
     running.signal("INT");
     let ended = running.wait();
     let report = ended.expect(130);

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use tempfile::TempDir;
 
 #[test]
@@ -166,7 +165,7 @@ fn files_that_are_wrong_are_refused_with_their_place() {
         put("lines", b"a b\n");
         std::fs::create_dir(folder.path().join("folder")).unwrap();
         File::create(folder.path().join("huge")).unwrap().set_len(1 << 40).unwrap();
-        let pipe = Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
+        let pipe = common::command("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
         assert!(pipe.success());
         let ended = loadgen_plain(&["--scenario", &in_folder(&folder, "bad.toml"), "--protocol", "http"]);
         let said = ended.expect_refusal(2);
@@ -249,7 +248,7 @@ fn a_dump_connects_to_nobody_and_writes_nothing() {
     listener.set_nonblocking(true).unwrap();
     let target = format!("http://{}", listener.local_addr().unwrap());
     let folder = scratch();
-    let mut command = Command::new(LOADGEN);
+    let mut command = common::command(LOADGEN);
     let out = command.current_dir(folder.path()).args(["--scenario", &example(), &target, "--dump-scenario"]).output();
     let out = out.unwrap();
     assert!(out.status.success() && String::from_utf8_lossy(&out.stdout).contains(&target), "{out:?}");

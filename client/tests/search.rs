@@ -7,7 +7,6 @@ use common::*;
 use loadgen_core::result::LimitState;
 use loadgen_core::search::schema::{Found, Outcome, ProbeVerdict};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -45,6 +44,12 @@ impl Searched {
         }
         eprintln!("skipped: this machine does too much else");
         None
+    }
+
+    /// It ended without an answer because the machine disturbed a probe.
+    fn was_disturbed(&self) -> bool {
+        let unusable = self.found().probes.iter().any(|probe| probe.verdict == ProbeVerdict::Unusable);
+        unusable && self.ended.code == 5 && !self.ended.is_conclusive()
     }
 
     fn found(&self) -> Found {
@@ -106,7 +111,8 @@ fn formats_are_of_the_same_result() {
         let args = ["--slo", "p99<50ms", "--from", "50", "--probes", "2", "--quiet", "--format", format];
         let searched = Searched::run(&[&args[..], &QUEUE].concat());
         let found = searched.found();
-        assert_eq!((found.probes.len(), searched.ended.code), (2, 0), "{}", searched.ended.stderr);
+        assert_eq!(found.probes.len(), 2, "{}", searched.ended.stderr);
+        assert!(searched.ended.code == 0 || searched.was_disturbed(), "{}", searched.ended.stderr);
         assert_eq!(found.probes[0].rate_per_s, Some(50));
         assert!(searched.ended.stdout.contains(words), "{}", searched.ended.stdout);
         if format == "json" {
@@ -123,7 +129,7 @@ fn the_embedded_server_speaks_what_it_is_told_to() {
     let args = ["--slo", "errors=0", "--from", "50", "--probes", "1", "--protocol", "http", "--server-tls"];
     let searched = Searched::run(&args);
     let (found, ended) = (searched.found(), &searched.ended);
-    assert_eq!(ended.code, 0, "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.code == 0 || searched.was_disturbed(), "{}{}", ended.stdout, ended.stderr);
     assert!(found.probes[0].achieved_per_s > 0 && found.probes[0].errors == 0, "{}", ended.stdout);
     assert_eq!(found.runs[0].scenario.protocol, "http");
 }
@@ -214,7 +220,7 @@ fn a_target_that_is_not_there_is_no_slow_one() {
 fn ctrl_c_keeps_the_finished_probes() {
     let folder = scratch();
     let file = path(&folder);
-    let mut command = Command::new(LOADGEN);
+    let mut command = command(LOADGEN);
     command.args(["search", "--slo", "p99<50ms", "--from", "50", "--precision", "0.1%"]).args(QUICK).args(QUEUE);
     command.arg("--output").arg(&file);
     let running = Running::launch(command, scratch());

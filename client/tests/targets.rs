@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::net::ToSocketAddrs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use tempfile::TempDir;
 
 fn socket_in(folder: &TempDir) -> String {
@@ -235,7 +235,7 @@ impl Haproxy {
              http-request return status 200 content-type text/plain string \"hello\"\n"
         );
         std::fs::write(folder.path().join("haproxy.cfg"), config).unwrap();
-        let mut command = Command::new("haproxy");
+        let mut command = common::command("haproxy");
         command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
         command.arg("-q").arg("-db").arg("-f").arg(folder.path().join("haproxy.cfg"));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

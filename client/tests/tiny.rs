@@ -5,7 +5,6 @@ mod common;
 
 use common::{LOADGEN, Running, SHORT, Server, agrees, agrees_with_embedded, brief, clean, loadgen, scratch, whole};
 use loadgen_core::protocol::{PROTOCOLS, Shape};
-use std::process::Command;
 
 const TINY: &str = "cq=16,buffers=8x64,sq=8";
 
@@ -53,7 +52,7 @@ fn every_protocol_agrees_with_too_little_of_everything() {
 
 /// A client that may have 64 descriptors, and has 300 connections.
 fn few_descriptors(args: &[&str]) -> Running {
-    let mut command = Command::new("sh");
+    let mut command = common::command("sh");
     command.args(["-c", "ulimit -n 64; exec \"$0\" run --engine io_uring \"$@\" -o report.json", LOADGEN]).args(args);
     Running::launch(command, scratch())
 }

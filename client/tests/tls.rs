@@ -13,7 +13,7 @@ use loadgen_core::protocol::{PROTOCOLS, Shape};
 use loadgen_core::result::{Report, Tls};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use tempfile::TempDir;
 
 /// Bytes of a record that says that nothing follows, under TLS 1.3 with AES-GCM.
@@ -33,7 +33,7 @@ impl Certificates {
     }
 
     fn openssl(&self, args: &[&str]) {
-        let out = Command::new("openssl").args(args).current_dir(self.0.path()).output().unwrap();
+        let out = common::command("openssl").args(args).current_dir(self.0.path()).output().unwrap();
         assert!(out.status.success(), "openssl {args:?}: {}", String::from_utf8_lossy(&out.stderr));
     }
 
@@ -142,7 +142,7 @@ fn an_open_loop_and_think_times_are_kept_under_tls() {
         let report = ended.expect(0);
         hold_handshakes(report);
         hold_both_sides(report);
-        assert!(whole(report).ok > 50, "{}", brief(report));
+        ended.assert_if_fit(whole(report).ok > 50);
     }
 }
 
@@ -396,7 +396,7 @@ fn the_real_redis_under_tls() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (certificate, key) = (certificates.path("redis.pem"), certificates.path("redis.key"));
     let folder: PathBuf = certificates.0.path().to_owned();
-    let mut command = Command::new("redis-server");
+    let mut command = common::command("redis-server");
     command.args(["--bind", "127.0.0.1", "--port", "0", "--save", "", "--appendonly", "no"]).arg("--dir").arg(&folder);
     command.args(["--tls-port", &address.port().to_string(), "--tls-cert-file", &certificate]);
     command.args(["--tls-key-file", &key, "--tls-ca-cert-file", &certificate, "--tls-auth-clients", "no"]);
@@ -418,7 +418,7 @@ fn the_real_redis_under_tls() {
             let report = ended.expect(0);
             clean(report);
             hold_handshakes(report);
-            assert!(whole(report).ok > 100, "{}", brief(report));
+            ended.assert_if_fit(whole(report).ok > 100);
         }
     });
     let _ = redis.kill();

@@ -6,8 +6,7 @@ mod common;
 use common::{Running, brief, loadgen, namespace, scratch};
 use loadgen_core::result::{Report, VerdictState};
 use loadgen_core::sys::affinity;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Stdio};
 
 fn codes(report: &Report) -> Vec<&str> {
     report.verdict.reasons.iter().map(|reason| reason.code.as_str()).collect()
@@ -23,7 +22,7 @@ struct Hog(Child);
 
 impl Hog {
     fn on(cpu: usize) -> Self {
-        let child = Command::new("timeout")
+        let child = common::parent_command("timeout")
             .args(["20", "taskset", "-c", &cpu.to_string(), "sh", "-c", "while :; do :; done"])
             .stdin(Stdio::null())
             .spawn();
@@ -33,7 +32,7 @@ impl Hog {
 
 impl Drop for Hog {
     fn drop(&mut self) {
-        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = common::command("kill").arg(self.0.id().to_string()).status();
         let _ = self.0.wait();
     }
 }
@@ -53,9 +52,9 @@ fn a_cpu_that_others_use_is_noticed() {
 
 #[test]
 fn an_embedded_server_that_dies_is_noticed() {
-    let running = Running::start(&["--conns", "10", "--duration", "1s", "--warmup", "200ms", "--timeout", "500ms"]);
-    std::thread::sleep(Duration::from_millis(600));
-    let killed = Command::new("pkill").args(["-KILL", "-P", &running.id().to_string()]).status().unwrap();
+    let running = Running::start(&["--conns", "10", "--duration", "5s", "--warmup", "200ms", "--timeout", "500ms"]);
+    running.wait_for_load();
+    let killed = common::command("pkill").args(["-KILL", "-P", &running.id().to_string()]).status().unwrap();
     assert!(killed.success());
     let ended = running.wait();
     assert_invalid(ended.expect(4), "server_lost");

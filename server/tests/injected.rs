@@ -10,7 +10,6 @@ use loadgen_core::time::Instant as Stamp;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -94,7 +93,8 @@ fn at_least(start: Instant, ms: u64) {
 fn nonsense_is_refused_in_one_line() {
     let run = |arguments: &[&str]| {
         let listen = ["--listen", "127.0.0.1:0"];
-        let output = Command::new(env!("CARGO_BIN_EXE_loadgen-server")).args(listen).args(arguments).output().unwrap();
+        let output =
+            common::command(env!("CARGO_BIN_EXE_loadgen-server")).args(listen).args(arguments).output().unwrap();
         assert!(output.stdout.is_empty());
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     };

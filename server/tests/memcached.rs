@@ -4,7 +4,6 @@ mod common;
 
 use common::{Server, with_every_engine, with_every_variant};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::Command;
 
 /// What pymemcache asks, and what it is to understand.
 const DIALOGUE: &str = r#"
@@ -52,7 +51,7 @@ const REQUESTS: u64 = 133;
 /// A Python that has pymemcache; that of the system may be another than the first in the path.
 fn python() -> Option<&'static str> {
     let has = |python: &&str| {
-        let output = Command::new(python).args(["-c", "import pymemcache"]).output();
+        let output = common::command(python).args(["-c", "import pymemcache"]).output();
         output.is_ok_and(|output| output.status.success())
     };
     ["python3", "/usr/bin/python3"].into_iter().find(has)
@@ -70,7 +69,8 @@ fn pymemcache_is_content() {
             let options = [&["--protocol", "memcached", "--threads", "2"][..], injected].concat();
             let server = Server::start(engine, &options);
             let port = server.address.port().to_string();
-            let output = Command::new("timeout").args(["60", python, "-c", DIALOGUE, &port]).output().unwrap();
+            let output =
+                common::parent_command("timeout").args(["60", python, "-c", DIALOGUE, &port]).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             let stats = server.stop().stats;
             assert_eq!((stats.requests, stats.replies), (REQUESTS, REQUESTS - 1), "{stats:?}");

@@ -4,12 +4,12 @@ mod common;
 
 use common::{Server, noise, with_every_engine, with_every_variant};
 use std::io::{Read, Write};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 
 /// Whether a program of Redis is here.
 fn have(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    let found = common::command(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     assert!(found || std::env::var_os("LOADGEN_REQUIRE_PROGRAMS").is_none(), "{program} is not installed");
     found
 }
@@ -17,7 +17,7 @@ fn have(program: &str) -> bool {
 /// What redis-cli prints for a command.
 fn cli(server: &Server, words: &[&str]) -> String {
     let port = server.address.port().to_string();
-    let output = Command::new("redis-cli").args(["-p", &port]).args(words).output().unwrap();
+    let output = common::command("redis-cli").args(["-p", &port]).args(words).output().unwrap();
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
@@ -75,7 +75,7 @@ fn redis_cli_pipes_a_file_of_commands() {
         let file = folder.path().join("commands");
         std::fs::write(&file, commands).unwrap();
         let port = server.address.port().to_string();
-        let output = Command::new("redis-cli")
+        let output = common::command("redis-cli")
             .args(["-p", &port, "--pipe"])
             .stdin(std::fs::File::open(&file).unwrap())
             .output()
@@ -97,7 +97,7 @@ fn redis_benchmark_is_answered_and_counted() {
         let server = Server::start(engine, &["--protocol", "redis", "--threads", "2"]);
         let port = server.address.port().to_string();
         for pipeline in ["1", "16"] {
-            let output = Command::new("redis-benchmark")
+            let output = common::command("redis-benchmark")
                 .args([
                     "-p",
                     &port,
@@ -139,7 +139,7 @@ fn a_prompt_of_redis_cli_is_answered() {
     with_every_engine(|engine| {
         let server = Server::start(engine, &["--protocol", "redis"]);
         let port = server.address.port().to_string();
-        let mut prompt = Command::new("timeout");
+        let mut prompt = common::parent_command("timeout");
         prompt.args(["30", "redis-cli", "-p", &port]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut prompt = prompt.spawn().unwrap();
         prompt.stdin.take().unwrap().write_all(b"set k 'a b'\nget k\nhello 3\nget none\nquit\n").unwrap();

@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::busy::Watch;
 use common::{Server, echo, noise, with_every_engine, with_every_variant};
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -123,11 +124,11 @@ fn one_that_streams_without_end_does_not_starve_the_others() {
         let reading = thread::spawn(move || while reader.read(&mut vec![0; 1 << 20]).is_ok_and(|n| n > 0) {});
         let writing = thread::spawn(move || while writer.write_all(&[0; 1 << 16]).is_ok() {});
         let mut others: Vec<_> = (0..20).map(|_| server.connect()).collect();
-        let start = std::time::Instant::now();
+        let start = Watch::start();
         for _ in 0..20 {
             others.iter_mut().for_each(|stream| echo(stream, b"let me have my turn"));
         }
-        assert!(start.elapsed() < Duration::from_secs(5), "400 round trips took {:?}", start.elapsed());
+        start.assert_within(Duration::from_secs(5), "400 round trips");
         hog.shutdown(Shutdown::Both).unwrap();
         reading.join().unwrap();
         writing.join().unwrap();
@@ -140,7 +141,7 @@ fn curl_is_content_with_http() {
         eprintln!("skipped: no protocol http yet");
         return;
     }
-    if std::process::Command::new("curl").arg("--version").output().is_err() {
+    if common::command("curl").arg("--version").output().is_err() {
         assert!(std::env::var_os("LOADGEN_REQUIRE_PROGRAMS").is_none(), "curl is not installed");
         eprintln!("skipped: curl is not installed");
         return;
@@ -149,7 +150,7 @@ fn curl_is_content_with_http() {
         let server = Server::start(engine, &["--protocol", "http", "--size", "100KiB"]);
         let url = format!("http://{}/", server.address);
         let curl = |extra: &[&str]| {
-            let output = std::process::Command::new("curl").args(["-sS", "--max-time", "10"]).args(extra).output();
+            let output = common::command("curl").args(["-sS", "--max-time", "10"]).args(extra).output();
             let output = output.unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             output.stdout

@@ -10,7 +10,7 @@ use loadgen_core::tls::{Secure, Versions};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 /// A server with a certificate of its own making, and the file that it is in.
@@ -342,7 +342,7 @@ fn idle_connections_cost_little_memory() {
 }
 
 fn has(program: &str) -> bool {
-    let there = Command::new(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
+    let there = common::command(program).arg("--help").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
     assert!(there || std::env::var_os("LOADGEN_REQUIRE_PROGRAMS").is_none(), "{program} is not installed");
     if !there {
         eprintln!("skipped: {program} is not installed");
@@ -360,7 +360,7 @@ fn curl_is_content() {
         let port = secured.server.address.port();
         let (url, ca) = (format!("https://localhost:{port}"), secured.certificate());
         let curl = |extra: &[&str]| {
-            let output = Command::new("curl").args(["-sS", "--max-time", "20"]).args(extra).output().unwrap();
+            let output = common::command("curl").args(["-sS", "--max-time", "20"]).args(extra).output().unwrap();
             assert!(output.status.success(), "{extra:?}: {}", String::from_utf8_lossy(&output.stderr));
             output.stdout
         };
@@ -371,11 +371,11 @@ fn curl_is_content() {
         assert_eq!(curl(&["--cacert", &ca, &bytes(1), &bytes(2), &bytes(3)]).len(), 6);
         assert_eq!(curl(&["-k", &format!("https://127.0.0.1:{port}/chunked/70000")]).len(), 70_000);
         assert_eq!(curl(&["--cacert", &ca, "-d", &"x".repeat(100_000), &bytes(10)]).len(), 10);
-        let verbose = Command::new("curl").args(["-sSv", "--max-time", "20", "-k", &bytes(1)]).output().unwrap();
+        let verbose = common::command("curl").args(["-sSv", "--max-time", "20", "-k", &bytes(1)]).output().unwrap();
         let verbose = String::from_utf8_lossy(&verbose.stderr).into_owned();
         assert!(verbose.contains("server accepted http/1.1"), "{verbose}");
         // Who does not know the certificate refuses it, and says so.
-        let refused = Command::new("curl").args(["-sS", "--max-time", "20", &url]).output().unwrap();
+        let refused = common::command("curl").args(["-sS", "--max-time", "20", &url]).output().unwrap();
         assert!(!refused.status.success());
         let (ended, tls) = secured.stop();
         assert_eq!((ended.stats.requests, ended.stats.replies), (9, 9));
@@ -388,7 +388,7 @@ fn curl_is_content() {
 fn s_client(secured: &Secured, extra: &[&str]) -> String {
     let address = secured.server.address.to_string();
     let (ca, session) = (secured.certificate(), Duration::from_millis(5));
-    let mut child = Command::new("openssl")
+    let mut child = common::command("openssl")
         .args(["s_client", "-connect", &address, "-CAfile", &ca, "-verify_return_error", "-ign_eof"])
         .args(extra)
         .stdin(Stdio::piped())
@@ -447,7 +447,7 @@ fn openssl_reconnects_by_resuming() {
     }
     let secured = Secured::start("epoll", &[]);
     let address = secured.server.address.to_string();
-    let output = Command::new("openssl")
+    let output = common::command("openssl")
         .args(["s_client", "-connect", &address, "-tls1_2", "-reconnect"])
         .stdin(Stdio::null())
         .output()
@@ -467,7 +467,7 @@ fn certificates_of_openssl_serve_for_both_sides() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     for (name, kind) in [("server", "rsa:2048"), ("client", "rsa:2048")] {
-        let made = Command::new("openssl")
+        let made = common::command("openssl")
             .args(["req", "-x509", "-newkey", kind, "-nodes", "-days", "2", "-subj", &format!("/CN={name}")])
             .args(["-addext", "subjectAltName=DNS:localhost"])
             // A client's must be no issuer.
@@ -482,7 +482,7 @@ fn certificates_of_openssl_serve_for_both_sides() {
     let server = Server::start("epoll", &options);
     let curl = |extra: &[&str]| {
         let url = format!("https://localhost:{}/bytes/7", server.address.port());
-        let mut command = Command::new("curl");
+        let mut command = common::command("curl");
         command.args(["-sS", "--max-time", "20", "--cacert", &path("server.pem")]).args(extra).arg(url);
         command.output().unwrap()
     };
@@ -506,7 +506,7 @@ fn what_makes_no_sense_is_refused_in_one_line() {
         (&["--tls-cert", "/nowhere", "--tls-key", empty], "cannot read /nowhere"),
         (&["--tls", "--tls-client-ca", empty], "BEGIN CERTIFICATE"),
     ] {
-        let output = Command::new(env!("CARGO_BIN_EXE_loadgen-server"))
+        let output = common::command(env!("CARGO_BIN_EXE_loadgen-server"))
             .args(["--listen", "127.0.0.1:0"])
             .args(arguments)
             .output()

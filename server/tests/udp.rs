@@ -7,7 +7,6 @@ use loadgen_core::protocol::udp::LARGEST;
 use loadgen_core::result::DatagramStats;
 use std::io::ErrorKind;
 use std::net::UdpSocket;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -126,8 +125,14 @@ fn of_a_flood_every_datagram_is_accounted_for() {
             let sent: u64 = sockets.iter().map(|(sent, _)| sent).sum();
             assert_eq!(sent, 3 * each as u64, "the peers sent all");
             let stats = datagrams(&ended);
-            assert_eq!(ended.stats.requests + stats.kernel_dropped, sent, "{stats:?}");
-            assert!(stats.dropped.is_empty() && ended.code == 0, "{stats:?} {}", ended.stderr);
+            // Where it had not the time to answer all within its drain, it says how many.
+            let cut = stats.dropped.get("cut").copied().unwrap_or(0);
+            let told = ended.stats.requests + stats.kernel_dropped;
+            // What it had not even read when its drain was over, it does not know of.
+            assert!(told == sent || told < sent && !ended.is_conclusive(), "{told} of {sent}: {stats:?}");
+            assert!(stats.dropped.len() == usize::from(cut > 0) && ended.code == 0, "{stats:?} {}", ended.stderr);
+            assert_eq!(cut > 0, ended.stderr.contains("cut"), "{}", ended.stderr);
+            assert!(cut == 0 || !ended.is_conclusive(), "{}", ended.stderr);
             let back: u64 = sockets.iter().map(|(_, socket)| drain(socket)).sum();
             assert!(back > 0 && back <= ended.stats.replies, "{back} of {}", ended.stats.replies);
         }
@@ -148,7 +153,7 @@ fn what_had_arrived_before_the_signal_is_answered_and_nothing_later() {
         clean(&ended);
         assert_eq!((ended.stats.requests, ended.stats.replies), (201, 201));
         assert_eq!(drain(&socket), 200);
-        assert!(ended.took < Duration::from_secs(2), "{:?}", ended.took);
+        ended.assert_within(Duration::from_secs(2));
     });
 }
 
@@ -168,7 +173,8 @@ fn a_flood_does_not_keep_it_from_ending() {
             let ended = server.stop();
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
             datagrams(&ended);
-            assert!(ended.code == 0 && ended.stats.requests > 0 && !ended.stderr.contains("cut"), "{}", ended.stderr);
+            assert!(ended.code == 0 && ended.stats.requests > 0, "{}", ended.stderr);
+            assert!(!ended.stderr.contains("cut") || !ended.is_conclusive(), "{}", ended.stderr);
         });
     });
 }
@@ -282,7 +288,7 @@ fn another_server_on_the_port_is_noticed() {
         for threads in ["1", "2"] {
             let server = start(engine, &["--threads", threads]);
             let address = server.address.to_string();
-            let mut second = Command::new(env!("CARGO_BIN_EXE_loadgen-server"));
+            let mut second = common::command(env!("CARGO_BIN_EXE_loadgen-server"));
             second.args(["--protocol", "udp", "--threads", threads, "--listen", &address, "--engine", engine]);
             let output = second.output().unwrap();
             let stderr = String::from_utf8_lossy(&output.stderr);
@@ -295,7 +301,7 @@ fn another_server_on_the_port_is_noticed() {
 #[test]
 fn options_that_are_about_streams_are_refused() {
     for word in ["inline-send", "bundles", "incremental", "zero-copy"] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen-server"));
+        let mut command = common::command(env!("CARGO_BIN_EXE_loadgen-server"));
         command.args(["--protocol", "udp", "--listen", "127.0.0.1:0", "--engine", "io_uring", "--ring", word]);
         let output = command.output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -306,7 +312,7 @@ fn options_that_are_about_streams_are_refused() {
 
 #[test]
 fn other_programs_are_answered_too() {
-    if Command::new("python3").arg("--version").output().is_err() {
+    if common::command("python3").arg("--version").output().is_err() {
         assert!(std::env::var_os("LOADGEN_REQUIRE_PROGRAMS").is_none(), "python3 is not installed");
         eprintln!("skipped: python3 is not installed");
         return;
@@ -318,7 +324,8 @@ fn other_programs_are_answered_too() {
             for n in range(50):\n\
             \x20   s.sendto(b'%d' % n * n, ('127.0.0.1', int(sys.argv[1])))\n\
             \x20   assert s.recvfrom(9999) == (b'%d' % n * n, ('127.0.0.1', int(sys.argv[1])))\n";
-        let output = Command::new("python3").args(["-c", script, &server.address.port().to_string()]).output().unwrap();
+        let output =
+            common::command("python3").args(["-c", script, &server.address.port().to_string()]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let ended = server.stop();
         clean(&ended);

@@ -8,7 +8,7 @@ use loadgen_core::sys::process;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use tempfile::TempDir;
 
 /// A server behind a socket in a folder of its own; killed when dropped.
@@ -21,7 +21,7 @@ impl Server {
     fn start(engine: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listen = format!("unix:{}", folder.path().join("socket").display());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen-server"));
+        let mut command = common::command(env!("CARGO_BIN_EXE_loadgen-server"));
         command.args(["--listen", &listen, "--engine"]).args(engine.split(' ')).args(options);
         command.arg("--stats").arg(folder.path().join("stats"));
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -113,7 +113,7 @@ fn what_had_arrived_is_answered_at_the_end() {
 #[test]
 fn zero_copy_is_not_for_unix_sockets() {
     let arguments = ["--listen", "unix:/nowhere/socket", "--engine", "io_uring", "--ring", "zero-copy=1"];
-    let output = Command::new(env!("CARGO_BIN_EXE_loadgen-server")).args(arguments).output().unwrap();
+    let output = common::command(env!("CARGO_BIN_EXE_loadgen-server")).args(arguments).output().unwrap();
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(2) && told.contains("zero-copy"), "{told}");
 }
@@ -122,7 +122,7 @@ fn zero_copy_is_not_for_unix_sockets() {
 fn curl_is_served() {
     with_every_fitting_variant(|engine| {
         let mut server = Server::start(engine, &["--protocol", "http"]);
-        let output = Command::new("curl")
+        let output = common::command("curl")
             .args(["-sS", "--max-time", "10", "--unix-socket"])
             .arg(server.path())
             .args(["http://any/bytes/300000", "http://any/bytes/7"])
@@ -143,7 +143,8 @@ fn a_path_that_is_taken_is_refused_and_nothing_of_others_is_removed() {
     let mut first = Server::start("epoll", &[]);
     let again = |path: &std::path::Path| {
         let listen = format!("unix:{}", path.display());
-        let output = Command::new(env!("CARGO_BIN_EXE_loadgen-server")).args(["--listen", &listen]).output().unwrap();
+        let output =
+            common::command(env!("CARGO_BIN_EXE_loadgen-server")).args(["--listen", &listen]).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let (code, told) = again(&first.path());

@@ -24,15 +24,24 @@ pub fn signal_group(child: &std::process::Child, signal: i32) -> io::Result<()> 
 }
 
 /// Has the kernel kill the process that `command` will start when the thread that starts it ends: a signal that can be
-/// ignored would leave it behind.
+/// ignored would leave it behind. A program that changes its user on the way loses the bond (prctl(2)).
 pub fn dies_with_us(command: &mut std::process::Command) {
+    signalled_when_we_end(command, libc::SIGKILL);
+}
+
+/// Likewise by `SIGTERM`, for a program that has processes of its own to take along.
+pub fn ends_with_us(command: &mut std::process::Command) {
+    signalled_when_we_end(command, libc::SIGTERM);
+}
+
+fn signalled_when_we_end(command: &mut std::process::Command, signal: libc::c_int) {
     use std::os::unix::process::CommandExt;
     let parent = std::process::id();
     // SAFETY: between fork and exec only prctl(2) and getppid(2) are called, which are async-signal-safe and allocate
     // nothing; neither does making an error out of a number.
     unsafe {
         command.pre_exec(move || {
-            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL))?;
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, signal))?;
             // It may have died before it was asked about.
             if libc::getppid() as u32 == parent { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
         });

@@ -330,8 +330,10 @@ fn python(script: &str, input: &str) -> Option<String> {
     // Packages of Debian are for Debian's own, which need not be the first on the path.
     let debian = "/usr/bin/python3";
     let program = if Path::new(debian).exists() { debian } else { "python3" };
-    let started = Command::new(program).args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-    let Ok(mut child) = started else {
+    let mut command = Command::new(program);
+    command.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    loadgen_core::sys::process::dies_with_us(&mut command);
+    let Ok(mut child) = command.spawn() else {
         assert!(std::env::var_os("LOADGEN_REQUIRE_PROGRAMS").is_none(), "python3 is not installed");
         eprintln!("skipped: python3 is not installed");
         return None;

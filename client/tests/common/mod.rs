@@ -1,6 +1,6 @@
 //! The real `loadgen`, servers for it, and what its reports must hold.
 
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code, unused_imports)] // each test file uses its own part
 
 use loadgen_core::result::{Histogram, Ledger, Report, ServerStats};
 use loadgen_core::sys::{clock, process, ring};
@@ -14,14 +14,24 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
+pub(crate) mod busy;
 pub(crate) mod nginx;
 pub(crate) mod peer;
+pub(crate) mod processes;
+pub(crate) mod program;
 pub(crate) mod request_log;
 pub(crate) mod scenario;
 pub(crate) mod strace;
 
+use busy::Watch;
+pub(crate) use program::{command, parent_command};
+
 /// Longer than any run here may take; whoever needs more hangs.
-pub(crate) const HARD_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const HARD_LIMIT: Duration = busy::PATIENCE;
+
+/// What spoils a run on a machine that has not enough CPUs for it, and is nothing that a test brought about.
+const STARVED: &[&str] =
+    &["generator_stalled", "cpu_contention", "client_saturated", "generator_lag", "rate_missed", "retransmissions"];
 
 pub(crate) const LOADGEN: &str = env!("CARGO_BIN_EXE_loadgen");
 
@@ -54,7 +64,7 @@ pub(crate) fn assert_accepted(report: &Report, accepts: u64) {
 /// A `loadgen` at work, in a folder of its own; killed when dropped.
 pub(crate) struct Running {
     child: Child,
-    started: Instant,
+    started: Watch,
     folder: TempDir,
     report: PathBuf,
 }
@@ -67,6 +77,8 @@ pub(crate) struct Ended {
     pub(crate) stderr: String,
     pub(crate) took: Duration,
     report: Option<Report>,
+    /// Why the machine was not fit to be asked for times meanwhile.
+    unfit: Option<String>,
 }
 
 /// Runs `loadgen` to its end, with its report in a file.
@@ -81,7 +93,7 @@ pub(crate) fn loadgen_at(target: &str, args: &[&str]) -> Ended {
 
 /// Runs the arguments as they are: no report file, unless they say so.
 pub(crate) fn loadgen_plain(args: &[&str]) -> Ended {
-    let mut command = Command::new(LOADGEN);
+    let mut command = command(LOADGEN);
     command.args(args);
     Running::launch(command, scratch()).wait()
 }
@@ -89,7 +101,7 @@ pub(crate) fn loadgen_plain(args: &[&str]) -> Ended {
 impl Running {
     pub(crate) fn start(args: &[&str]) -> Self {
         let folder = scratch();
-        let mut command = Command::new(LOADGEN);
+        let mut command = command(LOADGEN);
         if !args.contains(&"--engine") {
             command.args(["--engine", engine()]);
         }
@@ -106,19 +118,23 @@ impl Running {
         let out = |name: &str| File::create(folder.path().join(name)).unwrap();
         command.current_dir(folder.path()).stdin(Stdio::null()).stdout(out("stdout")).stderr(out("stderr"));
         let child = command.spawn().unwrap();
-        Self { child, started: Instant::now(), report: folder.path().join("report.json"), folder }
+        Self { child, started: Watch::start(), report: folder.path().join("report.json"), folder }
     }
 
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.started.elapsed()
-    }
-
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits until its embedded server has had something to do: the load has begun.
+    pub(crate) fn wait_for_load(&self) {
+        // Starting takes it less than half of this.
+        const LOADED_NS: u64 = 30_000_000;
+        let used_ns = |one: &processes::Process| clock::process_cpu_ns(one.id).unwrap_or(0);
+        eventually("a loaded server", || processes::descendants(self.id()).iter().any(|one| used_ns(one) > LOADED_NS));
     }
 
     pub(crate) fn signal(&self, name: &str) {
@@ -135,8 +151,8 @@ impl Running {
         let status = wait_for(&mut self.child, HARD_LIMIT, "loadgen");
         let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap();
         let report = self.report.exists().then(|| read_report(&self.report));
-        let took = self.started.elapsed();
-        let ended = Ended { code: status.unwrap_or(-1), stdout: read("stdout"), stderr: read("stderr"), took, report };
+        let (code, took, unfit) = (status.unwrap_or(-1), self.started.elapsed(), self.started.why_unfit());
+        let ended = Ended { code, stdout: read("stdout"), stderr: read("stderr"), took, report, unfit };
         if let Some(report) = &ended.report {
             hold_invariants(report, &ended.stderr);
         }
@@ -164,6 +180,32 @@ impl Ended {
     pub(crate) fn expect(&self, code: i32) -> &Report {
         assert_eq!(self.code, code, "{}\n{}", self.stderr, self.report.as_ref().map_or(String::new(), brief));
         self.report()
+    }
+
+    /// It took less than `limit`, or the machine was too busy to say.
+    pub(crate) fn assert_within(&self, limit: Duration) {
+        busy::assert_within(self.took, limit, "loadgen", self.unfit.as_deref());
+    }
+
+    /// Whether nothing of the machine disturbed the run, so that its times and rates say something. If not, it says so.
+    pub(crate) fn is_conclusive(&self) -> bool {
+        let starved = self.report.iter().flat_map(|report| &report.verdict.reasons);
+        let starved = starved.filter(|reason| STARVED.contains(&reason.code.as_str())).map(|reason| &reason.detail);
+        let why: Vec<&String> = self.unfit.iter().chain(starved).collect();
+        if !why.is_empty() {
+            eprintln!("inconclusive: {why:?}");
+        }
+        why.is_empty()
+    }
+
+    /// What a run achieves where there are CPUs for it.
+    pub(crate) fn assert_if_fit(&self, achieved: bool) {
+        assert!(
+            achieved || !self.is_conclusive(),
+            "{}\n{}",
+            self.stderr,
+            self.report.as_ref().map_or_else(String::new, brief)
+        );
     }
 
     /// Refused before it began: the exit status, and one line that says why (with a line of help at most).
@@ -197,7 +239,7 @@ pub(crate) fn wait_for(child: &mut Child, limit: Duration, what: &str) -> Option
 
 /// Sends a signal by name to one process that the test started.
 pub(crate) fn signal(pid: u32, name: &str) {
-    let status = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap();
+    let status = command("sh").args(["-c", &format!("kill -{name} {pid}")]).status().unwrap();
     assert!(status.success(), "kill -{name} {pid}");
 }
 
@@ -205,7 +247,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
 pub(crate) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is() {
-        assert!(start.elapsed() < Duration::from_secs(10), "in vain: {what}");
+        assert!(start.elapsed() < busy::PATIENCE, "in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -366,7 +408,7 @@ impl Server {
     }
 
     pub(crate) fn start_at(address: &str, args: &[&str]) -> Self {
-        let mut command = Command::new(LOADGEN);
+        let mut command = command(LOADGEN);
         command.args(["server", "--listen", address, "--stats", "-"]).args(args);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap());
@@ -438,14 +480,16 @@ pub(crate) fn missing(why: &str) -> bool {
 /// flags). `None`: that is not permitted here.
 pub(crate) fn namespace(flags: &str, setup: &str, script: &str, args: &[&str]) -> Option<Command> {
     let folder = scratch();
-    let mut trial = Command::new("unshare");
-    trial.args([flags, "sh", "-c", setup]).current_dir(folder.path());
+    let mut trial = command("unshare");
+    trial.args([flags, "setpriv", "--pdeathsig", "KILL", "sh", "-c", setup]).current_dir(folder.path());
     if !trial.output().is_ok_and(|out| out.status.success()) {
         eprintln!("skipped: `unshare {flags}` is not permitted, or cannot do `{setup}`");
         return None;
     }
-    let mut command = Command::new("unshare");
-    command.args([flags, "sh", "-c", &format!("{setup} && {script}"), LOADGEN]).args(args);
+    let mut command = command("unshare");
+    // Who gets a namespace of his own loses the bond to us (prctl(2)), and is given it anew.
+    command.args([flags, "setpriv", "--pdeathsig", "KILL", "sh", "-c", &format!("{setup} && {script}"), LOADGEN]);
+    command.args(args);
     Some(command)
 }
 

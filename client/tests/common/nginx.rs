@@ -1,12 +1,12 @@
 //! A real nginx for one test, with an access log of its own.
 
-use super::eventually;
+use super::{eventually, parent_command};
 use loadgen_core::sys::process;
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// An nginx with one worker; stopped with its worker when dropped.
@@ -24,7 +24,7 @@ impl Process {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let config = root.join("nginx.conf");
         std::fs::write(&config, configuration(root, log, &http(address))).unwrap();
-        let mut command = Command::new("nginx");
+        let mut command = parent_command("nginx");
         command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
         command.arg("-p").arg(root).arg("-c").arg(&config).arg("-e").arg(root.join("error.log"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(root.join("stderr")).unwrap());

@@ -1,6 +1,6 @@
 //! A server process for a test, and clients for it.
 
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code, unused_imports)] // each test file uses its own part
 
 use loadgen_core::result::ServerStats;
 use loadgen_core::sys::{clock, process};
@@ -8,9 +8,16 @@ use loadgen_server::engine::ENGINES;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+#[path = "../../../client/tests/common/busy.rs"]
+pub(crate) mod busy;
+#[path = "../../../client/tests/common/program.rs"]
+pub(crate) mod program;
+
+pub(crate) use busy::PATIENCE;
+use busy::Watch;
+pub(crate) use program::{command, parent_command};
 
 /// What engine io_uring may be told, each on its own: as tests name it, an engine and its arguments in one word.
 const VARIANTS: &[&str] = &[
@@ -53,16 +60,31 @@ pub(crate) struct Ended {
     pub(crate) stats: ServerStats,
     pub(crate) stderr: String,
     pub(crate) took: Duration,
+    /// Why the machine was not fit to be asked for times meanwhile.
+    unfit: Option<String>,
+}
+
+impl Ended {
+    /// Whether the machine was fit to be asked for times while the server ended. If not, it says so.
+    pub(crate) fn is_conclusive(&self) -> bool {
+        self.unfit.iter().for_each(|why| eprintln!("inconclusive: {why}"));
+        self.unfit.is_none()
+    }
+
+    /// It took less than `limit`, or the machine was too busy to say.
+    pub(crate) fn assert_within(&self, limit: Duration) {
+        busy::assert_within(self.took, limit, "the server's end", self.unfit.as_deref());
+    }
 }
 
 impl Server {
     pub(crate) fn start(engine: &str, options: &[&str]) -> Self {
-        Self::launch(Command::new(env!("CARGO_BIN_EXE_loadgen-server")), engine, options)
+        Self::launch(command(env!("CARGO_BIN_EXE_loadgen-server")), engine, options)
     }
 
     /// With at most that many descriptors.
     pub(crate) fn start_with_descriptors(limit: usize, engine: &str, options: &[&str]) -> Self {
-        let mut command = Command::new("sh");
+        let mut command = command("sh");
         command.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\"")]);
         command.arg(env!("CARGO_BIN_EXE_loadgen-server"));
         Self::launch(command, engine, options)
@@ -118,7 +140,7 @@ impl Server {
 
     /// Stops the server (SIGSTOP) while `act` runs, so that it sees all of it at once.
     pub(crate) fn unseen<T>(&self, act: impl FnOnce() -> T) -> T {
-        let signal = |name: &str| Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        let signal = |name: &str| command("kill").args([name, &self.child.id().to_string()]).status().unwrap();
         signal("-STOP");
         let result = act();
         signal("-CONT");
@@ -132,7 +154,7 @@ impl Server {
     }
 
     pub(crate) fn wait(mut self) -> Ended {
-        let start = Instant::now();
+        let start = Watch::start();
         let code = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status.code().unwrap_or(-1);
@@ -145,7 +167,7 @@ impl Server {
         let stats: ServerStats = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text:?}; {stderr}"));
         let closed: u64 = stats.closes.values().sum();
         assert_eq!(stats.accepts, closed, "{stats:?}");
-        Ended { code, stats, stderr, took: start.elapsed() }
+        Ended { code, stats, stderr, took: start.elapsed(), unfit: start.why_unfit() }
     }
 }
 
@@ -180,7 +202,7 @@ pub(crate) fn noise(len: usize) -> Vec<u8> {
 
 /// Waits until `is` holds.
 pub(crate) fn eventually(what: &str, is: impl Fn() -> bool) {
-    let start = Instant::now();
+    let start = Watch::start();
     while !is() {
         assert!(start.elapsed() < PATIENCE, "in vain: {what}");
         std::thread::sleep(Duration::from_millis(5));

@@ -9,7 +9,7 @@ use loadgen_core::compare::power::{Shape, blocks_needed, cautious_spread, smalle
 use loadgen_core::compare::sense::RESOLUTION_MOST;
 use loadgen_core::compare::{Options, gates, rows};
 use loadgen_core::metric::Unit;
-use loadgen_core::result::{BlockPlan, Bundle, Report};
+use loadgen_core::result::{BlockPlan, Bundle, Report, VerdictState};
 
 /// Fewer say too little about how much the figures scatter.
 const PILOT_BLOCKS: u64 = 4;
@@ -47,7 +47,7 @@ pub fn plan(
     for gate in gates.iter().filter(|gate| gate.metric.unit != Unit::Share) {
         let name = gate.metric.name;
         let Some(differences) = rows::block_differences(gate.metric, &base, &candidate) else {
-            return Err(Failure::new(Exit::Failures, format!("the pilot runs have no {name}: nothing was answered")));
+            return Err(unknown(name, &runs));
         };
         let noise = cautious_spread(&differences);
         plan.spread_ppm.insert(name.to_owned(), (noise * 1e6).round() as u64);
@@ -77,4 +77,40 @@ pub fn plan(
     bundle.blocks_planned = plan.blocks;
     bundle.plan = Some(plan);
     Ok(None)
+}
+
+/// A pilot run has no such figure. Where the generator was the limit, nothing is said against the target.
+fn unknown(name: &str, runs: &[&Report]) -> Failure {
+    let invalid: Vec<_> = runs.iter().filter(|run| run.verdict.state == VerdictState::Invalid).collect();
+    if invalid.is_empty() {
+        return Failure::new(Exit::Failures, format!("the pilot runs have no {name}: nothing was answered"));
+    }
+    let mut codes: Vec<&str> =
+        invalid.iter().flat_map(|run| &run.verdict.reasons).map(|reason| reason.code.as_str()).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    let (count, of, codes) = (invalid.len(), runs.len(), codes.join(", "));
+    let message = format!("not every pilot run has a {name}, and {count} of {of} are invalid: {codes}");
+    Failure::new(Exit::Invalid, message)
+        .help("make slots longer (--duration), or leave the machine to them (`loadgen doctor`)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use loadgen_core::result::{Reason, Verdict};
+
+    #[test]
+    fn the_machine_is_not_the_targets_fault() {
+        let golden = include_str!("../../../../tests/golden/result-1.json");
+        let mut report: Report = serde_json::from_str(golden).unwrap();
+        report.verdict = Verdict { state: VerdictState::Valid, reasons: Vec::new() };
+        assert_eq!(unknown("p50", &[&report]).exit, Exit::Failures);
+        let stalled = Reason { code: "generator_stalled".to_owned(), detail: String::new() };
+        let spoilt =
+            Report { verdict: Verdict { state: VerdictState::Invalid, reasons: vec![stalled] }, ..report.clone() };
+        let failure = unknown("p50", &[&report, &spoilt]);
+        assert_eq!(failure.exit, Exit::Invalid);
+        assert!(format!("{failure:?}").contains("1 of 2 are invalid: generator_stalled"), "{failure:?}");
+    }
 }

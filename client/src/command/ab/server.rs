@@ -25,6 +25,7 @@ pub struct Server {
     /// Its command, without what is secret.
     shown: String,
     child: Child,
+    guard: Guard,
     ended: Option<ExitStatus>,
     errors: Receiver<String>,
 }
@@ -54,7 +55,14 @@ impl Server {
         process::dies_with_us(&mut shell);
         let mut child = shell.spawn().map_err(|error| failed(format!("cannot be started: {error}")))?;
         let errors = last_words(child.stderr.take());
-        let mut server = Self { shown: shown.clone(), child, ended: None, errors };
+        let guard = match Guard::over(&child) {
+            Ok(guard) => guard,
+            Err(error) => {
+                kill(&mut child);
+                return Err(failed(format!("cannot be guarded by a shell: {error}")));
+            }
+        };
+        let mut server = Self { shown: shown.clone(), child, guard, ended: None, errors };
         let began = Instant::now();
         loop {
             if let Some(status) = server.status() {
@@ -113,9 +121,37 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // What it left behind in its group goes, too, or it would keep the port and the CPU of the next slot.
-        let _ = process::signal_group(&self.child, process::KILL);
-        let _ = self.child.wait();
+        // First the guard, while the group is still the server's: its id may be another's soon.
+        self.guard.dismiss();
+        kill(&mut self.child);
+    }
+}
+
+/// What it left behind in its group goes, too, or it would keep the port and the CPU of the next slot.
+fn kill(child: &mut Child) {
+    // It fails if none of the group is left.
+    let _ = process::signal_group(child, process::KILL);
+    let _ = child.wait();
+}
+
+/// Kills a server's process group when we are killed: the kernel does that for the one process that we started, and not
+/// for a server behind a shell, or for the workers of nginx.
+#[derive(Debug)]
+struct Guard(Child);
+
+impl Guard {
+    /// A shell that waits for the end of its input, which is our end, however it comes.
+    fn over(server: &Child) -> std::io::Result<Self> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", "read -r _; kill -s KILL -- \"-$0\"", &server.id().to_string()]);
+        shell.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self(shell.spawn()?))
+    }
+
+    fn dismiss(&mut self) {
+        // It can have ended only by somebody else's hand, and then there is nothing to dismiss.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
