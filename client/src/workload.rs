@@ -16,7 +16,6 @@ use std::path::Path;
 /// Where user and password may be, so that they are in no list of processes.
 pub const LOGIN_VARIABLE: &str = "LOADGEN_LOGIN";
 
-
 /// Values may be so long, in bytes: Redis' limit.
 const VALUE_MAX: u64 = 512 << 20;
 

@@ -5,8 +5,7 @@ mod common;
 use common::peer::Peer;
 use common::{
     Ended, HARD_LIMIT, SHORT, agrees_with_embedded, brief, clean, error_kinds, error_rows, errors, eventually, have,
-    loadgen,
-    loadgen_at, whole,
+    loadgen, loadgen_at, whole,
 };
 use loadgen_core::result::Report;
 use std::collections::BTreeMap;

@@ -4,8 +4,7 @@ mod common;
 
 use common::{
     Ended, HARD_LIMIT, SHORT, agrees_with_embedded, brief, clean, error_kinds, error_rows, errors, eventually, have,
-    loadgen,
-    loadgen_at, scratch, whole, with_every_server_engine,
+    loadgen, loadgen_at, scratch, whole, with_every_server_engine,
 };
 use loadgen_core::result::Report;
 use std::collections::BTreeMap;
@@ -290,7 +289,7 @@ fn connections_beyond_the_limit_are_not_served() {
     }
     // Others have all there are.
     let others: Vec<TcpStream> = (0..4).map(|_| TcpStream::connect(redis.address).unwrap()).collect();
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(std::time::Duration::from_millis(200));
     let ended = loadgen_at(&redis.target(), &["-n", "20", "--conns", "2", "--timeout", "500ms"]);
     let report = ended.expect(3);
     assert!(ended.stderr.contains("max number of clients"), "{}", ended.stderr);

@@ -1,8 +1,8 @@
 //! A report, a bundle, and whatever else we write, into a file: whole or not at all.
 
 use super::bundle::Bundle;
-use super::{integers, pipe};
 use super::schema::Report;
+use super::{integers, pipe};
 use crate::files::sweep;
 use crate::sys::errno;
 use std::fs::{self, File, OpenOptions, Permissions};
