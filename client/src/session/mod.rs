@@ -28,7 +28,6 @@ use datagrams::Datagrams;
 use loadgen_core::arrivals::{Profile, Schedule};
 use loadgen_core::protocol::{Client, ClientState, Shape};
 use loadgen_core::rng::Rng;
-use loadgen_core::sys::clock;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::time::{Instant, NS_PER_S};
 use loadgen_core::tls::client::Settings;
@@ -268,6 +267,8 @@ pub struct Session {
     in_use: u32,
     /// When the load began.
     began: Instant,
+    /// When that happened which is being dealt with.
+    latest: Instant,
     going: bool,
     /// When unanswered requests are given up; set once no more are sent.
     drain_until: Option<Instant>,
@@ -331,6 +332,7 @@ impl Session {
             issuing: None,
             in_use,
             began: Instant::NEVER,
+            latest: config.origin,
             going: false,
             drain_until: None,
             window: Window::new(config.origin),
@@ -481,9 +483,8 @@ impl Session {
     }
 
     /// The final figures.
-    pub fn into_tally(mut self) -> Tally {
+    pub fn into_tally(mut self, now: Instant) -> Tally {
         self.book_unsent();
-        let now = clock::now();
         self.close_visits(now);
         self.close_series(now);
         for (name, count) in self.clients.iter().flat_map(|client| client.counts()) {
@@ -504,7 +505,7 @@ impl Session {
     }
 
     fn note(&mut self, kind: &'static str, phase: Phase, count: u64, example: impl FnOnce() -> String) {
-        let at_ns = clock::now().since(self.config.origin);
+        let at_ns = self.latest.since(self.config.origin);
         self.tally.note(kind, phase, count, at_ns, example);
     }
 
@@ -542,7 +543,7 @@ impl Session {
 
 impl<I: Io> Handler<I> for Session {
     fn connected(&mut self, io: &mut I, slot: u32, outcome: io::Result<()>) {
-        let now = clock::now();
+        let now = io.now();
         self.cross_boundaries(now);
         match outcome {
             Ok(()) => self.established(io, slot, now),
@@ -554,7 +555,7 @@ impl<I: Io> Handler<I> for Session {
     }
 
     fn received(&mut self, io: &mut I, slot: u32, bytes: &[u8]) {
-        let now = clock::now();
+        let now = io.now();
         self.cross_boundaries(now);
         self.tally.bytes.received += bytes.len() as u64;
         if self.tls.is_some() { self.decrypt(io, slot, bytes, now) } else { self.plain_received(io, slot, bytes, now) }
@@ -575,7 +576,7 @@ impl<I: Io> Handler<I> for Session {
     }
 
     fn ended(&mut self, io: &mut I, slot: u32, cause: Option<io::Error>) {
-        let now = clock::now();
+        let now = io.now();
         self.cross_boundaries(now);
         self.plain_ended(io, slot, cause, now);
     }

@@ -5,7 +5,6 @@ use crate::engine::Io;
 use crate::request_log::Row;
 use crate::tally::Phase;
 use loadgen_core::protocol::{Outcome, Reply, ReplyError};
-use loadgen_core::sys::clock;
 use loadgen_core::time::Instant;
 use std::io;
 
@@ -144,7 +143,7 @@ impl Session {
         let unsent = self.conns[slot as usize].unsent as usize;
         let requests = unsent.div_ceil(self.request_len);
         let end = requests * self.request_len;
-        let now = clock::now();
+        let now = io.now();
         let Ok(taken) = io.send(slot, end - unsent..end) else { return now };
         self.tally.bytes.sent += taken as u64;
         let conn = &mut self.conns[slot as usize];
@@ -502,7 +501,7 @@ impl Session {
 
     /// The time for the last replies is over: what is unanswered now is in flight for good.
     pub(super) fn give_up(&mut self, io: &mut impl Io) {
-        let now = clock::now();
+        let now = io.now();
         for slot in 0..self.conns.len() as u32 {
             match self.conns[slot as usize].state {
                 State::Closed => continue,

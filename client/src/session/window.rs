@@ -122,6 +122,7 @@ impl Session {
     /// Closes seconds, opens and closes the window, as `now` says. What is booked after this call happened at `now`.
     #[inline]
     pub(super) fn cross_boundaries(&mut self, now: Instant) {
+        self.latest = now;
         if now >= self.window.boundary {
             self.cross(now);
         }
