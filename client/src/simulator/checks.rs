@@ -6,6 +6,7 @@ use super::network::ONE_WAY_MIN_NS;
 use crate::request_log::Row;
 use crate::session::StopRule;
 use crate::tally::Counts;
+use crate::traffic::Lengths;
 use loadgen_core::arrivals::Schedule;
 use loadgen_core::protocol::Shape;
 use loadgen_core::time::Instant;
@@ -16,6 +17,7 @@ pub(super) fn check(drawn: &Drawn, outcome: &Outcome) {
     connections(outcome);
     rows(drawn, outcome);
     schedule(drawn, outcome);
+    sessions(drawn, outcome);
     truth(drawn, outcome);
 }
 
@@ -47,6 +49,7 @@ fn ledger(drawn: &Drawn, Outcome { tally, stopped, .. }: &Outcome) {
         assert_eq!(whole.scheduled, requests, "a number of requests is exact");
     }
     if drawn.faults.is_calm() {
+        assert!(!stopped || drawn.stops_early, "nothing went wrong, and it did not end by itself");
         // A slow peer may be too slow for a short timeout, and a path may be one that is refused.
         let expected = |kind: &&str| matches!(*kind, "timeout" | "aborted" | "status_4xx");
         assert!(whole.errors.keys().all(|kind| expected(kind)), "nothing went wrong: {:?}", tally.errors);
@@ -116,6 +119,23 @@ fn schedule(drawn: &Drawn, Outcome { tally, began, stopped, .. }: &Outcome) {
         let strangers = tally.log.rows().len() as u64 - used.len() as u64;
         let booked = tally.whole.scheduled - strangers;
         assert_eq!(booked, dues.len() as u64, "every due time is of a request");
+    }
+}
+
+/// Sessions that arrived are over, broken or there, and ask as often as was drawn.
+fn sessions(drawn: &Drawn, Outcome { tally, .. }: &Outcome) {
+    let Some(sessions) = &drawn.config.traffic.sessions else { return };
+    let visits = &tally.visits;
+    let completed: u64 = visits.lengths.iter().sum();
+    assert_eq!(visits.started, completed + visits.broken + visits.in_progress, "{visits:?}");
+    if let Lengths::Fixed(length) = sessions.lengths
+        && drawn.faults.is_calm()
+    {
+        let proofs = tally.log.rows().iter().filter(|row| row.outcome == "proof").count() as u64;
+        let asked = tally.whole.scheduled - proofs - visits.unstarted;
+        let least = completed * u64::from(length) + visits.in_progress;
+        let most = (completed + visits.in_progress + visits.broken) * u64::from(length);
+        assert!((least..=most).contains(&asked), "{asked} requests of {visits:?}, {length} each");
     }
 }
 

@@ -28,8 +28,9 @@ pub(super) struct Drawn {
     pub(super) stalls: bool,
     /// When the load begins, whoever is there.
     pub(super) go_at_last: Instant,
-    /// When somebody interrupts the run.
+    /// When somebody interrupts the run; long after its end, unless this says that it is to be early.
     pub(super) stop_at: Instant,
+    pub(super) stops_early: bool,
 }
 
 fn one_of<T: Copy>(rng: &mut Rng, these: &[T]) -> T {
@@ -63,6 +64,7 @@ impl Drawn {
             faults,
             go_at_last: origin.after(one_of(rng, &[20 * NS_PER_MS, 300 * NS_PER_MS])),
             stop_at: origin.after(last),
+            stops_early,
         }
     }
 
