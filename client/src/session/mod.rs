@@ -291,19 +291,24 @@ impl Session {
         let request_len = if composes { 1 } else { clients[0].request().len() };
         let kinds_a_target = clients[0].kinds().len().max(1);
         let groups = kinds_a_target * clients.len();
-        let (budget, owed, flags) = match config.stop_rule {
-            StopRule::After(_) => (u64::MAX, 0, 0),
-            StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _) => {
-                (n.saturating_sub(capacity as u64), capacity as u64, flag::RESERVED)
-            }
-        };
         let first = config.connections_over_time.as_ref().map_or(config.active as u64, |p| config.share(p.first()));
         let in_use = (first as usize).min(config.active) as u32;
+        let mut conns = vec![Conn::default(); capacity];
+        let (budget, owed) = match config.stop_rule {
+            StopRule::After(_) => (u64::MAX, 0),
+            StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _) => {
+                // Connections that are wanted later may never be: nothing is set aside for them.
+                let (active, idle) = conns.split_at_mut(config.active);
+                let at_first = active[..in_use as usize].iter_mut().chain(idle);
+                let owed = at_first.map(|conn| conn.flags = flag::RESERVED).count() as u64;
+                (n.saturating_sub(owed), owed)
+            }
+        };
         let mut session = Self {
             shape,
             request_len,
             composes,
-            conns: vec![Conn { flags, ..Conn::default() }; capacity],
+            conns,
             stamps: vec![Stamp::default(); capacity * depth],
             kinds: if kinds_a_target > 1 { vec![0; capacity * depth] } else { Vec::new() },
             kinds_a_target,

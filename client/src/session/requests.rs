@@ -85,6 +85,16 @@ impl Session {
         1
     }
 
+    /// A connection is not wanted any more: what was set aside to prove it is anybody's.
+    pub(super) fn give_back_reserved(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.flags & flag::RESERVED != 0 {
+            conn.flags &= !flag::RESERVED;
+            self.owed -= 1;
+            self.budget += 1;
+        }
+    }
+
     pub(super) fn schedule(&mut self, requests: u64, due: Instant) {
         self.tally.whole.scheduled += requests;
         if self.window.covers(due) {

@@ -33,6 +33,8 @@ struct Outcome {
     network: Network,
     /// When the load began.
     began: Instant,
+    /// All connections had been served by then.
+    all_ready: bool,
     /// It ended because we said so, before its time.
     stopped: bool,
 }
@@ -51,10 +53,10 @@ fn run(drawn: &Drawn, rng: &mut Rng) -> Outcome {
     );
     let mut now = drawn.config.origin;
     network.pass(now);
-    let (mut began, mut stopped) = (Instant::NEVER, false);
+    let (mut began, mut all_ready, mut stopped) = (Instant::NEVER, false, false);
     for _ in 0..TURNS_MAX {
         if began == Instant::NEVER && (session.ready() >= capacity as u64 || now >= drawn.go_at_last) {
-            began = now;
+            (began, all_ready) = (now, session.ready() >= capacity as u64);
             session.go(&mut network, now, now);
         }
         if now >= drawn.stop_at {
@@ -64,7 +66,7 @@ fn run(drawn: &Drawn, rng: &mut Rng) -> Outcome {
         session.tick(&mut network, now);
         if session.finished() {
             let tally = session.into_tally(now);
-            return Outcome { tally, network, began, stopped };
+            return Outcome { tally, network, began, all_ready, stopped };
         }
         let wait_ns = session.next_deadline().since(now).min(WAIT_MAX_NS);
         let expected = now.after(wait_ns);
