@@ -123,7 +123,7 @@ fn schedule(drawn: &Drawn, Outcome { tally, began, stopped, .. }: &Outcome) {
 }
 
 /// Sessions that arrived are over, broken or there, and ask as often as was drawn.
-fn sessions(drawn: &Drawn, Outcome { tally, all_ready, .. }: &Outcome) {
+fn sessions(drawn: &Drawn, Outcome { tally, began, all_ready, .. }: &Outcome) {
     let Some(sessions) = &drawn.config.traffic.sessions else { return };
     let visits = &tally.visits;
     let completed: u64 = visits.lengths.iter().sum();
@@ -133,7 +133,7 @@ fn sessions(drawn: &Drawn, Outcome { tally, all_ready, .. }: &Outcome) {
         && drawn.faults.is_calm()
         && *all_ready
     {
-        let proofs = tally.log.rows().iter().filter(|row| row.outcome == "proof").count() as u64;
+        let proofs = tally.log.rows().iter().filter(|row| row.due < *began).count() as u64;
         let asked = tally.whole.scheduled - proofs - visits.unstarted;
         let least = completed * u64::from(length) + visits.in_progress;
         let most = (completed + visits.in_progress + visits.broken) * u64::from(length);

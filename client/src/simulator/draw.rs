@@ -69,7 +69,8 @@ impl Drawn {
     }
 
     pub(super) fn clients(&self) -> Vec<Box<dyn Client>> {
-        vec![(self.protocol.client)(&self.options).expect("a client half")]
+        let client = |_: &Remote| (self.protocol.client)(&self.options).expect("a client half");
+        self.config.remotes.iter().map(client).collect()
     }
 
     /// The request of which all are copies; empty where they differ.
@@ -152,6 +153,12 @@ fn open(config: &mut Config, rng: &mut Rng, seed: u64) -> (Process, Profile) {
 /// A closed loop: what is due next, replies say, or users who think, or turns.
 fn closed(config: &mut Config, protocol: &Protocol, rng: &mut Rng) {
     let streams = protocol.shape == Shape::Exchange;
+    if rng.below(4) == 0 {
+        // Two targets: each request is written anew, though they are alike.
+        let other = Remote { target: 1, ..config.remotes[0].clone() };
+        config.remotes.push(other);
+        config.turns = vec![0, 1];
+    }
     match rng.below(6) {
         0 if streams => {
             config.depth = 1;
