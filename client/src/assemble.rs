@@ -53,7 +53,7 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
         ledger: Ledger { whole_run: Some(Box::new(ledger(&tally.whole))), ..ledger(&tally.window) },
         connections: connections(plan, &around.to, tally),
         errors: errors(tally),
-        latency: latency(tally),
+        latency: Latency { carried_ns: plan.pacing.is_none().then_some(tally.carried_ns), ..latency(tally) },
         breakdown: breakdown(plan, tally),
         streams: streams(plan, tally),
         sessions: sessions(plan, tally),
@@ -271,6 +271,7 @@ fn connections(plan: &Plan, to: &[Destination], tally: &Tally) -> Connections {
         closed: counts.closed,
         closed_by_server: counts.closed_by_server,
         lost: counts.lost,
+        requests_cut_off: counts.cut_off,
         closed_by_reset: if plan.traffic.reset { counts.closed } else { 0 },
         opened_per_s,
         time_wait: opened_per_s.and_then(|rate| time_wait::after(plan, to, rate, Rules::read())),
@@ -302,6 +303,7 @@ fn latency(tally: &Tally) -> Latency {
         backlog_wait: tally.backlog_wait.report(),
         generator_lag: tally.generator_lag.report(),
         censored: tally.censored,
+        carried_ns: None,
     }
 }
 

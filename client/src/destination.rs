@@ -3,6 +3,7 @@
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use crate::session::Remote;
+use crate::turns::Turns;
 use loadgen_core::arrivals::{Schedule, Split};
 use loadgen_core::protocol::{Protocol, Shape};
 use loadgen_core::sys::endpoint::Endpoint;
@@ -14,9 +15,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Turns after which they begin anew.
-const TURNS_MAX: u32 = 10_000;
-
 /// How long it may take to hear that nobody listens for datagrams.
 const PROBE: Duration = Duration::from_millis(200);
 
@@ -26,7 +24,7 @@ pub struct Destination {
     pub endpoint: Endpoint,
     /// Which target it belongs to.
     pub target: usize,
-    /// Its share of the connections, beside those of the others.
+    /// The target's share of the connections, beside those of the others; its addresses take turns.
     pub weight: u32,
 }
 
@@ -90,9 +88,6 @@ pub fn only(endpoint: impl Into<Endpoint>) -> Vec<Destination> {
 /// # Errors
 /// If a target has no address that answers, or none of the family that was asked for.
 pub fn choose(plan: &Plan) -> Result<Vec<Destination>, Failure> {
-    // The weight is the target's, whatever the number of its addresses.
-    let all = plan.addresses == Addresses::All;
-    let scale: u32 = if all { plan.targets.iter().map(|aim| aim.resolved.len().max(1) as u32).product() } else { 1 };
     let mut chosen = Vec::new();
     for (target, aim) in plan.targets.iter().enumerate() {
         let known: Vec<&Endpoint> = aim.resolved.iter().filter(|one| plan.addresses.takes(one)).collect();
@@ -106,8 +101,8 @@ pub fn choose(plan: &Plan) -> Result<Vec<Destination>, Failure> {
             ([one], _) => vec![*one],
             (several, _) => vec![first_that_answers(several, plan.timeout_ns)?],
         };
-        let weight = aim.weight.saturating_mul(scale) / used.len() as u32;
-        chosen.extend(used.into_iter().map(|endpoint| Destination { endpoint: endpoint.clone(), target, weight }));
+        let destination = |to: &Endpoint| Destination { endpoint: to.clone(), target, weight: aim.weight };
+        chosen.extend(used.into_iter().map(destination));
     }
     Ok(chosen)
 }
@@ -144,34 +139,36 @@ pub fn probe(address: &SocketAddr) -> io::Result<()> {
 }
 
 /// The same for a session, with the local addresses that connections to each come from.
-pub fn remotes(plan: &Plan, destinations: &[Destination], rotate: usize) -> (Vec<Remote>, Vec<u16>) {
+pub fn remotes(plan: &Plan, destinations: &[Destination], rotate: usize) -> (Vec<Remote>, Turns) {
     let remote = |to: &Destination| {
         let mut sources: Vec<SocketAddr> = plan.sources_for(&to.endpoint);
         let turn = rotate % sources.len().max(1);
         sources.rotate_left(turn);
-        Remote { endpoint: to.endpoint.clone(), sources, target: to.target }
+        Remote { endpoint: to.endpoint.clone(), sources }
     };
     (destinations.iter().map(remote).collect(), turns(destinations))
 }
 
+/// Which of the destinations a connection goes to.
+pub fn turns(destinations: &[Destination]) -> Turns {
+    let mut weights = vec![0; destinations.iter().map(|one| one.target + 1).max().unwrap_or(1)];
+    destinations.iter().for_each(|one| weights[one.target] = one.weight);
+    Turns::new(destinations.iter().map(|one| one.target), &weights)
+}
+
 /// When requests to each target are due that this worker sends, counted from the beginning of the load, which nobody
 /// knows yet. A target's requests are shared among those workers that have connections to it.
-pub fn schedules(
-    plan: &Plan,
-    remotes: &[Remote],
-    turns: &[u16],
-    (index, workers): (u64, u64),
-) -> Vec<Option<Schedule>> {
+pub fn schedules(plan: &Plan, turns: &Turns, (index, workers): (u64, u64)) -> Vec<Option<Schedule>> {
     let Some(pacing) = &plan.pacing else { return Vec::new() };
     let (arrival, profile) = (pacing.arrival, pacing.rate.after(plan.warmup_ns));
     if plan.targets.len() < 2 {
         return vec![Some(Schedule::new(arrival, profile, plan.seed, index, workers, Instant(0)))];
     }
-    let turns: Arc<[u16]> = turns.iter().map(|turn| remotes[usize::from(*turn)].target as u16).collect();
+    let turns = turns.order();
     let of = |target: usize| {
-        let carriers = carriers(&turns, target as u16, plan.connections, workers);
+        let carriers = carriers(turns, target as u16, plan.connections, workers);
         let place = carriers.iter().position(|worker| *worker == index)?;
-        let split = Split::new(Arc::clone(&turns), target as u16, plan.seed);
+        let split = Split::new(Arc::clone(turns), target as u16, plan.seed);
         let count = carriers.len() as u64;
         Some(Schedule::of_target(arrival, profile.clone(), plan.seed, split, place as u64, count))
     };
@@ -193,44 +190,19 @@ pub fn check_shares(plan: &Plan, destinations: &[Destination]) -> Result<(), Fai
     if plan.pacing.is_none() || plan.targets.len() < 2 {
         return Ok(());
     }
-    let targets: Vec<usize> = turns(destinations).iter().map(|turn| destinations[usize::from(*turn)].target).collect();
-    let reached: BTreeSet<usize> = targets.iter().take(plan.connections as usize).copied().collect();
+    let turns = turns(destinations);
+    let targets = || turns.order().iter().map(|target| usize::from(*target));
+    let reached: BTreeSet<usize> = targets().take(plan.connections as usize).collect();
     let Some(missed) = (0..plan.targets.len()).find(|target| !reached.contains(target)) else { return Ok(()) };
-    let need = targets.iter().position(|target| *target == missed).map_or(0, |at| at + 1);
+    let need = targets().position(|target| target == missed).map_or(0, |at| at + 1);
     let (name, conns) = (&plan.targets[missed].target.typed, plan.connections);
     let message = format!("--conns {conns} leaves no connection for {name}, which has a share of --rate");
     Err(Failure::usage(message).help(format!("use --conns {need} or more, or other --weights")))
 }
 
-/// Whose turn it is, one after the other, so that shares are kept as well as they can be at any length (smooth weighted
-/// round robin, as nginx has it since 1.3.1).
-fn turns(destinations: &[Destination]) -> Vec<u16> {
-    let divisor = destinations.iter().map(|one| one.weight).fold(0, gcd).max(1);
-    let weights: Vec<i64> = destinations.iter().map(|one| i64::from(one.weight / divisor)).collect();
-    let total: i64 = weights.iter().sum();
-    let mut current = vec![0; weights.len()];
-    let mut turn = || {
-        current.iter_mut().zip(&weights).for_each(|(current, weight)| *current += weight);
-        let best = (0..current.len()).rev().max_by_key(|at| current[*at]).unwrap_or(0);
-        current[best] -= total;
-        best as u16
-    };
-    (0..total.clamp(1, TURNS_MAX.into())).map(|_| turn()).collect()
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn weighted(weights: &[u32]) -> Vec<u16> {
-        let endpoint = Endpoint::Tcp(SocketAddr::from(([127, 0, 0, 1], 1)));
-        let one = |(target, weight): (usize, &u32)| Destination { endpoint: endpoint.clone(), target, weight: *weight };
-        turns(&weights.iter().enumerate().map(one).collect::<Vec<_>>())
-    }
 
     #[test]
     fn a_target_s_requests_are_shared_among_the_workers_that_reach_it() {
@@ -240,13 +212,5 @@ mod tests {
         assert_eq!([0, 1].map(|target| carriers(&turns, target, 10, 3)), [vec![0, 1, 2], vec![0, 1, 2]]);
         assert_eq!([0, 1].map(|target| carriers(&turns, target, 3, 3)), [vec![0, 2], vec![1]]);
         assert_eq!([0, 1].map(|target| carriers(&turns, target, 1, 1)), [vec![0], vec![]]);
-    }
-
-    #[test]
-    fn turns_are_spread_by_weight() {
-        assert_eq!(weighted(&[1]), [0]);
-        assert_eq!(weighted(&[7, 7]), [0, 1]);
-        assert_eq!(weighted(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
-        assert_eq!(weighted(&[300, 100]), [0, 0, 1, 0]);
     }
 }

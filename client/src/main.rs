@@ -33,6 +33,7 @@ mod time_wait;
 mod timers;
 mod tls;
 mod traffic;
+mod turns;
 mod until;
 mod verdict;
 mod worker;

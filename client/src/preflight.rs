@@ -36,10 +36,10 @@ pub fn check(plan: &Plan, to: &[Destination]) -> Result<(), Failure> {
     if plan.traffic.reset && to.iter().any(|one| one.endpoint.ip().is_none()) {
         return Err(Failure::usage("--close rst is for TCP: a unix socket knows no reset"));
     }
-    let weights = to.iter().map(|one| u64::from(one.weight)).sum::<u64>().max(1);
-    for one in to {
+    let turns = destination::turns(to);
+    for (number, one) in to.iter().enumerate() {
         sources(plan, &one.endpoint)?;
-        ports(plan, &one.endpoint, (plan.total_connections() * u64::from(one.weight)).div_ceil(weights))?;
+        ports(plan, &one.endpoint, turns.share(number, plan.total_connections()))?;
     }
     memory(plan, to.iter().any(|one| one.endpoint.ip().is_none_or(is_this_machine)))
 }

@@ -262,12 +262,13 @@ pub fn config(plan: &Plan, to: &[Destination], thread: u64, origin: Instant) -> 
         StopRule::RequestsOrAfter(n, ns) => StopRule::RequestsOrAfter(share(n), ns),
     };
     let (remotes, turns) = destination::remotes(plan, to, index as usize);
-    let schedules = destination::schedules(plan, &remotes, &turns, (index, workers));
+    let schedules = destination::schedules(plan, &turns, (index, workers));
     Config {
         shape: plan.protocol.shape,
         remotes,
         tls: Vec::new(),
         turns,
+        all_active: plan.connections,
         active: share(plan.connections) as usize,
         idle: share(plan.idle) as usize,
         schedules,

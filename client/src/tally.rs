@@ -36,6 +36,8 @@ pub struct Tally {
     pub generator_lag: Recorder,
     /// How many of `response` had no reply.
     pub censored: u64,
+    /// How long within the window places were taken by requests that had been due before it.
+    pub carried_ns: u64,
     /// Valid replies that arrived within the window, whenever they were due.
     pub window_replies: u64,
     /// When the window opened and closed, as this worker saw it.
@@ -86,6 +88,7 @@ impl Tally {
             backlog_wait: Recorder::new(),
             generator_lag: Recorder::new(),
             censored: 0,
+            carried_ns: 0,
             window_replies: 0,
             window_from: None,
             window_to: None,
@@ -156,6 +159,7 @@ impl Tally {
         self.run_delay_ns = self.run_delay_ns.max(other.run_delay_ns);
         self.datagrams.merge(&other.datagrams);
         self.censored += other.censored;
+        self.carried_ns += other.carried_ns;
         self.window_replies += other.window_replies;
         self.window_from = earlier(self.window_from, other.window_from);
         self.window_to = self.window_to.max(other.window_to);
@@ -291,6 +295,7 @@ pub struct ConnectionCounts {
     pub closed: u64,
     pub closed_by_server: u64,
     pub lost: u64,
+    pub cut_off: u64,
 }
 
 impl ConnectionCounts {
@@ -304,6 +309,7 @@ impl ConnectionCounts {
         self.closed += other.closed;
         self.closed_by_server += other.closed_by_server;
         self.lost += other.lost;
+        self.cut_off += other.cut_off;
         for (kind, count) in &other.failed {
             *self.failed.entry(kind).or_default() += count;
         }

@@ -1,6 +1,8 @@
 //! Whether the numbers of a run say something about the target. Each reason says what happened, why it matters, and
 //! what to do.
 
+mod little;
+
 use loadgen_core::confidence::ENOUGH_BEYOND;
 use loadgen_core::histogram::count_beyond;
 use loadgen_core::protocol;
@@ -39,9 +41,6 @@ const ACHIEVED_MIN_PERCENT: u64 = 99;
 const RETRANSMITTED_MAX_PERMILLE: i64 = 1;
 const RETRANSMITTED_MIN: i64 = 10;
 
-/// How far, in thousandths, the books may be from Little's law: clocks are read one after the other.
-const LITTLE_PERMILLE: u128 = 10;
-
 /// Judges a report that is complete but for its verdict. Where the generator was the limit, nothing is said against the
 /// target.
 pub fn judge(report: &Report) -> Verdict {
@@ -53,7 +52,7 @@ pub fn judge(report: &Report) -> Verdict {
         client_saturated,
         generator_lag,
         rate_missed,
-        littles_law,
+        little::law,
         retransmissions,
         listen_overflow,
         ring_overflow,
@@ -234,41 +233,6 @@ fn overloaded(report: &Report) -> Option<Reason> {
              was busy. The queue grew for as long as the run lasted, and so did the latencies: they are true, and they \
              depend on how long it was. Lower --rate to find what the target can take; more --conns, if they were too \
              few{most}"
-        ),
-    )
-}
-
-/// L = X R (Little, "A Proof for the Queuing Formula", 1961): what has been booked as waiting cannot be more than there
-/// was time to wait on all connections, nor, in a closed loop, less.
-fn littles_law(report: &Report) -> Option<Reason> {
-    let scenario = &report.scenario;
-    let places = u128::from(connections(report) * scenario.pipeline);
-    let open = scenario.mode == "open";
-    let waited = if open { report.latency.service.as_ref()? } else { report.latency.response.as_ref()? };
-    let drain_ns = if open { report.phases.drain_ns } else { 0 };
-    let time_ns = u128::from(report.throughput.window_ns + drain_ns);
-    let (booked, room) = (u128::from(waited.sum_ns), places * time_ns);
-    let too_much = booked * 1000 > room * (1000 + LITTLE_PERMILLE);
-    let calm = report.connections.attempts == report.connections.requested && report.ledger.errors.is_empty();
-    let closed = !open
-        && calm
-        && scenario.think.is_none()
-        && scenario.in_flight.is_none()
-        && scenario.connection_steps.is_none();
-    // What was under way when the window opened is not of the window.
-    let slack = places * u128::from(waited.max_ns);
-    let seen = u128::from(report.ledger.in_flight_at_end + report.ledger.unsent);
-    let settled = scenario.requests.is_none() && !report.partial && seen >= places;
-    let too_little = closed && settled && (booked + slack) * 1000 < room * (1000 - LITTLE_PERMILLE);
-    if !too_much && !too_little {
-        return None;
-    }
-    reason(
-        "littles_law",
-        format!(
-            "the latencies add up to {:.3} times the time that there was on all connections: the books of this run \
-             contradict each other, and no figure in it can be trusted. Please report this as a bug, with the report",
-            booked as f64 / room.max(1) as f64
         ),
     )
 }

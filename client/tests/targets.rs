@@ -138,6 +138,41 @@ fn all_addresses_of_a_name_are_used_in_turn_or_one_is_chosen() {
     assert_eq!(v4.requests + v6.requests, reports.iter().map(sent).sum::<u64>());
 }
 
+/// The target's turn comes first, then that of its addresses: how many it has makes no difference to its share.
+#[test]
+fn targets_with_several_addresses_keep_their_shares() {
+    let both = || {
+        let v4 = Server::start(&[]);
+        let v6 = Server::start_at(&format!("[::1]:{}", v4.address().port()), &[]);
+        [v4, v6]
+    };
+    let (first, second, third) = (both(), both(), Server::start(&[]));
+    let name = |servers: &[Server; 2]| format!("localhost:{}", servers[0].address().port());
+    if name(&first).to_socket_addrs().unwrap().count() < 2 {
+        eprintln!("skipped: localhost has one address here");
+        return;
+    }
+    let names = [name(&first), name(&second), third.target()];
+    let accepts = |servers: [Server; 2]| servers.map(|server| server.stop().accepts);
+    let run = |targets: [&str; 2], weights: &str, more: &[&str]| {
+        let args = ["--target", targets[0], "--target", targets[1], "--addresses", "all", "--weights", weights];
+        let ended = loadgen(&[&args[..], more, &SHORT].concat());
+        clean(ended.expect(0));
+        ended.report().breakdown.iter().map(|group| group.whole_run.ok).collect::<Vec<_>>()
+    };
+    // On the first: 1 and 1, then 1 (its second address), then 1 and 1, and 3 for the third.
+    for (targets, weights, more) in [
+        ([&*names[0], &*names[1]], "1,1", &["--conns", "4"][..]),
+        ([&*names[0], &*names[2]], "1,3", &["--conns", "4", "--threads", "2"]),
+        ([&*names[0], &*names[1]], "1,1", &["--conns", "4", "--threads", "2", "--rate", "1k"]),
+    ] {
+        let answered = run(targets, weights, more);
+        assert!(answered.iter().all(|ok| *ok > 0), "{weights} {more:?}: {answered:?}");
+    }
+    let (first, second) = (accepts(first), accepts(second));
+    assert_eq!((first.iter().sum::<u64>(), second, third.stop().accepts), (2 + 1 + 2, [2, 2], 3));
+}
+
 #[test]
 fn connections_are_shared_out_by_weight() {
     for threads in ["1", "3"] {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::duplicate_mod)] // each suite brings the common parts along
 
+#[path = "early.rs"]
+mod early;
 #[path = "faults.rs"]
 mod faults;
 #[path = "ledger.rs"]

@@ -236,9 +236,14 @@ fn connections(report: &Report, page: &mut Page) {
         [counts.requested, counts.established, counts.served, counts.alive_at_end].map(format_exact_count);
     let failed = counts.failed.values().fold(0_u64, |sum, count| sum.saturating_add(*count));
     let failed = if failed > 0 { format!("; {} attempts failed", format_exact_count(failed)) } else { String::new() };
+    let cut_off = match counts.requests_cut_off {
+        0 => String::new(),
+        cut_off => format!("; {} requests cut off behind their replies", format_exact_count(cut_off)),
+    };
     let lost = if counts.lost > 0 { format!("; {} lost", format_exact_count(counts.lost)) } else { String::new() };
     let text = format!(
-        "{requested} requested, {established} established, {served} served, {alive} alive at the end{failed}{lost}"
+        "{requested} requested, {established} established, {served} served, {alive} alive at the \
+         end{failed}{lost}{cut_off}"
     );
     page.line("connections", &text);
     traffic::churn(report).iter().for_each(|line| page.line("", line));

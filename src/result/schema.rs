@@ -295,6 +295,10 @@ pub struct Connections {
     pub closed_by_server: u64,
     /// Lost with requests on them, reset, or closed by us because of an error.
     pub lost: u64,
+    /// Requests that were answered before they had left, and whose rest never did, because their connection was closed
+    /// or broke first. (Each is in the ledger as what its reply was.)
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub requests_cut_off: u64,
     /// Of `closed`, those that we closed by a reset (`--close rst`).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub closed_by_reset: u64,
@@ -340,6 +344,11 @@ pub struct Latency {
     /// How many of `response` are requests without a reply (timeouts and in flight): their true time is longer.
     #[serde(default)]
     pub censored: u64,
+    /// Closed loop only: how long within the window, over all places for requests, those were under way that had been
+    /// due before it opened, or connections had yet to begin. That is in no histogram; with `response` it adds up to
+    /// the time that there was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried_ns: Option<u64>,
 }
 
 /// A histogram, whole, with what people ask of it first.

@@ -238,6 +238,11 @@ impl Io for EpollIo {
         send(socket, bytes, &mut self.calls)
     }
 
+    #[inline]
+    fn has_left_over(&self, _slot: u32) -> bool {
+        false
+    }
+
     fn end_stream(&mut self, slot: u32) {
         if let Some(socket) = &self.sockets[slot as usize] {
             self.calls.shutdown += 1;

@@ -264,6 +264,11 @@ impl Io for UringIo {
         Ok(bytes.len())
     }
 
+    #[inline]
+    fn has_left_over(&self, slot: u32) -> bool {
+        self.lanes.has_left_over((slot / self.a_lane) as usize, slot % self.a_lane)
+    }
+
     fn end_stream(&mut self, slot: u32) {
         let (Lane { ring, flows }, local) = self.lane(slot);
         flows.end_stream(ring, local);

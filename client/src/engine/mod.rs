@@ -81,6 +81,9 @@ pub trait Io {
     /// Likewise, bytes of this connection alone.
     fn send_own(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Whether of the bytes that were said to be taken the kernel has yet to take some, or never will.
+    fn has_left_over(&self, slot: u32) -> bool;
+
     /// Ends our stream; the peer's goes on until [`Handler::ended`].
     fn end_stream(&mut self, slot: u32);
 

@@ -190,10 +190,10 @@ impl Session {
                 self.arm_timeout(slot, since);
                 break;
             }
-            let waited = loadgen_core::units::format_duration(now.since(oldest.due));
             if self.give_up_oldest(slot, "timeout", now) {
                 self.tally.datagrams.lost += 1;
-                self.note("timeout", Phase::Reply, 1, || format!("no reply within {waited}"));
+                let example = self.overdue(oldest, now);
+                self.note("timeout", Phase::Reply, 1, || example);
             }
         }
         self.go_on(io, slot, now);

@@ -3,11 +3,14 @@
 //!
 //! Read in this order: here, what a connection is and its states; `opening` (connections come, fail and come back);
 //! `greeting` (what is said before the first request); `requests` (they are sent, answered, or fail); `outbox` (where
-//! each is written anew); `datagrams` (where each is one); `secure` (what goes over the wire is encrypted); `thinking`
-//! (users take their time); `visits` (users come and go); `streams` (where there are no requests); `pacing` (the open
-//! loop); `window` (what counts for the measured window).
+//! each is written anew); `early` (replies that come before their requests have left); `deadlines` (what takes too
+//! long); `datagrams` (where each is one); `secure` (what goes over the wire is encrypted); `thinking` (users take their
+//! time); `visits` (users come and go); `streams` (where there are no requests); `pacing` (the open loop); `window`
+//! (what counts for the measured window).
 
 mod datagrams;
+mod deadlines;
+mod early;
 mod greeting;
 mod opening;
 mod outbox;
@@ -24,6 +27,7 @@ use crate::request_log::RequestLog;
 use crate::tally::{Phase, Tally};
 use crate::timers::Timers;
 use crate::traffic::Traffic;
+use crate::turns::Turns;
 use datagrams::Datagrams;
 use loadgen_core::arrivals::{Profile, Schedule};
 use loadgen_core::protocol::{Client, ClientState, Shape};
@@ -50,8 +54,10 @@ pub struct Config {
     pub remotes: Vec<Remote>,
     /// For each target; none: nothing is encrypted.
     pub tls: Vec<Settings>,
-    /// Which of `remotes` a connection goes to, by its number among those of all workers, again and again.
-    pub turns: Vec<u16>,
+    /// Which of `remotes` a connection goes to, by its number among those of all workers.
+    pub turns: Turns,
+    /// How many carry load, of all workers.
+    pub all_active: u64,
     /// Connections that carry load: slots `0..active`.
     pub active: usize,
     /// Connections that are proved with one request and then left idle: the slots behind them.
@@ -91,8 +97,6 @@ pub struct Remote {
     pub endpoint: Endpoint,
     /// Local addresses to connect from, in turn; none: the kernel's choice.
     pub sources: Vec<SocketAddr>,
-    /// Which of the targets this is an address of.
-    pub target: usize,
 }
 
 impl Config {
@@ -101,15 +105,24 @@ impl Config {
         if self.remotes.len() == 1 {
             return &self.remotes[0];
         }
+        &self.remotes[self.turns.address(self.number(slot))]
+    }
+
+    /// The number of a connection among those of all workers: first all that carry load, then all that are idle.
+    #[inline]
+    fn number(&self, slot: u32) -> u64 {
         let (index, workers) = self.worker;
-        let turn = (u64::from(slot) * workers + index) % self.turns.len() as u64;
-        &self.remotes[usize::from(self.turns[turn as usize])]
+        let number = |slot: u64| slot * workers + index;
+        match u64::from(slot).checked_sub(self.active as u64) {
+            None => number(slot.into()),
+            Some(idle) => self.all_active + number(idle),
+        }
     }
 
     /// Which target it belongs to.
     #[inline]
     pub fn target(&self, slot: u32) -> usize {
-        if self.remotes.len() == 1 { 0 } else { self.remote(slot).target }
+        if self.remotes.len() == 1 { 0 } else { self.turns.target(self.number(slot)) }
     }
 
     /// This worker's share of a number that all share.
@@ -150,7 +163,7 @@ struct Conn {
     flags: u8,
     /// Failures in a row.
     failures: u8,
-    /// Which queues of the open loop have an entry of it.
+    /// Which queues of the open loop have an entry of it, and whether it waits for a rest to leave (see `early`).
     queued: u8,
 }
 
@@ -389,7 +402,10 @@ impl Session {
                 Shape::Exchange if self.thinking.is_some() && !self.is_idle(slot) && !self.counts_requests() => {
                     self.first_thought(io, slot);
                 }
-                Shape::Exchange | Shape::Datagram => self.go_on(io, slot, now),
+                Shape::Exchange | Shape::Datagram => {
+                    self.begins_late(slot, now);
+                    self.go_on(io, slot, now);
+                }
                 Shape::Upload => self.upload(io, slot),
                 Shape::Download => {}
             }
@@ -570,14 +586,16 @@ impl<I: Io> Handler<I> for Session {
         let conn = &self.conns[slot as usize];
         if self.shape == Shape::Upload && conn.state == State::Open {
             self.upload(io, slot);
-        } else if (self.shape.has_replies() || self.tls.is_some()) && self.has_unsent(slot) {
-            self.flush(io, slot);
+        } else if self.shape.has_replies() || self.tls.is_some() {
+            if self.has_unsent(slot) {
+                self.flush(io, slot);
+            }
+            self.rest_may_have_left(io, slot);
         }
     }
 
     fn not_taken(&mut self, bytes: i64) {
-        let sent = &mut self.tally.bytes.sent;
-        *sent = sent.saturating_add_signed(-bytes);
+        self.take_back(bytes);
     }
 
     fn ended(&mut self, io: &mut I, slot: u32, cause: Option<io::Error>) {

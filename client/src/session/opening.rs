@@ -1,5 +1,6 @@
 //! Connections come, fail, and come back.
 
+use super::early::HELD;
 use super::{Config, Conn, Session, State, flag};
 use crate::engine::Io;
 use crate::tally::Phase;
@@ -152,6 +153,9 @@ impl Session {
         if self.drain_until.is_some() || self.is_retired(slot) {
             return self.wind_up(io, slot);
         }
+        if self.going && self.conns[slot as usize].flags & flag::SERVED == 0 {
+            self.begins_late(slot, now);
+        }
         match self.shape {
             // Nothing ever comes back to prove it by; the end of the server's stream will (see `stream_ended`).
             Shape::Upload => {
@@ -216,6 +220,7 @@ impl Session {
         self.alive -= u64::from(conn.state == State::Open);
         conn.state = State::Closed;
         conn.unsent = 0;
+        conn.queued &= !HELD;
         self.open -= 1;
     }
 
@@ -286,7 +291,7 @@ impl Session {
     }
 
     pub(super) fn close_when_answered(&mut self, io: &mut impl Io, slot: u32) {
-        if self.conns[slot as usize].outstanding == 0 && !self.lingers() {
+        if self.conns[slot as usize].outstanding == 0 && !self.lingers() && !self.hold_for_rest(io, slot) {
             self.say_goodbye(io, slot);
             io.close(slot);
             self.tally.connections.closed += 1;

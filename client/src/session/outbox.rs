@@ -21,6 +21,11 @@ impl Outbox {
         self.taken == self.bytes.len()
     }
 
+    /// Bytes before the first of those requests are still to be taken.
+    fn has_begun(&self) -> bool {
+        self.taken < self.starts.first().copied().unwrap_or(self.bytes.len())
+    }
+
     fn clear(&mut self) {
         self.bytes.clear();
         self.starts.clear();
@@ -67,6 +72,12 @@ impl Session {
     pub(super) fn has_unsent(&self, slot: u32) -> bool {
         let conn = &self.conns[slot as usize];
         conn.unsent > 0 || conn.flags & flag::OUTBOX != 0
+    }
+
+    /// How many requests have been written of which no byte has left, and whether bytes from before them have yet to.
+    pub(super) fn written(&self, slot: u32) -> (usize, bool) {
+        let outbox = self.outboxes.get(&slot).filter(|_| self.conns[slot as usize].flags & flag::OUTBOX != 0);
+        outbox.map_or((0, false), |outbox| (outbox.starts.len(), outbox.has_begun()))
     }
 
     pub(super) fn forget_outbox(&mut self, slot: u32) {

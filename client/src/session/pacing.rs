@@ -138,10 +138,15 @@ impl Session {
 
     /// All places of a connection that has just been opened, or is let in, are free from now on.
     pub(super) fn offer_fresh(&mut self, slot: u32, now: Instant) {
+        self.free_from(slot, now);
+        self.offer(slot);
+    }
+
+    /// Whoever takes one of its free places could not have had it before.
+    pub(super) fn free_from(&mut self, slot: u32, now: Instant) {
         for position in usize::from(self.conns[slot as usize].outstanding)..self.config.depth {
             self.stamp(slot, position).sent = now;
         }
-        self.offer(slot);
     }
 
     /// Issues what is due, as long as there are connections for it.
@@ -156,7 +161,7 @@ impl Session {
             if self.pacers[stream].next > now {
                 return;
             }
-            let Some(slot) = self.take_free(stream) else { return };
+            let Some(slot) = self.take_free(io, stream) else { return };
             let due = self.pacers[stream].advance();
             if self.visits_are_fresh() {
                 self.arrive_anew(io, slot, due);
@@ -167,23 +172,23 @@ impl Session {
         }
     }
 
-    fn take_free(&mut self, stream: usize) -> Option<u32> {
+    fn take_free(&mut self, io: &impl Io, stream: usize) -> Option<u32> {
         while let Some(slot) = self.pacers[stream].idle.pop_front() {
             self.conns[slot as usize].queued &= !IN_IDLE;
-            if self.has_room(slot) {
+            if self.has_room(io, slot) {
                 return Some(slot);
             }
         }
         while let Some(slot) = self.pacers[stream].partly.pop_front() {
             self.conns[slot as usize].queued &= !IN_PARTLY;
-            if self.has_room(slot) {
+            if self.has_room(io, slot) {
                 return Some(slot);
             }
         }
         None
     }
 
-    fn has_room(&self, slot: u32) -> bool {
+    fn has_room(&self, io: &impl Io, slot: u32) -> bool {
         if self.visits_are_fresh() {
             return self.is_vacant(slot);
         }
@@ -193,6 +198,7 @@ impl Session {
             && self.config.requests_per_connection.is_none_or(|limit| conn.issued < limit)
             && !self.is_retired(slot)
             && !self.is_visited(slot)
+            && !self.has_rest(io, slot)
     }
 
     fn issue_one(&mut self, io: &mut impl Io, stream: usize, slot: u32, due: Instant) {
@@ -207,7 +213,7 @@ impl Session {
         let now = self.flush(io, slot);
         self.issuing = None;
         self.arm_timeout(slot, now);
-        if self.has_room(slot) {
+        if self.has_room(io, slot) {
             self.offer(slot);
         }
         // It may stand behind another on its connection: then it leaves later.

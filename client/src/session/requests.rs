@@ -49,7 +49,10 @@ impl Session {
             let slot = self.next_turn;
             self.next_turn = (slot + 1) % self.config.active as u32;
             let conn = &self.conns[slot as usize];
-            if conn.state == State::Open && usize::from(conn.outstanding) < self.config.depth {
+            if conn.state == State::Open
+                && usize::from(conn.outstanding) < self.config.depth
+                && !self.has_rest(io, slot)
+            {
                 self.issue(io, slot, 1, now);
             } else {
                 looks -= 1;
@@ -150,20 +153,27 @@ impl Session {
         if self.composes {
             return self.flush_own(io, slot);
         }
-        let unsent = self.conns[slot as usize].unsent as usize;
-        let requests = unsent.div_ceil(self.request_len);
-        let end = requests * self.request_len;
         let now = io.now();
-        let Ok(taken) = io.send(slot, end - unsent..end) else { return now };
-        self.tally.bytes.sent += taken as u64;
-        let conn = &mut self.conns[slot as usize];
-        conn.unsent -= taken as u32;
-        let outstanding = usize::from(conn.outstanding);
-        let untouched = conn.unsent as usize / self.request_len;
-        for position in outstanding - requests..outstanding - untouched {
-            self.sent(slot, position, now);
+        let (length, lying_ready) = (self.request_len, self.request_len * self.config.depth.max(1));
+        loop {
+            let unsent = self.conns[slot as usize].unsent as usize;
+            let requests = unsent.div_ceil(length);
+            let from = requests * length - unsent;
+            // Behind the rest of one that is answered there may be as many as lie ready.
+            let to = (requests * length).min(lying_ready);
+            let Ok(taken) = io.send(slot, from..to) else { return now };
+            self.tally.bytes.sent += taken as u64;
+            let conn = &mut self.conns[slot as usize];
+            conn.unsent -= taken as u32;
+            let outstanding = usize::from(conn.outstanding);
+            let left = conn.unsent as usize;
+            for position in outstanding.saturating_sub(requests)..outstanding - left / length {
+                self.sent(slot, position, now);
+            }
+            if left == 0 || taken < to - from {
+                return now;
+            }
         }
-        now
     }
 
     /// The kernel took the first byte of a request, or further ones.
@@ -261,6 +271,8 @@ impl Session {
                 self.tally.window.ok += 1;
                 self.tally.responded(self.window.age_ns(request.due), response_ns);
                 self.tally.service.record(now.since(request.sent));
+            } else {
+                self.carried_over(now);
             }
             if let Some(group) = self.tally.groups.get_mut(request.group) {
                 group.answered(covered, response_ns);
@@ -356,7 +368,8 @@ impl Session {
         let conn = &self.conns[slot as usize];
         if self.config.requests_per_connection.is_some_and(|limit| conn.issued >= limit) {
             // An idle connection made its one request and stays, whatever the limit.
-            if conn.outstanding == 0 && !self.is_idle(slot) && (self.going || conn.issued > 1) {
+            let done = conn.outstanding == 0 && !self.is_idle(slot) && (self.going || conn.issued > 1);
+            if done && !self.hold_for_rest(io, slot) {
                 self.say_goodbye(io, slot);
                 io.close(slot);
                 self.tally.connections.closed += 1;
@@ -374,7 +387,9 @@ impl Session {
                 return self.visit_goes_on(io, slot, now);
             }
             if !self.pacers.is_empty() {
-                self.offer(slot);
+                if !self.hold_for_rest(io, slot) {
+                    self.offer(slot);
+                }
                 return self.issue_due(io, now);
             }
             if self.thinking.is_some() {
@@ -386,7 +401,7 @@ impl Session {
 
     /// The server said in its reply that it closes: what was behind that reply will never be answered.
     fn closed_as_announced(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        io.close(slot);
+        self.shut(io, slot);
         self.closed(slot);
         self.tally.connections.closed_by_server += 1;
         if self.conns[slot as usize].outstanding > 0 {
@@ -416,7 +431,7 @@ impl Session {
 
     /// The server's stream ended, or the connection broke.
     pub(super) fn exchange_ended(&mut self, io: &mut impl Io, slot: u32, cause: Option<&io::Error>, now: Instant) {
-        io.close(slot);
+        self.shut(io, slot);
         let kept = self.take_kept(slot);
         let kind = if self.conns[slot as usize].outstanding > 0 { self.kind(slot, 0) } else { 0 };
         let target = self.config.target(slot);
@@ -466,47 +481,11 @@ impl Session {
     }
 
     pub(super) fn drop_connection(&mut self, io: &mut impl Io, slot: u32, kinds: Kinds, now: Instant, example: String) {
-        io.close(slot);
+        self.shut(io, slot);
         self.fail_all(slot, kinds, now, example);
         self.closed(slot);
         self.tally.connections.lost += 1;
         self.back_off(slot, now);
-    }
-
-    pub(super) fn arm_timeout(&mut self, slot: u32, from: Instant) {
-        let conn = &mut self.conns[slot as usize];
-        if conn.flags & flag::TIMER == 0 {
-            conn.flags |= flag::TIMER;
-            self.timeouts.push(from.after(self.config.timeout_ns), slot);
-        }
-    }
-
-    /// Looks at the connections whose deadline has come. Most have been answered since it was set: they get a new one.
-    pub(super) fn fire_timeouts(&mut self, io: &mut impl Io, now: Instant) {
-        while let Some(slot) = self.timeouts.pop(now) {
-            self.conns[slot as usize].flags &= !flag::TIMER;
-            let conn = self.conns[slot as usize];
-            let oldest = *self.stamp(slot, 0);
-            let since = match conn.state {
-                State::Connecting | State::Securing | State::Greeting => oldest.sent,
-                State::Open if conn.outstanding > 0 => oldest.sent.max(oldest.due),
-                _ => continue,
-            };
-            if now < since.after(self.config.timeout_ns) {
-                self.arm_timeout(slot, since);
-            } else if self.datagrams.is_some() && conn.state == State::Open {
-                self.datagrams_timed_out(io, slot, now);
-            } else if conn.state == State::Connecting {
-                io.close(slot);
-                self.connect_failed(slot, &io::ErrorKind::TimedOut.into(), now);
-            } else if matches!(conn.state, State::Securing | State::Greeting) {
-                let what = if conn.state == State::Securing { "TLS handshake" } else { "greeting" };
-                self.greeting_failed(io, slot, "timeout", &format!("the {what} was not answered in time"), now);
-            } else {
-                let waited = loadgen_core::units::format_duration(now.since(oldest.due));
-                self.drop_connection(io, slot, ["timeout", "aborted"], now, format!("no reply within {waited}"));
-            }
-        }
     }
 
     /// The time for the last replies is over: what is unanswered now is in flight for good.
@@ -522,7 +501,7 @@ impl Session {
                 State::Connecting => self.tally.connections.unfinished += 1,
                 State::Open | State::Securing | State::Greeting => self.tally.connections.closed += 1,
             }
-            io.close(slot);
+            self.shut(io, slot);
             for _ in 0..self.conns[slot as usize].outstanding {
                 let request = self.pop(slot, now);
                 self.in_flight(slot, request, now);

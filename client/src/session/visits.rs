@@ -150,6 +150,9 @@ impl Session {
     /// The slot is free for the next visit.
     pub(super) fn leave(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         if self.visits_are_fresh() && self.conns[slot as usize].state == State::Open {
+            if self.hold_for_rest(io, slot) {
+                return self.issue_due(io, now);
+            }
             io.close(slot);
             self.tally.connections.closed += 1;
             self.closed(slot);

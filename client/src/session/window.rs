@@ -169,6 +169,38 @@ impl Session {
         self.window.second_end = self.window.second_end.after(SERIES_INTERVAL_NS);
     }
 
+    /// A request ended that had been due before the window opened, and had its place until now.
+    #[cold]
+    pub(super) fn carried_over(&mut self, now: Instant) {
+        if self.window.is_open {
+            self.tally.carried_ns += self.window.age_ns(now);
+        }
+    }
+
+    /// A connection that carries load begins with it only now: within a closed loop, nothing was due on it before.
+    pub(super) fn begins_late(&mut self, slot: u32, now: Instant) {
+        let conn = &self.conns[slot as usize];
+        if self.window.is_open && !self.is_idle(slot) {
+            let free = self.config.depth.saturating_sub(conn.outstanding.into()) as u64;
+            self.tally.carried_ns += free * self.window.age_ns(now);
+        }
+    }
+
+    /// So many bytes that were booked as sent were not (negative: were after all). They may have been booked in a
+    /// second that is over.
+    pub(super) fn take_back(&mut self, bytes: i64) {
+        self.tally.bytes.sent = self.tally.bytes.sent.saturating_add_signed(-bytes);
+        let sent = self.tally.bytes.sent;
+        let mut too_many = self.window.second_bytes.sent.saturating_sub(sent);
+        for second in self.tally.seconds.iter_mut().rev() {
+            let booked = too_many.min(second.sent_bytes);
+            second.sent_bytes -= booked;
+            too_many -= booked;
+        }
+        self.window.second_bytes.sent = sent.min(self.window.second_bytes.sent);
+        self.window.opened_bytes.sent = sent.min(self.window.opened_bytes.sent);
+    }
+
     /// The window closes at `at` instead of later, as planned: the run has shown what it was to show.
     pub fn finish_at(&mut self, at: Instant, now: Instant) {
         let at = at.max(now).min(self.window.deadline);

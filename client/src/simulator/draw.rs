@@ -4,6 +4,7 @@ use super::faults::Faults;
 use super::peer::SIZE;
 use crate::session::{Config, Remote, StopRule};
 use crate::traffic::{Lengths, Sessions, Traffic};
+use crate::turns::Turns;
 use loadgen_core::arrivals::{Process, Profile, Schedule};
 use loadgen_core::protocol::{Client, ClientOptions, PROTOCOLS, Protocol, Shape};
 use loadgen_core::rng::Rng;
@@ -100,12 +101,14 @@ fn options(protocol: &Protocol, size: usize, rng: &mut Rng) -> ClientOptions {
 fn config(protocol: &Protocol, origin: Instant, rng: &mut Rng) -> Config {
     let address = SocketAddr::from(([127, 0, 0, 1], 9));
     let endpoint = if protocol.shape == Shape::Datagram { Endpoint::Udp(address) } else { Endpoint::Tcp(address) };
+    let active = 1 + rng.below(8) as usize;
     Config {
         shape: protocol.shape,
-        remotes: vec![Remote { endpoint, sources: Vec::new(), target: 0 }],
+        remotes: vec![Remote { endpoint, sources: Vec::new() }],
         tls: Vec::new(),
-        turns: vec![0],
-        active: 1 + rng.below(8) as usize,
+        turns: Turns::new(std::iter::once(0), &[1]),
+        all_active: active as u64,
+        active,
         idle: one_of(rng, &[0, 0, 1, 3]),
         schedules: Vec::new(),
         traffic: Traffic::default(),
@@ -155,9 +158,8 @@ fn closed(config: &mut Config, protocol: &Protocol, rng: &mut Rng) {
     let streams = protocol.shape == Shape::Exchange;
     if rng.below(4) == 0 {
         // Two targets: each request is written anew, though they are alike.
-        let other = Remote { target: 1, ..config.remotes[0].clone() };
-        config.remotes.push(other);
-        config.turns = vec![0, 1];
+        config.remotes.push(config.remotes[0].clone());
+        config.turns = Turns::new([0, 1].into_iter(), &[1, 2]);
     }
     match rng.below(6) {
         0 if streams => {
@@ -168,7 +170,7 @@ fn closed(config: &mut Config, protocol: &Protocol, rng: &mut Rng) {
         1 => config.in_flight_max = Some(1 + rng.below(config.active as u64)),
         2 if streams => config.requests_per_connection = Some(1 + rng.below(5) as u32),
         3 => {
-            config.active = 6;
+            (config.active, config.all_active) = (6, 6);
             config.connections_over_time = Some(Profile::parse("2:10ms,2..6:20ms,3:30ms").expect("a profile"));
         }
         _ => {}

@@ -64,6 +64,7 @@ fn run(drawn: &Drawn, rng: &mut Rng) -> Outcome {
             session.stop(&mut network, now, drawn.stop_at.after(drawn.config.timeout_ns));
         }
         session.tick(&mut network, now);
+        network.tell_not_taken(&mut session);
         if session.finished() {
             let tally = session.into_tally(now);
             return Outcome { tally, network, began, all_ready, stopped };

@@ -45,6 +45,8 @@ struct Link {
     blocked: bool,
     peer: Peer,
     /// Nothing of ours, or of the peer, comes before that: streams are in order.
+    /// Bytes that the engine took although the kernel has no room for them yet.
+    held: Vec<u8>,
     next_arrival: Instant,
     next_delivery: Instant,
     broken: bool,
@@ -58,6 +60,10 @@ pub(super) struct Network {
     now: Cell<u64>,
     rng: Rng,
     faults: Faults,
+    /// As engine io_uring does: what is handed over is the engine's, whether the kernel has room for it or not.
+    engine_holds: bool,
+    /// Of what it took, so much never left.
+    not_taken: i64,
     wire: Vec<u8>,
     /// Of which all are copies; empty where they differ.
     request: Vec<u8>,
@@ -88,6 +94,8 @@ impl Network {
             protocol,
             now: Cell::new(NS_PER_MS),
             rng: Rng::new(seed ^ 0x6e65_7477_6f72_6b),
+            engine_holds: seed % 3 == 0,
+            not_taken: 0,
             faults,
             wire: request.repeat(depth),
             request,
@@ -129,6 +137,13 @@ impl Network {
         }
     }
 
+    /// Tells what never left, as an engine does behind all else.
+    pub(super) fn tell_not_taken(&mut self, session: &mut Session) {
+        let bytes = std::mem::take(&mut self.not_taken);
+        self.taken_bytes -= bytes as u64;
+        <Session as Handler<Self>>::not_taken(session, bytes);
+    }
+
     fn tell(&mut self, session: &mut Session, slot: u32, event: Event) {
         match event {
             Event::Connected(outcome) => {
@@ -145,6 +160,9 @@ impl Network {
             Event::Writable => {
                 if let Some(link) = &mut self.links[slot as usize] {
                     link.blocked = false;
+                    if !link.held.is_empty() && link.room > 0 {
+                        return self.go_on_sending(slot);
+                    }
                 }
                 session.writable(self, slot);
             }
@@ -175,14 +193,25 @@ impl Network {
         }
         let said = link.peer.read(bytes, link.fault, &mut self.rng);
         link.room += bytes.len();
-        let was_blocked = link.blocked;
         let answered = said.iter().filter(|said| matches!(said, Said::Reply(_))).count() as u64;
         self.answered += answered;
         self.misled |= said.iter().any(|said| matches!(said, Said::Noise(_)));
         for said in said {
             self.say(slot, said);
         }
-        if was_blocked {
+        self.go_on_sending(slot);
+    }
+
+    /// There is room again.
+    fn go_on_sending(&mut self, slot: u32) {
+        let Some(link) = &mut self.links[slot as usize] else { return };
+        let held = std::mem::take(&mut link.held);
+        let moved = held.len().min(link.room);
+        link.room -= moved;
+        link.held = held[moved..].to_vec();
+        let goes_on = link.held.is_empty() && (link.blocked || moved > 0);
+        self.leaves(slot, &held[..moved]);
+        if goes_on {
             self.later(1_000, slot, Event::Writable);
         }
     }
@@ -235,12 +264,26 @@ impl Network {
         if link.broken {
             return Err(ErrorKind::BrokenPipe.into());
         }
+        if !link.held.is_empty() {
+            link.blocked = true;
+            return Ok(0);
+        }
         let most = if datagram && link.room < bytes.len() { 0 } else { bytes.len().min(link.room) };
         let taken = match self.rng.below(8) {
             0 if most > 1 && !datagram => 1 + self.rng.below(most as u64 - 1) as usize,
             _ => most,
         };
         link.room -= taken;
+        if self.engine_holds && !datagram {
+            link.held = bytes[taken..].to_vec();
+            let waits_for_nobody = link.room > 0 && !link.held.is_empty();
+            self.taken_bytes += bytes.len() as u64;
+            self.leaves(slot, &bytes[..taken]);
+            if waits_for_nobody {
+                self.later(2_000, slot, Event::Writable);
+            }
+            return Ok(bytes.len());
+        }
         if taken < bytes.len() {
             link.blocked = true;
             // What was cut short although there was room goes on soon, as an engine has it.
@@ -248,18 +291,24 @@ impl Network {
                 self.later(2_000, slot, Event::Writable);
             }
         }
-        if taken == 0 {
-            return Ok(0);
-        }
         self.taken_bytes += taken as u64;
+        self.leaves(slot, &bytes[..taken]);
+        Ok(taken)
+    }
+
+    /// Bytes set out for the peer.
+    fn leaves(&mut self, slot: u32, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
         let delay_ns = self.one_way_ns() + self.faults.reading_ns(&mut self.rng);
         let mut at = self.time().after(delay_ns);
+        let datagram = self.protocol.shape == Shape::Datagram;
         if let Some(link) = self.links[slot as usize].as_mut().filter(|_| !datagram) {
             at = at.max(link.next_arrival);
             link.next_arrival = at.after(1);
         }
-        self.at(at, slot, Event::Arrived(bytes[..taken].to_vec()));
-        Ok(taken)
+        self.at(at, slot, Event::Arrived(bytes.to_vec()));
     }
 }
 
@@ -286,6 +335,7 @@ impl Io for Network {
             room,
             blocked: false,
             peer: Peer::new(self.protocol, &self.request, self.size),
+            held: Vec::new(),
             next_arrival: Instant(0),
             next_delivery: Instant(0),
             broken: false,
@@ -320,8 +370,14 @@ impl Io for Network {
         self.later(delay_ns, slot, Event::Ended(None));
     }
 
+    fn has_left_over(&self, slot: u32) -> bool {
+        self.links[slot as usize].as_ref().is_some_and(|link| !link.held.is_empty())
+    }
+
     fn close(&mut self, slot: u32) {
-        self.links[slot as usize] = None;
+        if let Some(link) = self.links[slot as usize].take() {
+            self.not_taken += link.held.len() as i64;
+        }
     }
 
     fn resume(&mut self, slot: u32) {

@@ -164,6 +164,7 @@ fn connections(shards: &[&Report]) -> Connections {
         closed: sum(|c| c.closed),
         closed_by_server: sum(|c| c.closed_by_server),
         lost: sum(|c| c.lost),
+        requests_cut_off: sum(|c| c.requests_cut_off),
         closed_by_reset: sum(|c| c.closed_by_reset),
         opened_per_s: sum_known(shards, |shard| shard.connections.opened_per_s),
         // Each machine has ports of its own: the worst of them.
@@ -211,6 +212,7 @@ fn latency(shards: &[&Report]) -> Latency {
         backlog_wait: all(|l| &l.backlog_wait),
         generator_lag: all(|l| &l.generator_lag),
         censored: sum(shards, |shard| shard.latency.censored),
+        carried_ns: shards.iter().map(|shard| shard.latency.carried_ns).sum(),
     }
 }
 

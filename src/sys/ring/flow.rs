@@ -146,6 +146,8 @@ mod flag {
     pub(super) const ENDED: u16 = 1024;
     /// A receive has been armed before.
     pub(super) const ARMED: u16 = 2048;
+    /// A send failed: what it had left will never leave.
+    pub(super) const CUT: u16 = 4096;
 }
 
 /// One socket.
@@ -226,6 +228,13 @@ impl Flows {
     #[inline]
     pub fn is_sending(&self, slot: u32) -> bool {
         self.flows[slot as usize].is(flag::SENDING)
+    }
+
+    /// Whether some of what it was given has yet to leave, or never will.
+    #[inline]
+    pub fn has_left_over(&self, slot: u32) -> bool {
+        let flow = self.flows[slot as usize];
+        flow.is(flag::SENDING) || flow.is(flag::CUT)
     }
 
     /// Which socket of this slot it is, so that one that is gone is known.
@@ -473,6 +482,7 @@ impl Flows {
             return Event::PartlySent { bytes: taken };
         }
         self.send_done(driver, slot);
+        self.flows[slot as usize].set(flag::CUT, true);
         // A send of something that takes nothing will never take anything.
         let error = if result == 0 { EPIPE } else { -result };
         Event::SendFailed { slot, unsent: left, error }

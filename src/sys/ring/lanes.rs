@@ -72,6 +72,13 @@ impl Lanes {
         &mut self.lanes[index]
     }
 
+    /// Whether some of what a connection was given has yet to leave, or never will.
+    #[inline]
+    pub fn has_left_over(&self, lane: usize, slot: u32) -> bool {
+        let flows = &self.lanes[lane].flows;
+        flows.is_open(slot) && flows.has_left_over(slot)
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Lane> {
         self.lanes.iter()
     }
