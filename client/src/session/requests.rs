@@ -303,6 +303,8 @@ impl Session {
         }
         // What proved a connection before the load began is marked as such.
         let outcome = if outcome == "ok" && request.due < self.began { "proof" } else { outcome };
+        // A deadline that fires is of the time at which the turn began, and a request may have left within that turn.
+        let ended = ended.max(request.sent);
         self.log.note(Row { slot, due: request.due, sent: request.sent, ended, outcome });
     }
 
