@@ -307,16 +307,7 @@ impl Session {
         let first = config.connections_over_time.as_ref().map_or(config.active as u64, |p| config.share(p.first()));
         let in_use = (first as usize).min(config.active) as u32;
         let mut conns = vec![Conn::default(); capacity];
-        let (budget, owed) = match config.stop_rule {
-            StopRule::After(_) => (u64::MAX, 0),
-            StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _) => {
-                // Connections that are wanted later may never be: nothing is set aside for them.
-                let (active, idle) = conns.split_at_mut(config.active);
-                let at_first = active[..in_use as usize].iter_mut().chain(idle);
-                let owed = at_first.map(|conn| conn.flags = flag::RESERVED).count() as u64;
-                (n.saturating_sub(owed), owed)
-            }
-        };
+        let (budget, owed) = requests::set_aside(&mut conns, &config, in_use);
         let mut session = Self {
             shape,
             request_len,

@@ -1,6 +1,6 @@
 //! Requests are issued, answered, or fail; each leaves the ledger exactly once.
 
-use super::{Request, Session, Stamp, State, flag};
+use super::{Config, Conn, Request, Session, Stamp, State, StopRule, flag};
 use crate::engine::Io;
 use crate::request_log::Row;
 use crate::tally::Phase;
@@ -529,6 +529,17 @@ impl Session {
             self.tally.censored += 1;
         }
     }
+}
+
+/// Sets one of a given number of requests aside for each connection, to prove it. Answers how many anybody may have, and
+/// how many are set aside.
+pub(super) fn set_aside(conns: &mut [Conn], config: &Config, in_use: u32) -> (u64, u64) {
+    let (StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _)) = config.stop_rule else { return (u64::MAX, 0) };
+    // Connections that are wanted later may never be: nothing is set aside for them.
+    let (active, idle) = conns.split_at_mut(config.active);
+    let at_first = active[..in_use as usize].iter_mut().chain(idle);
+    let owed = at_first.map(|conn| conn.flags = flag::RESERVED).count() as u64;
+    (n.saturating_sub(owed), owed)
 }
 
 /// What became of received bytes.

@@ -51,8 +51,8 @@ fn ledger(drawn: &Drawn, Outcome { tally, stopped, .. }: &Outcome) {
     if drawn.faults.is_calm() {
         assert!(!stopped || drawn.stops_early, "nothing went wrong, and it did not end by itself");
         // A slow peer may be too slow for a short timeout, and a path may be one that is refused.
-        let expected = |kind: &&str| matches!(*kind, "timeout" | "aborted" | "status_4xx");
-        assert!(whole.errors.keys().all(|kind| expected(kind)), "nothing went wrong: {:?}", tally.errors);
+        let expected = |kind: &&'static str| matches!(*kind, "timeout" | "aborted" | "status_4xx");
+        assert!(whole.errors.keys().all(expected), "nothing went wrong: {:?}", tally.errors);
     }
 }
 

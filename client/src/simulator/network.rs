@@ -93,8 +93,8 @@ impl Network {
         Self {
             protocol,
             now: Cell::new(NS_PER_MS),
-            rng: Rng::new(seed ^ 0x6e65_7477_6f72_6b),
-            engine_holds: seed % 3 == 0,
+            rng: Rng::new(!seed),
+            engine_holds: seed.is_multiple_of(3),
             not_taken: 0,
             faults,
             wire: request.repeat(depth),
