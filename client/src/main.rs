@@ -26,6 +26,8 @@ mod run;
 mod scenario;
 mod session;
 mod shard;
+#[cfg(test)]
+mod simulator;
 mod start_at;
 mod tally;
 mod target;

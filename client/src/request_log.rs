@@ -51,6 +51,12 @@ impl RequestLog {
         self.room > 0
     }
 
+    /// Those that were kept, in the order in which their fate was known.
+    #[cfg(test)]
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
     pub fn note(&mut self, row: Row) {
         if self.rows.len() < self.room {
             self.rows.push(row);

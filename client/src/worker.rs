@@ -168,7 +168,7 @@ pub fn run<E: Engine>(mut engine: E, task: Task) -> io::Result<Tally> {
         }
     }
     engine.finish(&mut session)?;
-    let mut tally = session.into_tally();
+    let mut tally = session.into_tally(clock::now());
     tally.engine = engine.counters();
     Ok(tally)
 }

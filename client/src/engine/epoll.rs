@@ -4,10 +4,12 @@ use super::waits::{self, Waits};
 use super::{Counters, Engine, Entry, Handler, Io};
 use crate::worker::{self, Tally, Task};
 use loadgen_core::histogram::Recorder;
+use loadgen_core::sys::clock;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::poller::epoll::EpollEdge;
 use loadgen_core::sys::poller::{Event, Interest, Poller};
 use loadgen_core::sys::socket;
+use loadgen_core::time::Instant;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -211,6 +213,11 @@ impl EpollIo {
 }
 
 impl Io for EpollIo {
+    #[inline]
+    fn now(&self) -> Instant {
+        clock::now()
+    }
+
     fn connect(&mut self, slot: u32, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()> {
         self.calls.connect += 1;
         let socket = socket::connect(remote, source)?;

@@ -10,15 +10,17 @@ use super::{Counters, Engine, Entry, Handler, Io};
 use crate::worker::{self, Tally, Task};
 use loadgen_core::histogram::Recorder;
 use loadgen_core::protocol::Shape;
+use loadgen_core::sys::clock;
 use loadgen_core::sys::datagram::CAPACITY;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::limits;
 use loadgen_core::sys::ring::token::SLOTS_MAX;
 use loadgen_core::sys::ring::{Buffers, Completion, Event, Lane, Lanes, Op, Options, Token};
+use loadgen_core::time::Instant;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long the next of the last completions is waited for when all connections have been closed.
 const LAST_COMPLETIONS: Duration = Duration::from_secs(2);
@@ -196,13 +198,13 @@ impl Engine for Uring {
 
     /// Connections have been closed; what they were doing comes to its end, so that every byte is accounted for.
     fn finish(&mut self, handler: &mut impl Handler<UringIo>) -> io::Result<()> {
-        let mut moved = Instant::now();
+        let mut moved = clock::now();
         let mut left = self.io.lanes.in_flight();
         // A million of them take their time: what counts is whether they still come.
-        while left > 0 && moved.elapsed() < LAST_COMPLETIONS {
+        while left > 0 && Duration::from_nanos(clock::now().since(moved)) < LAST_COMPLETIONS {
             self.turn(Duration::from_millis(10), handler)?;
             if self.io.lanes.in_flight() != left {
-                (left, moved) = (self.io.lanes.in_flight(), Instant::now());
+                (left, moved) = (self.io.lanes.in_flight(), clock::now());
             }
         }
         Ok(())
@@ -225,6 +227,11 @@ impl UringIo {
 }
 
 impl Io for UringIo {
+    #[inline]
+    fn now(&self) -> Instant {
+        clock::now()
+    }
+
     fn connect(&mut self, slot: u32, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()> {
         self.datagrams = remote.is_datagram();
         let datagrams = self.datagrams;

@@ -15,6 +15,7 @@ use crate::worker::{Tally, Task};
 use loadgen_core::histogram::Recorder;
 use loadgen_core::result::RingStats;
 use loadgen_core::sys::endpoint::Endpoint;
+use loadgen_core::time::Instant;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
@@ -68,6 +69,9 @@ pub trait Engine {
 
 /// What a handler may ask of an engine.
 pub trait Io {
+    /// The time, on the clock that all instants of a run are of. An engine reads it anew for each call.
+    fn now(&self) -> Instant;
+
     /// Starts a connection; [`Handler::connected`] tells its outcome unless this fails at once.
     fn connect(&mut self, slot: u32, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()>;
 

@@ -11,7 +11,6 @@ use crate::tally::Phase;
 use loadgen_core::protocol::sequence::{Sequences, Tag, Unawaited};
 use loadgen_core::protocol::{Client, Shape};
 use loadgen_core::rng::Rng;
-use loadgen_core::sys::clock;
 use loadgen_core::time::{Instant, NS_PER_MS};
 use std::io;
 
@@ -56,7 +55,7 @@ impl Datagrams {
 impl Session {
     /// Hands the kernel what it will take of the due requests, each a datagram, and answers when that was.
     pub(super) fn flush_datagrams(&mut self, io: &mut impl Io, slot: u32) -> Instant {
-        let now = clock::now();
+        let now = io.now();
         let connection = self.connection_number(slot);
         while self.conns[slot as usize].unsent > 0 {
             let conn = &self.conns[slot as usize];

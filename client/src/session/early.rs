@@ -8,7 +8,6 @@ use super::{Session, State, flag};
 use crate::engine::Io;
 use crate::tally::Phase;
 use loadgen_core::protocol::Shape;
-use loadgen_core::sys::clock;
 use loadgen_core::time::Instant;
 use loadgen_core::units::format_duration;
 
@@ -63,7 +62,7 @@ impl Session {
             return;
         }
         self.conns[slot as usize].queued &= !HELD;
-        let now = clock::now();
+        let now = io.now();
         self.cross_boundaries(now);
         // Until now the server kept its place taken.
         self.free_from(slot, now);

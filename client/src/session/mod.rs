@@ -33,7 +33,6 @@ use datagrams::Datagrams;
 use loadgen_core::arrivals::{Profile, Schedule};
 use loadgen_core::protocol::{Client, ClientState, Shape};
 use loadgen_core::rng::Rng;
-use loadgen_core::sys::clock;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::time::{Instant, NS_PER_S};
 use loadgen_core::tls::client::Settings;
@@ -280,6 +279,8 @@ pub struct Session {
     in_use: u32,
     /// When the load began.
     began: Instant,
+    /// When that happened which is being dealt with.
+    latest: Instant,
     going: bool,
     /// When unanswered requests are given up; set once no more are sent.
     drain_until: Option<Instant>,
@@ -302,19 +303,15 @@ impl Session {
         let request_len = if composes { 1 } else { clients[0].request().len() };
         let kinds_a_target = clients[0].kinds().len().max(1);
         let groups = kinds_a_target * clients.len();
-        let (budget, owed, flags) = match config.stop_rule {
-            StopRule::After(_) => (u64::MAX, 0, 0),
-            StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _) => {
-                (n.saturating_sub(capacity as u64), capacity as u64, flag::RESERVED)
-            }
-        };
         let first = config.connections_over_time.as_ref().map_or(config.active as u64, |p| config.share(p.first()));
         let in_use = (first as usize).min(config.active) as u32;
+        let mut conns = vec![Conn::default(); capacity];
+        let (budget, owed) = requests::set_aside(&mut conns, &config, in_use);
         let mut session = Self {
             shape,
             request_len,
             composes,
-            conns: vec![Conn { flags, ..Conn::default() }; capacity],
+            conns,
             stamps: vec![Stamp::default(); capacity * depth],
             kinds: if kinds_a_target > 1 { vec![0; capacity * depth] } else { Vec::new() },
             kinds_a_target,
@@ -343,6 +340,7 @@ impl Session {
             issuing: None,
             in_use,
             began: Instant::NEVER,
+            latest: config.origin,
             going: false,
             drain_until: None,
             window: Window::new(config.origin),
@@ -501,9 +499,8 @@ impl Session {
     }
 
     /// The final figures.
-    pub fn into_tally(mut self) -> Tally {
+    pub fn into_tally(mut self, now: Instant) -> Tally {
         self.book_unsent();
-        let now = clock::now();
         self.close_visits(now);
         self.close_series(now);
         for (name, count) in self.clients.iter().flat_map(|client| client.counts()) {
@@ -524,7 +521,7 @@ impl Session {
     }
 
     fn note(&mut self, kind: &'static str, phase: Phase, count: u64, example: impl FnOnce() -> String) {
-        let at_ns = clock::now().since(self.config.origin);
+        let at_ns = self.latest.since(self.config.origin);
         self.tally.note(kind, phase, count, at_ns, example);
     }
 
@@ -562,7 +559,7 @@ impl Session {
 
 impl<I: Io> Handler<I> for Session {
     fn connected(&mut self, io: &mut I, slot: u32, outcome: io::Result<()>) {
-        let now = clock::now();
+        let now = io.now();
         self.cross_boundaries(now);
         match outcome {
             Ok(()) => self.established(io, slot, now),
@@ -574,7 +571,7 @@ impl<I: Io> Handler<I> for Session {
     }
 
     fn received(&mut self, io: &mut I, slot: u32, bytes: &[u8]) {
-        let now = clock::now();
+        let now = io.now();
         self.cross_boundaries(now);
         self.tally.bytes.received += bytes.len() as u64;
         if self.tls.is_some() { self.decrypt(io, slot, bytes, now) } else { self.plain_received(io, slot, bytes, now) }
@@ -594,7 +591,7 @@ impl<I: Io> Handler<I> for Session {
     }
 
     fn ended(&mut self, io: &mut I, slot: u32, cause: Option<io::Error>) {
-        let now = clock::now();
+        let now = io.now();
         self.cross_boundaries(now);
         self.plain_ended(io, slot, cause, now);
     }

@@ -4,7 +4,6 @@
 use super::{Session, flag};
 use crate::engine::Io;
 use loadgen_core::protocol::Shape;
-use loadgen_core::sys::clock;
 use loadgen_core::time::Instant;
 
 /// What was written for one connection.
@@ -37,7 +36,7 @@ impl Outbox {
 impl Session {
     /// Hands the kernel what it will take of the requests that are due, and answers when that was.
     pub(super) fn flush_own(&mut self, io: &mut impl Io, slot: u32) -> Instant {
-        let now = clock::now();
+        let now = io.now();
         let mut outbox = self.take_outbox(slot);
         loop {
             if outbox.is_empty() {

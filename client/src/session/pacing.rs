@@ -326,6 +326,7 @@ impl Session {
             }
         }
         for slot in wanted..before {
+            self.give_back_reserved(slot);
             if self.conns[slot as usize].state == State::Open {
                 self.close_when_answered(io, slot);
             }

@@ -1,11 +1,10 @@
 //! Requests are issued, answered, or fail; each leaves the ledger exactly once.
 
-use super::{Request, Session, Stamp, State, flag};
+use super::{Config, Conn, Request, Session, Stamp, State, StopRule, flag};
 use crate::engine::Io;
 use crate::request_log::Row;
 use crate::tally::Phase;
 use loadgen_core::protocol::{Outcome, Reply, ReplyError};
-use loadgen_core::sys::clock;
 use loadgen_core::time::Instant;
 use std::io;
 
@@ -89,6 +88,16 @@ impl Session {
         1
     }
 
+    /// A connection is not wanted any more: what was set aside to prove it is anybody's.
+    pub(super) fn give_back_reserved(&mut self, slot: u32) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.flags & flag::RESERVED != 0 {
+            conn.flags &= !flag::RESERVED;
+            self.owed -= 1;
+            self.budget += 1;
+        }
+    }
+
     pub(super) fn schedule(&mut self, requests: u64, due: Instant) {
         self.tally.whole.scheduled += requests;
         if self.window.covers(due) {
@@ -144,7 +153,7 @@ impl Session {
         if self.composes {
             return self.flush_own(io, slot);
         }
-        let now = clock::now();
+        let now = io.now();
         let (length, lying_ready) = (self.request_len, self.request_len * self.config.depth.max(1));
         loop {
             let unsent = self.conns[slot as usize].unsent as usize;
@@ -301,6 +310,8 @@ impl Session {
         }
         // What proved a connection before the load began is marked as such.
         let outcome = if outcome == "ok" && request.due < self.began { "proof" } else { outcome };
+        // A deadline that fires is of the time at which the turn began, and a request may have left within that turn.
+        let ended = ended.max(request.sent);
         self.log.note(Row { slot, due: request.due, sent: request.sent, ended, outcome });
     }
 
@@ -483,7 +494,7 @@ impl Session {
 
     /// The time for the last replies is over: what is unanswered now is in flight for good.
     pub(super) fn give_up(&mut self, io: &mut impl Io) {
-        let now = clock::now();
+        let now = io.now();
         for slot in 0..self.conns.len() as u32 {
             match self.conns[slot as usize].state {
                 State::Closed => continue,
@@ -520,6 +531,17 @@ impl Session {
             self.tally.censored += 1;
         }
     }
+}
+
+/// Sets one of a given number of requests aside for each connection, to prove it. Answers how many anybody may have, and
+/// how many are set aside.
+pub(super) fn set_aside(conns: &mut [Conn], config: &Config, in_use: u32) -> (u64, u64) {
+    let (StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _)) = config.stop_rule else { return (u64::MAX, 0) };
+    // Connections that are wanted later may never be: nothing is set aside for them.
+    let (active, idle) = conns.split_at_mut(config.active);
+    let at_first = active[..in_use as usize].iter_mut().chain(idle);
+    let owed = at_first.map(|conn| conn.flags = flag::RESERVED).count() as u64;
+    (n.saturating_sub(owed), owed)
 }
 
 /// What became of received bytes.

@@ -4,7 +4,6 @@ use super::{Session, State, requests};
 use crate::engine::Io;
 use crate::tally::Phase;
 use loadgen_core::protocol::Shape;
-use loadgen_core::sys::clock;
 use loadgen_core::time::Instant;
 use std::io;
 
@@ -40,7 +39,7 @@ impl Session {
     }
 
     pub(super) fn stream_received(&mut self, io: &mut impl Io, slot: u32, bytes: &[u8]) {
-        let now = clock::now();
+        let now = io.now();
         let target = self.config.target(slot);
         match self.clients[target].consume(&mut self.conns[slot as usize].parser, bytes) {
             Err(error) => self.broken_reply(io, slot, error, bytes, now),

@@ -7,7 +7,6 @@ use crate::traffic::Traffic;
 use loadgen_core::rng::Rng;
 use loadgen_core::scenario::taken_apart;
 use loadgen_core::service_time::{Distribution, Draws};
-use loadgen_core::sys::clock;
 use loadgen_core::time::Instant;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -187,8 +186,8 @@ impl Session {
     }
 
     /// A request that is due sets out for a connection that has yet to be opened.
-    fn set_out(&mut self, slot: u32, due: Instant) {
-        let lag_ns = clock::now().since(due);
+    fn set_out(&mut self, slot: u32, due: Instant, now: Instant) {
+        let lag_ns = now.since(due);
         if self.pacers.is_empty() {
             self.was_late(due, lag_ns);
         } else {
@@ -227,7 +226,7 @@ impl Session {
                 if state == State::Closed {
                     self.to_open.push_back(slot);
                 }
-                self.set_out(slot, due);
+                self.set_out(slot, due, io.now());
             }
         }
     }

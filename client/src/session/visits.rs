@@ -6,7 +6,6 @@ use super::{Session, State, flag};
 use crate::engine::Io;
 use crate::traffic::{Lengths, Sessions};
 use loadgen_core::rng::Rng;
-use loadgen_core::sys::clock;
 use loadgen_core::time::Instant;
 
 /// Sets these draws apart from others of the same seed.
@@ -80,7 +79,7 @@ impl Session {
     /// The first request waits for a connection of its own.
     pub(super) fn arrive_anew(&mut self, io: &mut impl Io, slot: u32, due: Instant) {
         self.arrive(slot, due);
-        let now = clock::now();
+        let now = io.now();
         let stream = self.stream(slot);
         let late_ns = now.since(due);
         let freed = self.visit(slot).map_or(now, |visit| visit.freed);

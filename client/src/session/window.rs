@@ -122,6 +122,7 @@ impl Session {
     /// Closes seconds, opens and closes the window, as `now` says. What is booked after this call happened at `now`.
     #[inline]
     pub(super) fn cross_boundaries(&mut self, now: Instant) {
+        self.latest = now;
         if now >= self.window.boundary {
             self.cross(now);
         }
@@ -267,6 +268,7 @@ impl Session {
     /// The run is over: books the last, incomplete second, and the window where it lasts as long as the run.
     pub(super) fn close_series(&mut self, now: Instant) {
         debug_assert!(self.conns.iter().all(|conn| conn.state == State::Closed));
+        debug_assert_eq!((self.in_flight, self.open, self.alive), (0, 0, 0), "in flight, sockets, connections");
         if self.window.is_open {
             self.settle_window(self.window.last_settled.max(self.window.from));
         }
