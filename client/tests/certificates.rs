@@ -6,7 +6,7 @@ mod common;
 use common::nginx::Process;
 use common::{Ended, SHORT, Server, brief, clean, eventually, have, loadgen_at, scratch, whole};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use tempfile::TempDir;
 
 const NAMES: &str = "subjectAltName=DNS:localhost,IP:127.0.0.1\n";
@@ -87,7 +87,8 @@ impl Made {
 
     fn openssl(&self, words: &str) -> bool {
         let words = words.split_whitespace();
-        let out = Command::new("openssl").args(words).current_dir(self.0.path()).stdin(Stdio::null()).output().unwrap();
+        let out =
+            common::command("openssl").args(words).current_dir(self.0.path()).stdin(Stdio::null()).output().unwrap();
         out.status.success()
     }
 
@@ -120,7 +121,7 @@ impl Openssl {
         for _ in 0..5 {
             // Until openssl binds it, somebody else may.
             let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-            let mut command = Command::new("openssl");
+            let mut command = common::command("openssl");
             command.args(["s_server", "-www", "-quiet", "-accept", &address.to_string(), &format!("-{version}")]);
             command.args(["-cert", &made.path(&format!("{kind}.pem")), "-key", &made.path(&format!("{kind}.key"))]);
             command.args(["-cipher", "ALL:@SECLEVEL=0"]).args(more.split_whitespace());

@@ -6,8 +6,8 @@ mod common;
 use common::strace::{injected, traces};
 use common::{LOADGEN, Running, eventually, namespace, scratch, signal};
 use std::fs::File;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 /// The process that strace started.
 fn traced(strace: u32) -> u32 {
@@ -70,15 +70,15 @@ fn a_client_whose_ring_refuses_every_enter_ends_with_its_run() {
 fn a_pipe_that_nobody_reads_is_given_up_at_the_first_sigterm() {
     let folder = scratch();
     let pipe = folder.path().join("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(common::command("mkfifo").arg(&pipe).status().unwrap().success());
     let args = ["run", "-q", "--no-floor", "--requests", "10", "--conns", "1", "--output", "pipe"];
-    let mut command = Command::new(LOADGEN);
+    let mut command = common::command(LOADGEN);
     command.args(args);
-    let run = Running::launch(command, folder);
+    let (run, began) = (Running::launch(command, folder), Instant::now());
     // The run is over, and its report waits for a reader.
     eventually("its server has ended", || {
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", run.id())).unwrap_or_default();
-        run.elapsed() > Duration::from_secs(2) && children.trim().is_empty()
+        began.elapsed() > Duration::from_secs(2) && children.trim().is_empty()
     });
     std::thread::sleep(Duration::from_millis(500));
     run.signal("TERM");
@@ -90,9 +90,9 @@ fn a_pipe_that_nobody_reads_is_given_up_at_the_first_sigterm() {
 fn a_pipe_gets_the_whole_report_when_its_reader_comes_late() {
     let folder = scratch();
     let pipe = folder.path().join("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(common::command("mkfifo").arg(&pipe).status().unwrap().success());
     let args = ["run", "-q", "--no-floor", "--requests", "10", "--conns", "1", "--output", "pipe"];
-    let mut command = Command::new(LOADGEN);
+    let mut command = common::command(LOADGEN);
     command.args(args);
     let run = Running::launch(command, folder);
     std::thread::sleep(Duration::from_secs(1));
@@ -105,7 +105,7 @@ fn a_pipe_gets_the_whole_report_when_its_reader_comes_late() {
 #[test]
 fn a_server_that_cannot_say_where_it_listens_ends() {
     let full = File::options().write(true).open("/dev/full").unwrap();
-    let mut command = Command::new(LOADGEN);
+    let mut command = common::command(LOADGEN);
     command.args(["server", "--listen", "127.0.0.1:0"]).stdout(full).stderr(Stdio::piped());
     let mut server: Child = command.spawn().unwrap();
     assert_eq!(common::wait_for(&mut server, common::HARD_LIMIT, "the server"), Some(6));

@@ -5,14 +5,13 @@ mod common;
 
 use common::{Ended, LOADGEN, Running, SHORT, loadgen_plain, scratch};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// See `refusal.rs`.
 fn deny() -> PathBuf {
     let path = Path::new(LOADGEN).parent().unwrap().join("examples/deny");
     if !path.exists() {
         let release = path.ancestors().any(|folder| folder.ends_with("release"));
-        let mut build = Command::new(env!("CARGO"));
+        let mut build = common::command(env!("CARGO"));
         build.args(["build", "--quiet", "--package", "loadgen", "--examples"]).args(release.then_some("--release"));
         assert!(build.status().expect("cargo runs").success() && path.exists(), "no {}", path.display());
     }
@@ -20,7 +19,7 @@ fn deny() -> PathBuf {
 }
 
 fn without(calls: &str, args: &[&str]) -> Ended {
-    let mut command = Command::new(deny());
+    let mut command = common::command(deny());
     command.args([calls, LOADGEN]).args(args);
     Running::launch(command, scratch()).wait()
 }

@@ -7,7 +7,6 @@ use common::{LOADGEN, Running, loadgen, loadgen_plain, read_report, scratch};
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 /// Some requests to an embedded server.
@@ -15,7 +14,7 @@ const FEW: [&str; 8] = ["-n", "20", "-c", "1", "--protocol", "http", "--no-floor
 
 /// Runs a shell script, in which loadgen is `$0` and the arguments `$@`.
 fn shell(script: &str, args: &[&str]) -> common::Ended {
-    let mut command = Command::new("sh");
+    let mut command = common::command("sh");
     command.args(["-c", script, LOADGEN]).args(args);
     Running::launch(command, scratch()).wait()
 }
@@ -211,7 +210,7 @@ fn the_machine_s_failures_are_exit_7() {
 fn endless_files_are_refused_with_the_limit() {
     let folder = scratch();
     let pipe = folder.path().join("pipe");
-    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(common::command("mkfifo").arg(&pipe).status().unwrap().success());
     let pipe = pipe.to_str().unwrap();
     let https = ["--target", "https://127.0.0.1:1"];
     let key = ["--tls-cert", "/dev/zero", "--tls-key", "/dev/zero"];

@@ -28,7 +28,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 const BLOCKED: &str = "block:SIGTERM,block:SIGINT,block:SIGHUP,block:SIGCHLD";
 
 fn launcher(state: &str, args: &[&str]) -> Command {
-    let mut command = Command::new("python3");
+    let mut command = common::command("python3");
     command.args(["-c", LAUNCHER, state, LOADGEN]).args(args);
     command
 }

@@ -6,7 +6,6 @@ use common::strace::{injected, traces};
 use common::{Ended, LOADGEN, Running, have, scratch};
 use loadgen_core::sys::ring;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 
 const RUN: [&str; 10] =
     ["run", "--no-floor", "--engine", "auto", "--threads", "3", "--conns", "6", "--duration", "200ms"];
@@ -62,9 +61,9 @@ fn every_limit_of_locked_memory_leaves_a_run_that_works() {
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).unwrap();
         // An id that nobody has: the rings of others would count.
         let id = (300_000 + std::process::id() + kib).to_string();
-        let mut command = Command::new("setpriv");
+        let mut command = common::command("setpriv");
         command.args(["--reuid", &id, "--regid", &id, "--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]);
-        let mut trial = Command::new("setpriv");
+        let mut trial = common::command("setpriv");
         trial.args(command.get_args()).args(["sh", "-c", "true"]);
         if !trial.output().is_ok_and(|out| out.status.success()) {
             eprintln!("skipped: setpriv is not permitted");

@@ -5,7 +5,6 @@ mod common;
 use common::{Running, eventually, loadgen, loadgen_at, loadgen_plain, scratch};
 use loadgen_core::result::Report;
 use std::collections::BTreeMap;
-use std::process::Command;
 
 /// A secret, as no other test has it.
 fn secret(of: &str) -> String {
@@ -118,7 +117,7 @@ fn headers_come_out_of_a_file_and_the_environment() {
     std::fs::write(&file, "# of the staging system\nX-Plain: hunter2file\n").unwrap();
     let mut hashes = Vec::new();
     for value in ["hunter2env", "other"] {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        let mut command = common::command(env!("CARGO_BIN_EXE_loadgen"));
         command.env("LOADGEN_HEADERS", format!("X-Tenant: {value}\nX-More: {value}"));
         command.args(["--protocol", "http", "-n", "5", "-c", "1", "--output", "report.json", "--header"]);
         command.arg(format!("@{}", file.display()));
@@ -171,7 +170,7 @@ fn comparisons_and_searches_keep_secrets_to_themselves() {
         let own: Vec<&str> =
             words(&arguments).into_iter().filter(|word| !word.starts_with("--path") || command[0] != "ab").collect();
         let args = [command, &["--protocol", "http", "--conns", "2"], &own].concat();
-        let mut started = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        let mut started = common::command(env!("CARGO_BIN_EXE_loadgen"));
         let folder = scratch();
         let file = folder.path().join("kept.json");
         started.args(&args).arg("--output").arg(&file);

@@ -205,7 +205,7 @@ fn accepting_that_keeps_failing_does_not_spin() {
 }
 
 fn programs_are_there() -> bool {
-    let there = std::process::Command::new("strace").arg("-V").output().is_ok();
+    let there = common::command("strace").arg("-V").output().is_ok();
     assert!(there || std::env::var_os("LOADGEN_REQUIRE_PROGRAMS").is_none(), "strace is missing");
     if !there {
         eprintln!("skipped: no strace");

@@ -6,13 +6,13 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 const SERVER: &str = env!("CARGO_BIN_EXE_loadgen-server");
 
 /// A server in a shell script, in which it is `$0` and the arguments `$@`; its output and errors are pipes.
 fn shell(script: &str, args: &[&str]) -> Child {
-    let mut command = Command::new("sh");
+    let mut command = common::command("sh");
     command.args(["-c", script, SERVER, "--listen", "127.0.0.1:0"]).args(args);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -108,7 +108,7 @@ fn endless_files_are_refused_with_the_limit() {
 /// Calls that fail before anybody is served, and whose failure that is.
 #[test]
 fn the_machine_s_failures_are_exit_7() {
-    if Command::new("strace").arg("-V").output().is_err() {
+    if common::command("strace").arg("-V").output().is_err() {
         assert!(std::env::var_os("LOADGEN_REQUIRE_PROGRAMS").is_none(), "strace is missing");
         return eprintln!("skipped: strace is not here");
     }

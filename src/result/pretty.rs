@@ -1,7 +1,7 @@
 //! JSON as files and standard output have it: indented, with a newline at its end.
 
 use super::integers;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -19,7 +19,8 @@ pub fn pretty(content: &impl Serialize) -> String {
 pub fn schema_of<T: JsonSchema>() -> String {
     let mut schema = schemars::schema_for!(T).to_value();
     bound(&mut schema);
-    pretty(&schema)
+    // As a schema again: its keys then stand in the order in which people read them.
+    pretty(&Schema::try_from(schema).expect("a schema"))
 }
 
 /// No integer is beyond what all readers take for the same.

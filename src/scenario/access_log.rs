@@ -53,6 +53,7 @@ fn escape(text: &str, bytes: &mut Vec<u8>) -> Option<usize> {
             let second = text.get(6..12).filter(|next| next.starts_with("\\u")).and_then(|next| hex(&next[2..]));
             let units = [first, second.unwrap_or_default() as u16];
             let one = char::decode_utf16(units[..1].iter().copied()).next()?;
+            // Halves that do not belong together are no character, and the text stays as it is.
             let two = || char::decode_utf16(units).next()?.ok();
             let (character, length) = match one {
                 Ok(character) => (character, 6),

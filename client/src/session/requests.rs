@@ -533,8 +533,8 @@ impl Session {
     }
 }
 
-/// Sets one of a given number of requests aside for each connection, to prove it. Answers how many anybody may have, and
-/// how many are set aside.
+/// Sets one of a given number of requests aside for each connection, to prove it. Answers how many anybody may have,
+/// and how many are set aside.
 pub(super) fn set_aside(conns: &mut [Conn], config: &Config, in_use: u32) -> (u64, u64) {
     let (StopRule::Requests(n) | StopRule::RequestsOrAfter(n, _)) = config.stop_rule else { return (u64::MAX, 0) };
     // Connections that are wanted later may never be: nothing is set aside for them.

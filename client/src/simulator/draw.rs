@@ -13,9 +13,6 @@ use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use std::net::SocketAddr;
 
-/// Room in the request log: for all that a run has.
-const LOG_ROWS: usize = 200_000;
-
 #[derive(Debug)]
 pub(super) struct Drawn {
     pub(super) seed: u64,
@@ -114,7 +111,6 @@ fn config(protocol: &Protocol, origin: Instant, rng: &mut Rng) -> Config {
         traffic: Traffic::default(),
         connections_over_time: None,
         worker: (0, 1),
-        log_rows: LOG_ROWS,
         depth: one_of(rng, &[1, 1, 2, 4, 16]),
         in_flight_max: None,
         requests_per_connection: None,

@@ -10,6 +10,7 @@ mod faults;
 mod network;
 mod peer;
 
+use crate::request_log::RequestLog;
 use crate::session::Session;
 use crate::tally::Tally;
 use draw::Drawn;
@@ -20,6 +21,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Seeds of one test; more by `LOADGEN_SIMULATOR_SEEDS`.
 const SEEDS: u64 = 400;
+
+/// Room in the request log: for all that a run has.
+const LOG_ROWS: usize = 100_000;
 
 /// Turns after which a run is said not to end.
 const TURNS_MAX: u64 = 500_000;
@@ -42,6 +46,7 @@ struct Outcome {
 /// Runs a load to its end, as a worker thread does.
 fn run(drawn: &Drawn, rng: &mut Rng) -> Outcome {
     let mut session = Session::new(drawn.config.clone(), drawn.clients());
+    session.log_to(RequestLog::new(LOG_ROWS).expect("memory"));
     let capacity = drawn.config.active + drawn.config.idle;
     let mut network = Network::new(
         drawn.protocol,

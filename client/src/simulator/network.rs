@@ -1,5 +1,5 @@
-//! A network in virtual time: what the session hands over arrives at a peer later, in pieces or not at all, and what the
-//! peer answers comes back the same way.
+//! A network in virtual time: what the session hands over arrives at a peer later, in pieces or not at all, and what
+//! the peer answers comes back the same way.
 
 use super::faults::{Fault, Faults};
 use super::peer::{Peer, Said};

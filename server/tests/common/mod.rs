@@ -92,7 +92,7 @@ impl Server {
 
     /// Under strace, which has a system call fail. It is no parent of the server: that is our child as ever.
     pub(crate) fn start_with_fault(fault: &str, engine: &str, options: &[&str]) -> Self {
-        let mut command = Command::new("strace");
+        let mut command = command("strace");
         command.args(["-D", "-f", "-qqq", "-o", "/dev/null", "-e", "signal=none", "-e", fault]);
         command.arg(env!("CARGO_BIN_EXE_loadgen-server"));
         Self::launch(command, engine, options)
