@@ -376,6 +376,7 @@ impl Session {
             self.window.open_at(at.after(self.config.warmup_ns), self.config.stop_rule);
             self.begin_schedule(at, at.after(self.config.warmup_ns + ns));
             self.cross_boundaries(now);
+            self.cover_what_is_under_way();
         }
         if self.config.in_flight_max.is_some() {
             return self.take_turns(io, now);

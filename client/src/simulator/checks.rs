@@ -123,17 +123,18 @@ fn schedule(drawn: &Drawn, Outcome { tally, began, stopped, .. }: &Outcome) {
 }
 
 /// Sessions that arrived are over, broken or there, and ask as often as was drawn.
-fn sessions(drawn: &Drawn, Outcome { tally, began, all_ready, .. }: &Outcome) {
+fn sessions(drawn: &Drawn, Outcome { tally, all_ready, .. }: &Outcome) {
     let Some(sessions) = &drawn.config.traffic.sessions else { return };
     let visits = &tally.visits;
     let completed: u64 = visits.lengths.iter().sum();
     assert_eq!(visits.started, completed + visits.broken + visits.in_progress, "{visits:?}");
-    // A connection that comes after the load began is proved by a request of no session.
+    // A connection that is opened anew, or comes after the load began, is proved by a request of no session.
     if let Lengths::Fixed(length) = sessions.lengths
         && drawn.faults.is_calm()
         && *all_ready
+        && tally.whole.errors.is_empty()
     {
-        let proofs = tally.log.rows().iter().filter(|row| row.due < *began).count() as u64;
+        let proofs = (drawn.config.active + drawn.config.idle) as u64;
         let asked = tally.whole.scheduled - proofs - visits.unstarted;
         let least = completed * u64::from(length) + visits.in_progress;
         let most = (completed + visits.in_progress + visits.broken) * u64::from(length);

@@ -61,8 +61,10 @@ fn run(drawn: &Drawn, rng: &mut Rng) -> Outcome {
     let (mut began, mut all_ready, mut stopped) = (Instant::NEVER, false, false);
     for _ in 0..TURNS_MAX {
         if began == Instant::NEVER && (session.ready() >= capacity as u64 || now >= drawn.go_at_last) {
-            (began, all_ready) = (now, session.ready() >= capacity as u64);
-            session.go(&mut network, now, now);
+            // A worker hears of the common beginning a little after it.
+            began = Instant((now.0 - rng.below(3 * NS_PER_MS)).max(drawn.config.origin.0));
+            all_ready = session.ready() >= capacity as u64;
+            session.go(&mut network, began, now);
         }
         if now >= drawn.stop_at {
             stopped = true;
