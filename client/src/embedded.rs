@@ -94,6 +94,7 @@ impl Embedded {
 
     /// It has said why on standard error, and its exit status is of the same table as ours.
     fn refused(&mut self) -> Failure {
+        // Where its status cannot be had, it is the machine's failure.
         let code = self.ended_within(STOP_TIMEOUT).ok().flatten().and_then(|status| status.code());
         let exit = if code == Some(Exit::Usage as i32) { Exit::Usage } else { Exit::Machine };
         Failure::new(exit, "the embedded server did not start")
@@ -113,6 +114,7 @@ impl Embedded {
 
     /// CPU time that it has used so far, in nanoseconds.
     pub fn cpu_ns(&self) -> Option<u64> {
+        // It has ended, and the report then leaves the figure out.
         clock::process_cpu_ns(self.child.id()).ok()
     }
 

@@ -35,9 +35,10 @@ impl Line {
     }
 
     pub fn draw(&mut self, now: Instant, line: &str) {
-        // A failing standard error is no reason to spoil a run.
         let mut stderr = std::io::stderr();
+        // A failing standard error is no reason to spoil a run.
         let _ = if self.terminal { write!(stderr, "\r\x1b[K{line}") } else { writeln!(stderr, "{line}") };
+        // Likewise.
         let _ = stderr.flush();
         self.drawn = true;
         self.last = now;
@@ -46,6 +47,7 @@ impl Line {
     /// Takes the line away, so that something else can be printed.
     pub fn clear(&mut self) {
         if self.drawn && self.terminal {
+            // As for `draw`: it is only the progress.
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
         self.drawn = false;
@@ -88,6 +90,7 @@ impl Progress {
 
 /// Says something on standard error. Where that is closed, nobody wants to hear it, and nothing else may suffer.
 pub fn tell(text: impl Display) {
+    // See above.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

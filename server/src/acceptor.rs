@@ -158,6 +158,7 @@ impl Acceptor {
 }
 
 fn reserve() -> Option<File> {
+    // Without one, nobody is turned away until a descriptor is free again; they wait.
     File::open("/dev/null").ok()
 }
 

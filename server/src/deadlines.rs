@@ -66,6 +66,8 @@ const CAUSES: [Cause; 6] =
 /// Without descriptors: how long each may be silent before it has to make room. Who has been understood before is given
 /// more.
 const GRACE_MS: [u32; 6] = [500, 500, 500, 1000, 1000, 2000];
+/// Likewise for one that drips a head or a handshake byte by byte, which its bytes do not excuse: both are short.
+const DRIP_GRACE_MS: u32 = 1500;
 /// So many make room at once.
 const MAKE_ROOM: usize = 8;
 /// The longest step of our clock: a server that was stopped for a minute does not hold that against its peers.
@@ -245,10 +247,15 @@ impl Sweep {
 
     /// How much a connection is due to make room while others cannot come in; None: it is not. It is no look.
     pub(crate) fn due_to_go(&self, awaits: Awaits, signs: Signs, since_ms: u32) -> Option<u64> {
-        if signs.awaited() != awaits || signs.0 & (FRESH | FRESH_BEFORE) != 0 {
+        if signs.awaited() != awaits || signs.0 & (SENT | ASKED) != 0 {
             return None;
         }
-        let (waited_ms, grace_ms) = (self.clock_ms.wrapping_sub(since_ms), *GRACE_MS.get(awaits as usize)?);
+        let grace_ms = match (signs.0 & (FRESH | FRESH_BEFORE) != 0, awaits) {
+            (false, _) => *GRACE_MS.get(awaits as usize)?,
+            (true, Awaits::Head | Awaits::Handshake) => DRIP_GRACE_MS,
+            (true, _) => return None,
+        };
+        let waited_ms = self.clock_ms.wrapping_sub(since_ms);
         (waited_ms >= grace_ms).then(|| u64::from(waited_ms) * 1000 / u64::from(grace_ms))
     }
 }
@@ -374,6 +381,23 @@ mod tests {
         assert_eq!(due(&trial, Awaits::Nothing), None);
         let due = (0..100).map(|n| (n, n)).collect();
         assert_eq!(most_due(due), [99, 98, 97, 96, 95, 94, 93, 92]);
+    }
+
+    #[test]
+    fn who_drips_a_head_makes_room_too() {
+        for awaits in [Awaits::Head, Awaits::Handshake] {
+            let mut trial = Trial::new("");
+            let mut due = Vec::new();
+            for _ in 0..8 {
+                trial.signs.heard(0);
+                assert_eq!(trial.sweep.look(awaits, &mut trial.signs, &mut trial.since), None);
+                trial.pass(400);
+                due.push(trial.sweep.due_to_go(awaits, trial.signs, trial.since).is_some());
+            }
+            assert!(due[..3] == [false; 3] && due[4..] == [true; 4], "{awaits:?}: {due:?}");
+            trial.signs.heard(1);
+            assert_eq!(trial.sweep.due_to_go(awaits, trial.signs, trial.since), None, "it has got there");
+        }
     }
 
     #[test]

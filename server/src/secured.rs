@@ -57,6 +57,7 @@ impl Keys {
 
     /// For a connection that was accepted; `None` only if the settings are not sound, and they have been checked.
     pub(crate) fn accept(&self) -> Option<Box<Secured>> {
+        // The settings were checked at the start.
         let secure = self.settings.accept().ok()?;
         Some(Box::new(Secured { secure, noted: false }))
     }

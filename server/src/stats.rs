@@ -100,6 +100,7 @@ impl Counters {
             add(&mut all.dropped, of.dropped.iter().map(|(why, count)| (why.as_str(), *count)));
             add(&mut all.receive_errors, of.receive_errors.iter().map(|(why, count)| (why.as_str(), *count)));
             all.kernel_dropped += of.kernel_dropped;
+            all.unread += of.unread;
             all.receive_buffer_bytes = of.receive_buffer_bytes;
         }
         if let Some(tls) = &self.tls {
@@ -138,6 +139,7 @@ fn class(events: usize) -> usize {
 }
 
 fn memory_peak_bytes() -> Option<u64> {
+    // Without `/proc` it is not known, and told as 0.
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)

@@ -127,9 +127,9 @@ fn of_a_flood_every_datagram_is_accounted_for() {
             let stats = datagrams(&ended);
             // Where it had not the time to answer all within its drain, it says how many.
             let cut = stats.dropped.get("cut").copied().unwrap_or(0);
-            let told = ended.stats.requests + stats.kernel_dropped;
-            // What it had not even read when its drain was over, it does not know of.
-            assert!(told == sent || told < sent && !ended.is_conclusive(), "{told} of {sent}: {stats:?}");
+            let told = ended.stats.requests + stats.kernel_dropped + stats.unread;
+            assert_eq!(told, sent, "{stats:?} {}", ended.stderr);
+            assert_eq!(stats.unread > 0, ended.stderr.contains("unread"), "{}", ended.stderr);
             assert!(stats.dropped.len() == usize::from(cut > 0) && ended.code == 0, "{stats:?} {}", ended.stderr);
             assert_eq!(cut > 0, ended.stderr.contains("cut"), "{}", ended.stderr);
             assert!(cut == 0 || !ended.is_conclusive(), "{}", ended.stderr);

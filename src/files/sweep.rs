@@ -26,6 +26,7 @@ pub(crate) fn hold(file: &File) {
 /// Removes what is left over in `folder`. Whatever cannot be looked at or removed stays: this is a courtesy, and no
 /// reason to fail.
 pub(crate) fn sweep(folder: &Path) {
+    // A folder that cannot be read is left alone.
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let ours = name.to_str().is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX));
@@ -39,6 +40,7 @@ pub(crate) fn sweep(folder: &Path) {
 /// An old regular file, which no process holds.
 fn is_nobodys(path: &Path) -> bool {
     let Ok(found) = fs::symlink_metadata(path) else { return false };
+    // Of unknown age, or from the future: it is not old.
     let age = found.modified().ok().and_then(|then| then.elapsed().ok());
     found.is_file() && age.is_some_and(|age| age > OLD) && File::open(path).is_ok_and(|file| file.try_lock().is_ok())
 }

@@ -47,6 +47,7 @@ pub fn identity() -> (Option<String>, Option<String>) {
     if boot.is_empty() {
         return (None, None);
     }
+    // Without `/proc`, or where a sandbox hides it, the network is not known, and nothing else depends on it.
     let namespace = fs::read_link("/proc/self/ns/net").ok();
     let network = namespace.map(|name| fnv1a_hex(format!("{boot} {}", name.display()).as_bytes()));
     (Some(fnv1a_hex(boot.as_bytes())), network)
@@ -166,6 +167,7 @@ impl Root<'_> {
 
     /// The names in a folder, in order; none where it cannot be read.
     fn list(self, folder: &str) -> Vec<String> {
+        // What cannot be read is not there, as far as a description of the machine goes.
         let entries = fs::read_dir(self.0.join(folder)).into_iter().flatten().flatten();
         let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
         names.sort();

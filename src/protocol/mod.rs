@@ -196,15 +196,13 @@ pub trait Client: Debug + Send {
     /// `place` is 0 when a connection is opened, and when a session is to begin. In between it is the protocol's own:
     /// it says how far the connection is in its script. Requests of one connection must be composed in the order in
     /// which they leave, and one that has been composed has been made. To give a script up, set it to 0.
-    fn compose_next(&mut self, place: &mut u32, out: &mut Vec<u8>) -> u16 {
-        let _ = place;
+    fn compose_next(&mut self, _place: &mut u32, out: &mut Vec<u8>) -> u16 {
         self.compose(out)
     }
 
     /// Whether the request that left `place` behind was the last one of its session (of a script), so that the next one
     /// begins another. Where requests do not belong together, each is a session.
-    fn at_session_end(&self, place: u32) -> bool {
-        let _ = place;
+    fn at_session_end(&self, _place: u32) -> bool {
         true
     }
 
@@ -359,8 +357,7 @@ pub trait Server: Debug + Send {
 
     /// Whether the rest of a request is awaited of which nothing is shown again (a body). Where bytes are not consumed,
     /// a request has begun anyway.
-    fn is_within_request(&self, state: &ServerState) -> bool {
-        let _ = state;
+    fn is_within_request(&self, _state: &ServerState) -> bool {
         false
     }
 }

@@ -27,6 +27,7 @@ pub fn render(reports: &[Report]) -> String {
 }
 
 fn distribution(response: &Recorder, text: &mut String) {
+    // Writing to a String does not fail.
     let _ = write!(text, "{:>12} {:>14} {:>10} {:>14}\n\n", "Value", "Percentile", "TotalCount", "1/(1-Percentile)");
     let (buckets, max_ns) = (response.buckets(), response.max_ns().unwrap_or(0));
     let mut seen = 0;

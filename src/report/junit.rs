@@ -70,6 +70,7 @@ fn counts(tests: &[&Test]) -> String {
 fn suite(name: &str, report: &Report, tests: &[Test], xml: &mut String) {
     let (counts, seconds) = (counts(&tests.iter().collect::<Vec<_>>()), seconds(report.phases.measure_ns));
     let (suite, started) = (escaped(name), escaped(&report.started_at));
+    // Writing to a String does not fail.
     let _ = writeln!(xml, "  <testsuite name=\"{suite}\" {counts} timestamp=\"{started}\" time=\"{seconds}\">");
     xml.push_str("    <properties>\n");
     for metric in METRICS {
@@ -94,6 +95,7 @@ fn case(suite: &str, test: &Test, time: &str, xml: &mut String) {
         Outcome::Error => format!("<error message=\"{said}\"/>"),
         Outcome::Skipped => format!("<skipped message=\"{said}\"/>"),
     };
+    // Writing to a String does not fail.
     let _ = writeln!(
         xml,
         "    <testcase classname=\"loadgen.{suite}\" name=\"{name}\" time=\"{time}\">{result}</testcase>"

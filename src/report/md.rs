@@ -38,6 +38,7 @@ fn verdict_lines(report: &Report, page: &mut String) {
         page.push_str("- **partial**: the run ended before its time\n");
     }
     for reason in &report.verdict.reasons {
+        // Writing to a String does not fail.
         let _ = writeln!(page, "- **{}**: {}", escaped(&reason.code), escaped(&reason.detail));
     }
     if report.partial || !report.verdict.reasons.is_empty() {
@@ -56,6 +57,7 @@ fn limits(report: &Report, page: &mut String) {
             LimitState::Broken => "**BROKEN**",
             LimitState::Unresolvable => "**UNRESOLVABLE**",
         };
+        // Writing to a String does not fail.
         let _ = writeln!(page, "| {} | {judgement} | {} |", escaped(&limit.expression), escaped(&limit.detail));
     }
     page.push('\n');
@@ -69,6 +71,7 @@ fn figures(report: &Report, page: &mut String) {
         let interval = (metric.interval)(report).filter(|(low, high)| low < high);
         let interval = interval.map_or(String::new(), |(low, high)| metric.unit.show_range(low, high));
         let (name, value) = (escaped(metric.name), metric.unit.show(value));
+        // Writing to a String does not fail.
         let _ = writeln!(page, "| {name} | {value} | {interval} | {} |", metric.about);
     }
 }

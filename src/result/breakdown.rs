@@ -38,6 +38,7 @@ pub struct GroupCounts {
 pub(super) fn merge(shards: &[&Report]) -> Vec<Group> {
     let mut merged: Vec<(Group, Recorder)> = Vec::new();
     for group in shards.iter().flat_map(|shard| &shard.breakdown) {
+        // Those that cannot be read were refused before.
         let recorder = group.response.as_ref().and_then(|response| Recorder::from_report(response).ok());
         let known = merged.iter_mut().find(|(known, _)| (&known.target, &known.kind) == (&group.target, &group.kind));
         match known {

@@ -43,7 +43,9 @@ fn at(number: usize, runs: usize) -> Result<usize, Problem> {
 
 /// Each is a whole report with its own checksum, so the rest need not be understood.
 fn runs_of_search(bytes: &[u8]) -> Option<Vec<serde_json::Value>> {
+    // Whatever is no file of a search is read as a report, which says what is wrong with it.
     let mut content = content::value(encoding::without_mark(bytes).ok()?).ok()?;
+    // Likewise.
     if read::schema(&content).ok()? != SEARCH_SCHEMA {
         return None;
     }

@@ -77,6 +77,10 @@ pub struct DatagramStats {
     pub receive_errors: BTreeMap<String, u64>,
     /// Datagrams that arrived, and that the kernel threw away for want of room; they are no requests.
     pub kernel_dropped: u64,
+    /// Datagrams that had arrived, and that nobody had read when the time for the last replies was over; they are no
+    /// requests. Absent in older files.
+    #[serde(default)]
+    pub unread: u64,
     /// Room for datagrams that arrive faster than they are answered, in the kernel's own measure, of each thread.
     pub receive_buffer_bytes: u64,
 }

@@ -142,6 +142,7 @@ fn evidence(slo: &Slo, report: &Report) -> Evidence {
         Bound::Value(bound) | Bound::Change(bound) => !slo.broken_if.op.breaks(value, bound),
     };
     let Some((q, limit_ns)) = slo.response_quantile() else { return Evidence::Judged(figure().map(judged)) };
+    // What cannot be read shows nothing: there is no evidence, and the page says so.
     let response = report.latency.response.as_ref().and_then(|response| Recorder::from_report(response).ok());
     let Some(response) = response else { return Evidence::Judged(None) };
     let count = response.count() as f64;

@@ -96,6 +96,7 @@ fn cells(probe: &Probe) -> [String; 6] {
 /// The page that a person reads on a terminal.
 pub fn text(found: &Found) -> String {
     let mut page = format!("{}\n\n", found.scenario);
+    // Writing to a String does not fail.
     let _ =
         writeln!(page, "{:>12} {:>12} {:>10} {:>10} {:>8}  verdict", "rate/s", "achieved/s", "p50", "p99", "errors");
     for probe in sorted(found) {
@@ -116,6 +117,7 @@ fn tail(page: &mut String, found: &Found) {
         page.push_str("! interrupted: what is here is what was finished\n");
     }
     for warning in &found.warnings {
+        // Writing to a String does not fail.
         let _ = writeln!(page, "! {warning}");
     }
     let _ = writeln!(page, "{}", answer(found));
@@ -130,6 +132,7 @@ pub fn markdown(found: &Found) -> String {
     let mut page = format!("**{}**\n\n{}\n\n", answer(found), found.scenario);
     page.push_str("| rate/s | achieved/s | p50 | p99 | errors | verdict |\n|---:|---:|---:|---:|---:|---|\n");
     for probe in sorted(found) {
+        // Writing to a String does not fail.
         let _ = writeln!(page, "| {} |", cells(probe).join(" | "));
     }
     let _ = write!(page, "\n```\n{}\n", curve::draw(found));
@@ -143,9 +146,11 @@ pub fn csv(found: &Found) -> String {
     let mut text = String::from("rate_per_s,achieved_per_s,p50_ns,p99_ns,errors,verdict\n");
     for probe in &found.probes {
         let number = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
+        // A variant without fields is always a text.
         let verdict = serde_json::to_value(probe.verdict).ok();
         let verdict = verdict.as_ref().and_then(|verdict| verdict.as_str()).unwrap_or_default();
         let (rate, p50, p99) = (number(probe.rate_per_s), number(probe.p50_ns), number(probe.p99_ns));
+        // Writing to a String does not fail.
         let _ = writeln!(text, "{rate},{},{p50},{p99},{},{verdict}", probe.achieved_per_s, probe.errors);
     }
     text

@@ -89,6 +89,7 @@ pub fn room<T>(items: usize) -> Option<Vec<T>> {
     ASKS.set(true);
     let outcome = list.try_reserve_exact(items);
     ASKS.set(false);
+    // There is one reason: no room. Callers know how much they asked for, and say it.
     outcome.ok().map(|()| list)
 }
 

@@ -73,7 +73,7 @@ impl Session {
             self.enqueue(slot, 1);
         }
         if self.conns[slot as usize].unsent > 0 {
-            let _ = self.flush(io, slot);
+            self.flush(io, slot);
             self.arm_timeout(slot, now);
         }
     }

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 /// A heading with the verdict, a table, and what limits it.
 pub fn render(comparison: &Comparison) -> String {
     let mut page = format!("### loadgen: {}\n\n", verdict(comparison.verdict));
+    // Writing to a String does not fail.
     let _ = writeln!(page, "{}\n", escaped(&sentence(comparison)));
     let _ = writeln!(page, "{}\n", escaped(&comparison.scenario));
     for (name, side) in [("base", &comparison.base), ("candidate", &comparison.candidate)] {
@@ -42,6 +43,7 @@ pub fn render(comparison: &Comparison) -> String {
 fn line(page: &mut String, row: &Row, verdict: &str) {
     let [base, candidate] = [row.base, row.candidate].map(|figure| value(row, figure));
     let (change, sees) = (escaped(&change_or_reason(row)), sees(row));
+    // Writing to a String does not fail.
     let _ = writeln!(page, "| {} | {base} | {candidate} | {change} | {verdict} | {sees} |", row.metric);
 }
 

@@ -13,6 +13,7 @@ pub fn render(comparison: &Comparison) -> String {
     side(&mut page, "base", &comparison.base);
     side(&mut page, "candidate", &comparison.candidate);
     for difference in &comparison.varied {
+        // Writing to a String does not fail.
         let _ = writeln!(page, "  {}: {} -> {}", difference.field, difference.base, difference.candidate);
     }
     page.push('\n');
@@ -50,6 +51,7 @@ pub fn render(comparison: &Comparison) -> String {
 
 fn side(page: &mut String, name: &str, side: &Side) {
     let runs = if side.runs == 1 { "run" } else { "runs" };
+    // Writing to a String does not fail.
     let _ = writeln!(page, "  {name:<10} {}: {} {runs}", side.from, side.runs);
 }
 
@@ -57,5 +59,6 @@ fn line(page: &mut String, row: &Row, verdict: &str) {
     let [base, candidate] = [row.base, row.candidate].map(|figure| value(row, figure));
     let change = change_or_reason(row);
     let line = format!("{:<12} {base:>11} {candidate:>11}  {change:<28} {verdict:<13} {}", row.metric, sees(row));
+    // Writing to a String does not fail.
     let _ = writeln!(page, "{}", line.trim_end());
 }

@@ -142,6 +142,7 @@ fn origin_form(target: &str) -> Option<&str> {
     }
     let parts = url::split(target);
     let Some(scheme) = parts.scheme else { return Some("/") };
+    // Whatever is wrong with it, the answer is 400.
     let authority = url::authority(parts.authority).ok()?;
     let behind = &target[scheme.len() + "://".len() + parts.authority.len()..];
     // A query without a path: the path is `/`, and nothing here depends on the query.

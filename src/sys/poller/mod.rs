@@ -34,6 +34,7 @@ pub trait Poller: Debug + Sized {
     /// Forgets a socket that is about to be closed. Where the kernel does so by itself, this saves the system call
     /// that `remove` makes.
     fn forget(&mut self, fd: BorrowedFd<'_>) {
+        // It can only be unknown already; closing the socket takes it out in any case.
         let _ = self.remove(fd);
     }
 

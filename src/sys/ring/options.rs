@@ -123,6 +123,7 @@ impl Options {
     pub fn help() -> String {
         WORDS.iter().fold(String::new(), |mut text, word| {
             let separator = if text.is_empty() { "" } else { "; " };
+            // Writing to a String does not fail.
             let _ = write!(text, "{separator}{}{}", word.name, word.about);
             text
         })

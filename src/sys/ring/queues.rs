@@ -167,10 +167,10 @@ impl Ring {
             return;
         }
         self.backlog.push_back(entries.to_vec());
-        // Submitting makes room, and may complete as many requests at once: room is made for them too. What goes wrong
-        // here goes wrong again at the next wait, which tells.
+        // Submitting makes room, and may complete as many requests at once: room is made for them too.
         let uring = self.uring.0.as_mut().expect("the ring is open");
         self.early.extend(uring.completion());
+        // What goes wrong here goes wrong again at the next wait, which tells.
         let _ = self.submit();
         self.push_backlog();
     }

@@ -25,8 +25,9 @@ impl Refusal {
 
     /// What `io_uring_setup(2)`, or a registration, failed with.
     pub(super) fn of(what: &str, error: &io::Error) -> Self {
+        // Both only make the explanation better; where they are not known it does without.
         let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
-        let locked = super::super::limits::locked_bytes().ok();
+        let locked = super::super::limits::locked_bytes().ok(); // likewise
         explain(what, error, disabled.as_deref().map(str::trim), locked)
     }
 

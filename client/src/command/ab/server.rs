@@ -89,6 +89,7 @@ impl Server {
             let message = format!("the server '{}' ended during its slot ({status}){}", self.shown, self.said());
             return Err(Failure::new(Exit::Unreachable, message));
         }
+        // It may have ended this very moment, which is what is wanted.
         let _ = process::signal_group(&self.child, process::TERMINATE);
         let began = Instant::now();
         while self.status().is_none() && began.elapsed() < STOP_TIMEOUT {
@@ -100,8 +101,10 @@ impl Server {
     /// CPU time of its process group so far, in nanoseconds; that of processes which have ended is not in it.
     pub fn cpu_ns(&self) -> u64 {
         let group = self.child.id();
+        // A process may end while the list is read; what it used is not in the sum, as said above.
         let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
         let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        // Likewise.
         ids.filter(|id| group_of(*id) == Some(group)).filter_map(|id| clock::process_cpu_ns(id).ok()).sum()
     }
 
@@ -131,6 +134,7 @@ impl Drop for Server {
 fn kill(child: &mut Child) {
     // It fails if none of the group is left.
     let _ = process::signal_group(child, process::KILL);
+    // A zombie at the worst, which ends with us.
     let _ = child.wait();
 }
 
@@ -151,6 +155,7 @@ impl Guard {
     fn dismiss(&mut self) {
         // It can have ended only by somebody else's hand, and then there is nothing to dismiss.
         let _ = self.0.kill();
+        // Likewise.
         let _ = self.0.wait();
     }
 }
@@ -163,6 +168,7 @@ fn is_plain(command: &str) -> bool {
 
 /// The process group of a process: the third field behind its name in `/proc/PID/stat` (proc(5)).
 fn group_of(id: u32) -> Option<u32> {
+    // It may have ended meanwhile, and then it is of no group.
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(2)?.parse().ok()
@@ -196,6 +202,7 @@ fn last_words(stderr: Option<std::process::ChildStderr>) -> Receiver<String> {
             let surplus = kept.len().saturating_sub(LAST_WORDS);
             kept.drain(..surplus);
         }
+        // Nobody listens any more when it is not asked what it said.
         let _ = sender.send(String::from_utf8_lossy(&kept).into_owned());
     });
     receiver

@@ -65,6 +65,7 @@ impl Bench {
         stop: &mut dyn FnMut() -> bool,
     ) -> Result<Option<Report>, Failure> {
         let path = self.folder.join("slot.json");
+        // That of the slot before; there is none at the first. One that stays is replaced by the run.
         let _ = std::fs::remove_file(&path);
         let cannot = |error: std::io::Error| Failure::new(Exit::Machine, format!("cannot start a run: {error}"));
         let mut child = self.command(arm, target, &path).spawn().map_err(cannot)?;
@@ -73,7 +74,9 @@ impl Bench {
         let mut stderr = child.stderr.take();
         std::thread::spawn(move || {
             let mut words = String::new();
+            // What could be read until then is what it said.
             let _ = stderr.as_mut().map(|stderr| stderr.read_to_string(&mut words));
+            // Nobody listens any more to one that had to be killed.
             let _ = sender.send(words);
         });
         let mut stopped = None;

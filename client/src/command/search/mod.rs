@@ -70,6 +70,7 @@ pub fn run(args: &SearchArgs, command: Vec<String>) -> Result<Exit, Failure> {
         place.write(found)
     });
     found.took_ns = clock::now().since(began);
+    // An error is told by `finish`.
     conclude(args, &mut found, &search, end.as_ref().ok().copied());
     finish(args, format, &mut place, &found, end)
 }

@@ -11,7 +11,7 @@ use crate::serve::tell;
 use crate::stats::Counters;
 use loadgen_core::protocol::{Output, Server, ServerState};
 use loadgen_core::result::DatagramStats;
-use loadgen_core::sys::datagram::{self, CAPACITY, Peer};
+use loadgen_core::sys::datagram::{self, CAPACITY, Incoming, Peer};
 use loadgen_core::sys::{clock, errno};
 use loadgen_core::time::{Instant, NS_PER_S};
 use std::io;
@@ -25,6 +25,8 @@ const RECEIVE_BUFFER: i32 = 8 << 20;
 /// Replies that one thread holds until their release, and their bytes. Beyond that nothing more is received.
 const HELD_MOST: usize = 1 << 16;
 const HELD_BYTES: usize = 64 << 20;
+/// What a datagram takes of the kernel's buffer at least (its own bookkeeping, `sizeof(struct sk_buff)`).
+const LEAST_COST: u64 = 128;
 
 /// The answering half of a thread.
 #[derive(Debug)]
@@ -173,6 +175,21 @@ impl Answers {
             tell(format_args!("{why}: {cut} replies cut"));
         }
         self.dropped("cut", cut as u64);
+    }
+
+    /// Counts what lies in the socket still, which nobody will answer. Of a socket that is closed to newcomers that is
+    /// no more than its buffer holds; of one that could not be closed, no more is counted.
+    fn count_unread(&mut self, socket: BorrowedFd<'_>, incoming: &mut Incoming) {
+        let most = self.stats.receive_buffer_bytes / LEAST_COST;
+        while self.stats.unread < most {
+            self.counters.calls.recvmmsg += 1;
+            // It is empty, or tells of an earlier reply; of those there are few.
+            let Ok(received) = incoming.receive(socket) else { break };
+            self.stats.unread += received as u64;
+        }
+        if self.stats.unread > 0 {
+            tell(format_args!("{} datagrams were left unread", self.stats.unread));
+        }
     }
 
     fn into_counters(mut self) -> Counters {

@@ -215,6 +215,7 @@ impl<P: Poller> Readiness<P> {
             _ => return false,
         };
         self.answers.cut(why, self.replies.len() - self.taken);
+        self.answers.count_unread(self.socket.as_fd(), &mut self.incoming);
         true
     }
 }

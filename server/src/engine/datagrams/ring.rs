@@ -6,7 +6,7 @@ use crate::engine::{Worker, wait_until};
 use crate::stats::Counters;
 use loadgen_core::protocol::Output;
 use loadgen_core::sys::clock;
-use loadgen_core::sys::datagram::{self, CAPACITY, Peer};
+use loadgen_core::sys::datagram::{self, CAPACITY, Incoming, Peer};
 use loadgen_core::sys::ring::datagrams::{BUFFER_BYTES, received};
 use loadgen_core::sys::ring::{Buffers, Completion, Filled, Lanes, Op, Options};
 use loadgen_core::time::Instant;
@@ -83,8 +83,11 @@ impl Uring {
             }
             self.work()?;
             let busy = self.in_flight > 0 || !self.waiting.is_empty() || self.answers.holds() > 0;
-            if (quiet && !busy) || self.look_at_signals() {
+            if quiet && !busy {
                 return Ok(());
+            }
+            if let Some(why) = self.look_at_signals() {
+                return self.cut(why);
             }
         }
     }
@@ -181,27 +184,37 @@ impl Uring {
         Ok(())
     }
 
-    /// Says whether all is over.
-    fn look_at_signals(&mut self) -> bool {
+    /// Why all is over, if it is.
+    fn look_at_signals(&mut self) -> Option<&'static str> {
         let signals = self.signals.load(Ordering::Relaxed);
-        let why = match self.drain_until {
+        match self.drain_until {
             None if signals > 0 => {
                 self.answers.begin_drain(self.socket.as_fd());
                 self.drain_until = Some(drain_end(self.drain));
-                return false;
+                None
             }
-            Some(_) if signals > 1 => "second signal",
-            Some(then) if clock::now() >= then => "drain timeout",
-            _ => return false,
-        };
+            Some(_) if signals > 1 => Some("second signal"),
+            Some(then) if clock::now() >= then => Some("drain timeout"),
+            _ => None,
+        }
+    }
+
+    /// What is under way, received or not read will not be answered.
+    fn cut(&mut self, why: &str) -> io::Result<()> {
+        // First the socket: from then on the ring finds nothing more in it either, and what it had taken is told.
+        self.answers.count_unread(self.socket.as_fd(), &mut Incoming::default());
+        let mut completed = Vec::new();
+        self.lanes.turn(&mut self.buffers, Duration::ZERO, &mut completed)?;
+        for (_, completion) in completed {
+            self.completed(completion)?;
+        }
         self.answers.cut(why, self.in_flight);
-        // Each has been received, and will not be answered.
         while let Some(filled) = self.waiting.pop_front() {
             self.answers.counters.requests += 1;
             self.answers.dropped("cut", 1);
             self.buffers[0].give_back(filled);
         }
-        true
+        Ok(())
     }
 
     fn into_counters(self) -> Counters {
