@@ -372,6 +372,7 @@ impl Session {
     pub fn go(&mut self, io: &mut impl Io, at: Instant, now: Instant) {
         self.going = true;
         self.began = at;
+        self.keep_proofs_before(at);
         if let StopRule::After(ns) = self.config.stop_rule {
             self.window.open_at(at.after(self.config.warmup_ns), self.config.stop_rule);
             self.begin_schedule(at, at.after(self.config.warmup_ns + ns));

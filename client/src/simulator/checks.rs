@@ -21,7 +21,7 @@ pub(super) fn check(drawn: &Drawn, outcome: &Outcome) {
     truth(drawn, outcome);
 }
 
-fn closes(what: &str, counts: &Counts) {
+pub(super) fn closes(what: &str, counts: &Counts) {
     let errors: u64 = counts.errors.values().sum();
     assert_eq!(counts.scheduled, counts.sent + counts.unsent, "{what}: {counts:?}");
     assert_eq!(counts.sent, counts.ok + errors + counts.in_flight, "{what}: {counts:?}");

@@ -43,8 +43,8 @@ struct Outcome {
     stopped: bool,
 }
 
-/// Runs a load to its end, as a worker thread does.
-fn run(drawn: &Drawn, rng: &mut Rng) -> Outcome {
+/// Runs a load to its end, as a worker thread does that hears so late that the load began.
+fn run(drawn: &Drawn, late_ns: u64, rng: &mut Rng) -> Outcome {
     let mut session = Session::new(drawn.config.clone(), drawn.clients());
     session.log_to(RequestLog::new(LOG_ROWS).expect("memory"));
     let capacity = drawn.config.active + drawn.config.idle;
@@ -62,7 +62,7 @@ fn run(drawn: &Drawn, rng: &mut Rng) -> Outcome {
     for _ in 0..TURNS_MAX {
         if began == Instant::NEVER && (session.ready() >= capacity as u64 || now >= drawn.go_at_last) {
             (began, all_ready) = (now, session.ready() >= capacity as u64);
-            session.go(&mut network, now, now);
+            session.go(&mut network, Instant(now.0 - late_ns), now);
         }
         if now >= drawn.stop_at {
             stopped = true;
@@ -97,12 +97,27 @@ fn run(drawn: &Drawn, rng: &mut Rng) -> Outcome {
 fn simulate(seed: u64) {
     let mut rng = Rng::new(seed);
     let drawn = Drawn::draw(seed, &mut rng);
-    let outcome = run(&drawn, &mut rng);
+    let outcome = run(&drawn, 0, &mut rng);
     checks::check(&drawn, &outcome);
 }
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text} is no number")))
+}
+
+/// A worker that is busy hears late that the load began. What proves its connections meanwhile is of no window.
+#[test]
+fn a_word_to_begin_that_comes_late_leaves_the_books_closed() {
+    const LATE_NS: u64 = 3 * NS_PER_MS;
+    for seed in 0..SEEDS {
+        let mut rng = Rng::new(seed);
+        let mut drawn = Drawn::draw(seed, &mut rng);
+        drawn.config.warmup_ns = 0;
+        drawn.go_at_last = drawn.config.origin.after(LATE_NS);
+        let outcome = run(&drawn, LATE_NS, &mut rng);
+        checks::closes(&format!("seed {seed}: the whole run"), &outcome.tally.whole);
+        checks::closes(&format!("seed {seed}: the window"), &outcome.tally.window);
+    }
 }
 
 #[test]
