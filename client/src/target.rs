@@ -52,6 +52,9 @@ impl Target {
             };
             let login =
                 if typed.contains('@') { " (a login goes before the host, @ / : in it as %40 %2F %3A)" } else { "" };
+            // What was taken for a host or a port may be the beginning of a login then, and `why` quotes it.
+            let cut_short = typed.contains('@') && !url::split(typed).authority.contains('@');
+            let why = if cut_short { "what stands before the first / ? or # is no host and port" } else { &why };
             format!("target '{}' is not host:port or a URL: {why}{login}", shown.escape_debug())
         })
     }
@@ -134,6 +137,17 @@ mod tests {
     fn parts(typed: &str) -> (Option<String>, String, Option<u16>, String) {
         let target = Target::parse(typed).unwrap();
         (target.scheme, target.host, target.port, target.path)
+    }
+
+    #[test]
+    fn no_message_quotes_a_login_that_was_cut_short() {
+        for typed in
+            ["redis://u:hunter2/@h:1", "redis://u:hunter2#@h:1", "redis://u:hunter2?@h", "redis://[hunter2]/@h"]
+        {
+            let why = Target::parse(typed).expect_err(typed);
+            assert!(!why.contains("hunter2") && why.contains("first / ? or #"), "{why}");
+        }
+        assert!(Target::parse("redis://u:p@h:99999").unwrap_err().contains("99999"));
     }
 
     #[test]

@@ -11,13 +11,20 @@ pub use names::{is_secret_header, is_secret_name, is_secret_parameter};
 pub use texts::{command, shell, words};
 
 use crate::url::{authority, split};
+use percent_encoding::percent_decode_str;
 
 /// What stands in the place of something secret.
 pub const MASK: &str = "***";
 
 /// The value of a header, as it may be shown.
 pub fn header_value(name: &str, value: &str) -> String {
-    if is_secret_header(name) { MASK.to_owned() } else { text(value) }
+    if is_secret_header(name) || is_login(value) { MASK.to_owned() } else { text(value) }
+}
+
+/// `Bearer …`, whatever the header is called.
+fn is_login(value: &str) -> bool {
+    let scheme = value.trim_start().split_once(' ').map(|(scheme, _)| scheme);
+    scheme.is_some_and(|scheme| ["basic", "bearer"].iter().any(|known| scheme.eq_ignore_ascii_case(known)))
 }
 
 /// `Name: value`. What has no name might be anything; `@FILE` names the file that has them.
@@ -25,7 +32,7 @@ pub fn header(line: &str) -> String {
     match line.split_once(':') {
         _ if line.starts_with('@') => line.to_owned(),
         None => MASK.to_owned(),
-        Some((name, value)) if is_secret_header(name.trim()) => {
+        Some((name, value)) if is_secret_header(name.trim()) || is_login(value) => {
             let blank = &value[..value.len() - value.trim_start().len()];
             format!("{name}:{blank}{MASK}")
         }
@@ -113,10 +120,17 @@ fn parameters(text: &str) -> String {
         };
         match pair.split_once('=') {
             Some((name, value)) if !value.is_empty() && is_secret_parameter(name) => format!("{name}={MASK}{end}"),
+            Some((name, value)) if hides(value) => format!("{name}={MASK}{end}"),
             _ => piece.to_owned(),
         }
     };
     path.to_owned() + &query.split_inclusive(BETWEEN).map(one).collect::<String>()
+}
+
+/// A value that is a URL in its turn, as %XX, with a secret in it.
+fn hides(value: &str) -> bool {
+    let plain = percent_decode_str(value).decode_utf8_lossy();
+    plain != value && url(&plain) != plain
 }
 
 /// `"password": "…"`, wherever it stands.
@@ -227,6 +241,9 @@ mod tests {
                 ("/p?api%5Fkey=x&%74oken=y", "/p?api%5Fkey=***&%74oken=***"),
                 ("/p?key=x&sig=y&code=z&pwd=w#access_token=v", "/p?key=***&sig=***&code=***&pwd=***#access_token=***"),
                 ("/p?monkey=x&keyword=y&q=token", "/p?monkey=x&keyword=y&q=token"),
+                ("/p?next=%2F%3Ftoken%3Dx&a=%2F%3Fb%3Dc", "/p?next=***&a=%2F%3Fb%3Dc"),
+                ("/p?u=redis%3A%2F%2F%3Apw%40h&v=http%3A%2F%2Fh", "/p?u=***&v=http%3A%2F%2Fh"),
+                ("/p?PHPSESSID=x&pw=y", "/p?PHPSESSID=***&pw=***"),
                 ("token.example.org:80", "token.example.org:80"),
                 ("http://p/?u=redis://:pw@h", "http://p/?u=redis://:***@h"),
                 ("unix:/run/a@b", "unix:/run/a@b"),
@@ -246,6 +263,10 @@ mod tests {
                 ("X-Vault-Token: x", "X-Vault-Token: ***"),
                 ("Ocp-Apim-Subscription-Key: x", "Ocp-Apim-Subscription-Key: ***"),
                 ("X-SessionId: x", "X-SessionId: ***"),
+                ("Authentication: x", "Authentication: ***"),
+                ("X-Upstream: Bearer x", "X-Upstream: ***"),
+                ("X-Upstream:basic x", "X-Upstream:***"),
+                ("X-Level: Basic", "X-Level: Basic"),
                 ("Accept: text/html", "Accept: text/html"),
                 ("Idempotency-Key: x", "Idempotency-Key: x"),
                 ("X-Author: x", "X-Author: x"),

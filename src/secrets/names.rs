@@ -5,6 +5,7 @@ use percent_encoding::percent_decode_str;
 /// Whatever has one of these in its name is secret. Letters and digits only, in small letters.
 const TELLING: &[&str] = &[
     "authoriz",
+    "authentication",
     "token",
     "secret",
     "passw",
@@ -18,6 +19,7 @@ const TELLING: &[&str] = &[
     "signature",
     "cookie",
     "sessionid",
+    "sessid",
     "jwt",
     "bearer",
     "csrf",
@@ -30,7 +32,7 @@ const LAST: &[&str] = &["auth", "pass", "pwd"];
 /// Of headers, parameters and fields besides.
 const LAST_OF_FIELDS: &[&str] = &["sid", "session", "otp", "pin", "dpop"];
 /// Of parameters and fields besides: the whole name.
-const PARAMETERS: &[&str] = &["key", "sig", "code", "assertion"];
+const PARAMETERS: &[&str] = &["key", "sig", "code", "assertion", "pw"];
 /// Headers that end with `-Key` are secret, but for these.
 const OPEN_KEYS: &[&str] = &["idempotency", "surrogate", "cache", "partition"];
 

@@ -15,7 +15,9 @@ pub fn command(typed: &str) -> String {
         let acl = first == "acl" && words.get(1).is_some_and(|word| word == "setuser");
         match word.as_str() {
             // AUTH [user] password
-            _ if at == 0 && first == "auth" => mark(words.len() - 1),
+            _ if at == 0 && first == "auth" && words.len() <= 3 => mark(words.len() - 1),
+            // A password with blanks, without its quotes.
+            _ if at == 0 && first == "auth" => (1..words.len()).for_each(&mut mark),
             // HELLO 3 AUTH user password
             "auth" if first == "hello" => mark(at + 2),
             "auth2" => mark(at + 2),
@@ -191,6 +193,7 @@ mod tests {
             ("AUTH hunter2", "AUTH ***"),
             ("3=auth me  'hunter2 x'", "3=auth me  '***'"),
             ("AUTH", "AUTH"),
+            ("AUTH correct horse battery", "AUTH *** *** ***"),
             ("HELLO 3 AUTH u hunter2 SETNAME x", "HELLO 3 AUTH u *** SETNAME x"),
             ("CONFIG SET requirepass hunter2 maxmemory 1", "CONFIG SET requirepass *** maxmemory 1"),
             ("ACL SETUSER u on >hunter2 +@all", "ACL SETUSER u on >*** +@all"),

@@ -375,8 +375,8 @@ impl Session {
         if let StopRule::After(ns) = self.config.stop_rule {
             self.window.open_at(at.after(self.config.warmup_ns), self.config.stop_rule);
             self.begin_schedule(at, at.after(self.config.warmup_ns + ns));
+            self.keep_proofs_before(at);
             self.cross_boundaries(now);
-            self.cover_what_is_under_way();
         }
         if self.config.in_flight_max.is_some() {
             return self.take_turns(io, now);

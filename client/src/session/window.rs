@@ -128,6 +128,13 @@ impl Session {
         }
     }
 
+    /// The word that the load began at `at` comes a little late. What proves a connection meanwhile was not booked as of
+    /// the window, and stays so.
+    pub(super) fn keep_proofs_before(&mut self, at: Instant) {
+        let before = Instant(at.0.saturating_sub(1));
+        self.stamps.iter_mut().for_each(|stamp| stamp.due = stamp.due.min(before));
+    }
+
     #[cold]
     fn cross(&mut self, now: Instant) {
         while now >= self.window.second_end {
@@ -167,29 +174,6 @@ impl Session {
         self.window.second_sent = self.tally.whole.sent;
         self.tally.seconds.push(second);
         self.window.second_end = self.window.second_end.after(SERIES_INTERVAL_NS);
-    }
-
-    /// The word that the load has begun is heard a little after it did, and until then connections were proved: what is
-    /// under way and was due within the window belongs to it.
-    pub(super) fn cover_what_is_under_way(&mut self) {
-        if !self.window.is_open {
-            return;
-        }
-        for slot in 0..self.conns.len() as u32 {
-            for position in 0..usize::from(self.conns[slot as usize].outstanding) {
-                let stamp = *self.stamp(slot, position);
-                if !self.window.covers(stamp.due) {
-                    continue;
-                }
-                let sent = u64::from(stamp.sent != Instant(0));
-                self.tally.window.scheduled += 1;
-                self.tally.window.sent += sent;
-                let group = self.group(slot, position);
-                if let Some(group) = self.tally.groups.get_mut(group) {
-                    group.window.sent += sent;
-                }
-            }
-        }
     }
 
     /// A request ended that had been due before the window opened, and had its place until now.
