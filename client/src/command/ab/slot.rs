@@ -71,11 +71,12 @@ impl Bench {
         // Its standard error ends when it does. So nobody has to look ten times a second whether it still runs.
         let (sender, ended) = mpsc::channel();
         let mut stderr = child.stderr.take();
-        std::thread::spawn(move || {
+        let listen = move || {
             let mut words = String::new();
             let _ = stderr.as_mut().map(|stderr| stderr.read_to_string(&mut words));
             let _ = sender.send(words);
-        });
+        };
+        std::thread::Builder::new().spawn(listen).map_err(cannot)?;
         let mut stopped = None;
         let words = loop {
             match ended.recv_timeout(LOOK_EVERY) {
