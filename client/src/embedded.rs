@@ -75,12 +75,14 @@ impl Embedded {
         let mut embedded = Self { child, output: None, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         // By a thread of its own, which ends with the server: a read has no deadline.
         let (sender, said) = mpsc::channel();
-        std::thread::spawn(move || {
+        let listen = move || {
             let mut line = String::new();
             let read = output.read_line(&mut line);
             // Nobody listens any more when it took too long.
             let _ = sender.send(read.map(|_| (line, output)));
-        });
+        };
+        let thread = std::thread::Builder::new().name("listening".to_owned()).spawn(listen);
+        thread.map_err(|error| failed(format!("cannot start a thread: {error}")))?;
         let said = said.recv_timeout(START_TIMEOUT);
         let said = said.map_err(|_| failed(format!("it has not said where it listens within {START_TIMEOUT:?}")))?;
         let (line, output) = said.map_err(|error| failed(error.to_string()))?;
@@ -120,13 +122,15 @@ impl Embedded {
 
     /// Stops it and takes its counters. One that does not end in time is killed, and its counters are lost.
     pub fn stop(mut self) -> Result<ServerStats, String> {
-        process::terminate(&self.child).map_err(|error| format!("the embedded server had ended already: {error}"))?;
+        process::terminate(&self.child).map_err(|error| format!("the embedded server cannot be stopped: {error}"))?;
         let mut output = self.output.take().ok_or("the embedded server has no output")?;
         // Its counters may be more than a pipe holds, so they are read while it ends.
-        let reader = std::thread::spawn(move || {
+        let read = move || {
             let mut text = String::new();
             output.read_to_string(&mut text).map(|_| text)
-        });
+        };
+        let reader = std::thread::Builder::new().name("counters".to_owned()).spawn(read);
+        let reader = reader.map_err(|error| format!("cannot start a thread: {error}"))?;
         let Some(status) = self.ended_within(STOP_TIMEOUT).map_err(|error| error.to_string())? else {
             // Dropping it kills it.
             return Err(format!("the embedded server did not end within {STOP_TIMEOUT:?} and was killed"));
@@ -144,8 +148,8 @@ impl Drop for Embedded {
         if let Ok(None) = self.child.try_wait() {
             // It may have ended meanwhile, which is what is wanted.
             let _ = self.child.kill();
-            // A zombie at the worst, which ends with us.
-            let _ = self.child.wait();
+            // A zombie at the worst, which ends with us; so does one that could not be killed.
+            let _ = self.ended_within(STOP_TIMEOUT);
         }
     }
 }

@@ -121,3 +121,78 @@ fn cpus_are_counted_where_sys_is_hidden() {
     assert!(machine.cpus > 0 && machine.memory_bytes > 0, "{machine:?}");
     assert!(!ended.stdout.contains("0 CPUs"), "{}", ended.stdout);
 }
+
+#[test]
+fn a_client_whose_sends_are_interrupted_ends_with_its_run() {
+    if !traces() {
+        return;
+    }
+    let server = common::Server::start(&["--engine", "epoll"]);
+    let target = server.target();
+    let args = ["run", "--no-floor", "--engine", "epoll", "--conns", "2", "--duration", "300ms", "--timeout", "1s"];
+    let run = [&args[..], &["--target", &target, "--output", "report.json"]].concat();
+    let ended = Running::launch(injected("sendto:error=EINTR", &run), scratch()).wait();
+    assert!([3, 4].contains(&ended.code), "{} {}", ended.code, ended.stderr);
+    for error in ["EINTR", "ENOMEM"] {
+        let ended = Running::launch(injected(&format!("sendto:error={error}:when=2+2"), &run), scratch()).wait();
+        assert!(common::whole(ended.expect(0)).ok > 0, "{error}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_server_whose_sends_are_interrupted_answers_and_hears_sigterm() {
+    if !traces() {
+        return;
+    }
+    for (scheme, engine, fault, codes) in [
+        ("udp", "epoll", "sendmmsg:error=EINTR:when=3+", &[0, 3, 4][..]),
+        ("udp", "epoll", "sendmmsg:error=EINTR:when=2+2", &[0]),
+        ("tcp", "epoll-et", "sendto:error=EINTR:when=3+", &[0, 3, 4]),
+        ("tcp", "epoll-et", "sendto:error=EINTR:when=2+2", &[0]),
+        ("tcp", "poll", "sendto:error=ENOMEM:when=2+2", &[0]),
+    ] {
+        let protocol = if scheme == "udp" { "udp" } else { "echo" };
+        let server =
+            ["server", "--protocol", protocol, "--engine", engine, "--listen", "127.0.0.1:0", "--drain", "500ms"];
+        let folder = scratch();
+        let said = folder.path().join("stdout");
+        let run = Running::launch(injected(fault, &server), folder);
+        let told = || std::fs::read_to_string(&said).unwrap_or_default();
+        eventually("it listens", || told().contains('\n'));
+        let target = format!("{scheme}://{}", told().trim().trim_start_matches("listening on "));
+        let args = ["--conns", "1", "--requests", "10", "--timeout", "500ms", "--target", &target];
+        let client = common::loadgen(&args);
+        assert!(codes.contains(&client.code), "{fault}: {} {}", client.code, client.stderr);
+        signal(traced(run.id()), "TERM");
+        let ended = run.wait();
+        assert_eq!(ended.code, 0, "{fault}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_thread_that_cannot_be_started_is_the_machines_failure() {
+    if !traces() {
+        return;
+    }
+    for call in 1..5 {
+        let fault = format!("clone3:error=EAGAIN:when={call}");
+        let run = ["run", "--no-floor", "--conns", "1", "--requests", "10", "--output", "report.json"];
+        let ended = Running::launch(injected(&fault, &run), scratch()).wait();
+        assert!(!ended.stderr.contains("panicked"), "{}", ended.stderr);
+        assert!([0, 5, 7].contains(&ended.code), "{call}: {} {}", ended.code, ended.stderr);
+        assert!(ended.code == 0 || ended.stderr.contains("cannot start a thread"), "{call}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_call_that_is_interrupted_for_ever_is_no_mistake_in_usage() {
+    if !traces() {
+        return;
+    }
+    for call in ["socket", "bind", "listen", "setsockopt", "getsockname"] {
+        let server = ["server", "--listen", "127.0.0.1:0"];
+        let ended = Running::launch(injected(&format!("{call}:error=EINTR"), &server), scratch()).wait();
+        assert_eq!(ended.code, 7, "{call}: {}", ended.stderr);
+        assert!(ended.stderr.contains("Interrupted"), "{call}: {}", ended.stderr);
+    }
+}

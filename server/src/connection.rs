@@ -15,7 +15,7 @@ use crate::secured::{Keys, Opened, Secured};
 use crate::stats::Counters;
 use loadgen_core::protocol::{MAX_KEPT, MIN_OUTPUT, Next, Output, Server, ServerState, Shape};
 use loadgen_core::sys::poller::{Event, Interest};
-use loadgen_core::sys::{clock, socket};
+use loadgen_core::sys::{clock, errno, socket};
 use loadgen_core::time::Instant;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -27,6 +27,8 @@ const _: () = assert!(CAPACITY >= MAX_KEPT && CAPACITY >= MIN_OUTPUT);
 /// What one connection may do in a turn before the others have theirs.
 const STEPS_PER_TURN: usize = 16;
 const BYTES_PER_TURN: u64 = 256 << 10;
+/// How often a send is tried again at once that failed for what passes.
+const SENDS_AGAIN: u32 = 3;
 /// What the connections of a thread share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -527,12 +529,19 @@ impl Connection {
     }
 }
 
-/// Sends once and says how many bytes the kernel took.
+/// Sends and says how many bytes the kernel took. Where that was interrupted, or it had no memory for a moment, it is
+/// tried again, since no edge will tell of room that was there all along; not for ever: then the deadline of a reply
+/// ends it, or the error.
 fn send(socket: BorrowedFd<'_>, bytes: &[u8], counters: &mut Counters) -> io::Result<usize> {
-    counters.calls.send += 1;
-    let taken = match socket::send(socket, bytes) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => 0,
-        other => other?,
+    let mut again = SENDS_AGAIN;
+    let taken = loop {
+        counters.calls.send += 1;
+        match socket::send(socket, bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break 0,
+            Err(error) if again > 0 && matches!(errno::name(&error), "EINTR" | "ENOBUFS" | "ENOMEM") => again -= 1,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => break 0,
+            other => break other?,
+        }
     };
     counters.sent_bytes += taken as u64;
     counters.short_sends += u64::from(taken < bytes.len());

@@ -13,6 +13,8 @@ pub fn is_machines(error: &io::Error) -> bool {
     const MACHINES: &[i32] = &[
         libc::EAFNOSUPPORT,
         libc::EAGAIN,
+        libc::EBUSY,
+        libc::EINTR,
         libc::EIO,
         libc::EMFILE,
         libc::ENFILE,
@@ -42,6 +44,7 @@ pub fn name(error: &io::Error) -> &'static str {
         Some(libc::EADDRNOTAVAIL) => "EADDRNOTAVAIL",
         Some(libc::EAGAIN) => "EAGAIN",
         Some(libc::EBADF) => "EBADF",
+        Some(libc::EBUSY) => "EBUSY",
         Some(libc::ECANCELED) => "ECANCELED",
         Some(libc::ECONNABORTED) => "ECONNABORTED",
         Some(libc::ECONNREFUSED) => "ECONNREFUSED",

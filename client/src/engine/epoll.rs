@@ -6,6 +6,7 @@ use crate::worker::{self, Tally, Task};
 use loadgen_core::histogram::Recorder;
 use loadgen_core::sys::clock;
 use loadgen_core::sys::endpoint::Endpoint;
+use loadgen_core::sys::errno;
 use loadgen_core::sys::poller::epoll::EpollEdge;
 use loadgen_core::sys::poller::{Event, Interest, Poller};
 use loadgen_core::sys::socket;
@@ -171,6 +172,9 @@ impl Engine for Epoll {
         self.events = events;
         // An edge is told once: what was left over is ours to remember. It may be readable, writable or both.
         let mut unfinished = std::mem::take(&mut self.unfinished);
+        // One that is here twice may come back twice for each, and so on.
+        unfinished.sort_unstable();
+        unfinished.dedup();
         for token in unfinished.drain(..) {
             self.dispatch(Event { token, readable: true, writable: true, closing: true }, handler);
         }
@@ -206,6 +210,27 @@ impl EpollIo {
         self.sockets[slot as usize].is_some() && self.token(slot) == token
     }
 
+    /// How many bytes of a send the kernel took; none where it has no room. One that was interrupted, or found no
+    /// memory, is tried again in the next turn, which looks at the deadlines first: no edge will tell of it.
+    #[inline]
+    fn taken(&mut self, slot: u32, outcome: io::Result<usize>) -> io::Result<usize> {
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
+            Err(error) => match errno::name(&error) {
+                "EINTR" => Ok(self.later(slot)),
+                "ENOBUFS" | "ENOMEM" if !self.datagrams => Ok(self.later(slot)),
+                _ => Err(error),
+            },
+            taken => taken,
+        }
+    }
+
+    #[cold]
+    fn later(&mut self, slot: u32) -> usize {
+        self.resume(slot);
+        0
+    }
+
     fn outcome_of_connect(&self, slot: u32) -> io::Result<()> {
         let socket = self.sockets[slot as usize].as_ref();
         socket.map_or(Ok(()), |socket| socket::connect_outcome(socket.as_fd(), &self.remotes))
@@ -237,12 +262,14 @@ impl Io for EpollIo {
 
     fn send(&mut self, slot: u32, wire: Range<usize>) -> io::Result<usize> {
         let Some(socket) = &self.sockets[slot as usize] else { return Ok(0) };
-        send(socket, &self.wire[wire], &mut self.calls)
+        let outcome = send(socket, &self.wire[wire], &mut self.calls);
+        self.taken(slot, outcome)
     }
 
     fn send_own(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize> {
         let Some(socket) = &self.sockets[slot as usize] else { return Ok(0) };
-        send(socket, bytes, &mut self.calls)
+        let outcome = send(socket, bytes, &mut self.calls);
+        self.taken(slot, outcome)
     }
 
     #[inline]
@@ -273,14 +300,9 @@ impl Io for EpollIo {
     }
 }
 
-/// Hands bytes to the kernel, and says how many it took; none where it has no room.
+/// Hands bytes to the kernel.
+#[inline]
 fn send(socket: &OwnedFd, bytes: &[u8], calls: &mut Calls) -> io::Result<usize> {
-    loop {
-        calls.send += 1;
-        match socket::send(socket.as_fd(), bytes) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(0),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
-        }
-    }
+    calls.send += 1;
+    socket::send(socket.as_fd(), bytes)
 }

@@ -56,7 +56,13 @@ impl Refusal {
 /// Pure: `disabled` is the content of the sysctl, `locked` the limit of locked memory.
 fn explain(what: &str, error: &io::Error, disabled: Option<&str>, locked: Option<u64>) -> Refusal {
     const OTHERWISE: &str = "or use the epoll engine (--engine auto chooses it)";
+    let of_ring = what.starts_with("io_uring");
     match error.raw_os_error() {
+        // The trial's sockets, which every engine needs.
+        Some(libc::ENOSYS | libc::EPERM | libc::ENOMEM | libc::EINTR) if !of_ring => {
+            let cause = format!("{what}: {}: {error}", super::super::errno::name(error));
+            Refusal::new(cause, "see `dmesg`, and which system calls a sandbox forbids here")
+        }
         Some(libc::ENOSYS) => Refusal::new(
             format!("{what}: ENOSYS: this kernel has no io_uring (Linux 5.1 brought it), or a seccomp filter hides it"),
             format!("use Linux 6.11 or later, a container runtime with a profile that allows io_uring, {OTHERWISE}"),
@@ -113,5 +119,14 @@ mod tests {
         assert!(cause(libc::EINVAL, None).contains("EINVAL"));
         assert!(cause(libc::ENOMEM, None).contains("8.00 MiB"));
         assert!(cause(libc::EMFILE, None).contains("open files"));
+    }
+
+    #[test]
+    fn what_fails_a_socket_is_not_put_down_to_the_ring() {
+        for errno in [libc::ENOSYS, libc::EPERM, libc::ENOMEM] {
+            let refusal = explain("connect", &io::Error::from_raw_os_error(errno), Some("0"), Some(8 << 20));
+            assert!(refusal.cause.starts_with("connect: E"), "{refusal}");
+            assert!(!refusal.cause.contains("ring") && !refusal.cause.contains("Docker"), "{refusal}");
+        }
     }
 }

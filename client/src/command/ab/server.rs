@@ -194,7 +194,7 @@ fn accepts(endpoint: &Endpoint) -> bool {
 /// Reads what it says until its end, so that it never waits for us, and keeps the end of it.
 fn last_words(stderr: Option<std::process::ChildStderr>) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
-    std::thread::spawn(move || {
+    let listen = move || {
         let Some(mut stderr) = stderr else { return };
         let (mut kept, mut buffer) = (Vec::new(), [0; 4096]);
         while let Ok(count @ 1..) = stderr.read(&mut buffer) {
@@ -204,6 +204,8 @@ fn last_words(stderr: Option<std::process::ChildStderr>) -> Receiver<String> {
         }
         // Nobody listens any more when it is not asked what it said.
         let _ = sender.send(String::from_utf8_lossy(&kept).into_owned());
-    });
+    };
+    // Without a thread its last words are lost, and nothing else.
+    let _ = std::thread::Builder::new().spawn(listen);
     receiver
 }

@@ -72,13 +72,14 @@ impl Bench {
         // Its standard error ends when it does. So nobody has to look ten times a second whether it still runs.
         let (sender, ended) = mpsc::channel();
         let mut stderr = child.stderr.take();
-        std::thread::spawn(move || {
+        let listen = move || {
             let mut words = String::new();
             // What could be read until then is what it said.
             let _ = stderr.as_mut().map(|stderr| stderr.read_to_string(&mut words));
             // Nobody listens any more to one that had to be killed.
             let _ = sender.send(words);
-        });
+        };
+        std::thread::Builder::new().spawn(listen).map_err(cannot)?;
         let mut stopped = None;
         let words = loop {
             match ended.recv_timeout(LOOK_EVERY) {

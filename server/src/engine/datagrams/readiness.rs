@@ -175,7 +175,11 @@ impl<P: Poller> Readiness<P> {
                     self.answers.sent(sent as u64, (self.start() - start) as u64);
                     tried = false;
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // Again in the next turn, which is at once and looks at the clock and the signals.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    self.readable = true;
+                    return;
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.answers.counters.short_sends += 1;
                     self.blocked = true;
