@@ -128,8 +128,8 @@ impl Session {
         }
     }
 
-    /// The word that the load began at `at` comes a little late. What proves a connection meanwhile was not booked as of
-    /// the window, and stays so.
+    /// The word that the load began at `at` comes a little late. What proves a connection meanwhile was not booked as
+    /// of the window, and stays so.
     pub(super) fn keep_proofs_before(&mut self, at: Instant) {
         let before = Instant(at.0.saturating_sub(1));
         self.stamps.iter_mut().for_each(|stamp| stamp.due = stamp.due.min(before));
