@@ -212,20 +212,21 @@ impl EpollIo {
 
     /// How many bytes of a send the kernel took; none where it has no room. One that was interrupted, or found no
     /// memory, is tried again in the next turn, which looks at the deadlines first: no edge will tell of it.
-    #[inline]
+    #[inline(always)]
     fn taken(&mut self, slot: u32, outcome: io::Result<usize>) -> io::Result<usize> {
-        match outcome {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(0),
-            Err(error) => match errno::name(&error) {
-                "EINTR" => Ok(self.later(slot)),
-                "ENOBUFS" | "ENOMEM" if !self.datagrams => Ok(self.later(slot)),
-                _ => Err(error),
-            },
-            taken => taken,
-        }
+        outcome.or_else(|error| self.nothing_taken(slot, error))
     }
 
     #[cold]
+    fn nothing_taken(&mut self, slot: u32, error: io::Error) -> io::Result<usize> {
+        match errno::name(&error) {
+            _ if error.kind() == ErrorKind::WouldBlock => Ok(0),
+            "EINTR" => Ok(self.later(slot)),
+            "ENOBUFS" | "ENOMEM" if !self.datagrams => Ok(self.later(slot)),
+            _ => Err(error),
+        }
+    }
+
     fn later(&mut self, slot: u32) -> usize {
         self.resume(slot);
         0

@@ -154,6 +154,22 @@ impl Session {
             return self.flush_own(io, slot);
         }
         let now = io.now();
+        let length = self.request_len;
+        let conn = &self.conns[slot as usize];
+        if conn.unsent as usize == length && conn.outstanding > 0 {
+            // Nearly always it is one request, of which nothing has left.
+            let position = usize::from(conn.outstanding) - 1;
+            let Ok(taken @ 1..) = io.send(slot, 0..length) else { return now };
+            self.tally.bytes.sent += taken as u64;
+            self.conns[slot as usize].unsent -= taken as u32;
+            self.sent(slot, position, now);
+            return now;
+        }
+        self.flush_several(io, slot, now)
+    }
+
+    /// Likewise where several requests are due, or parts of them.
+    fn flush_several(&mut self, io: &mut impl Io, slot: u32, now: Instant) -> Instant {
         let (length, lying_ready) = (self.request_len, self.request_len * self.config.depth.max(1));
         loop {
             let unsent = self.conns[slot as usize].unsent as usize;
