@@ -63,7 +63,9 @@ impl Identity {
         let certified = CertifiedKey::new(self.chain, key);
         match certified.keys_match() {
             Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
-            Err(Error::InconsistentKeys(_)) => Err("the private key is not that of the certificate".to_owned()),
+            Err(Error::InconsistentKeys(_)) => {
+                Err("certificate and key cannot be used: the private key is not that of the certificate".to_owned())
+            }
             Err(error) => Err(format!(
                 "the certificate cannot be used ({}): it has to be a whole one, of X.509 version 3 (openssl makes \
                  those where an extension is asked for, such as -addext)",
