@@ -1,7 +1,7 @@
 //! How long a peer may take over what it has begun, and who has to go when there is no room for others. No clock: the
 //! engine tells the time, and what each connection awaits.
 //!
-//! A request costs one `or` of a byte ([`Signs`]). Nothing is queued and no timer is set: connections are looked at in
+//! A request costs one `or` of a byte (`Signs`). Nothing is queued and no timer is set: connections are looked at in
 //! turns, all of them eight times within the shortest deadline. A look that finds what it found before lets time pass;
 //! one that finds another state, or signs of progress, begins it anew. So a deadline is up to an eighth of the shortest
 //! one late, and never early.
@@ -79,7 +79,7 @@ const FEW: usize = 1 << 16;
 const PERIOD_MS_OF_FEW: u32 = 500;
 const NEVER: u32 = u32::MAX;
 
-/// The deadlines of all connections, in milliseconds; [`NEVER`]: none.
+/// The deadlines of all connections, in milliseconds; `NEVER`: none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadlines([u32; 6]);
 
