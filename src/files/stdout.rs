@@ -1,7 +1,7 @@
 //! Standard output. The standard library's own takes what cannot be written to a descriptor that is closed, or open for
 //! reading only, for written; so the descriptor is written to directly.
 
-use crate::sys::streams;
+use crate::sys::inherited;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 /// # Errors
 /// If it cannot be written. A reader who has gone away is `BrokenPipe`.
 pub fn write(text: &str) -> io::Result<()> {
-    if streams::stdout_was_closed() {
+    if inherited::output_was_closed() {
         return Err(io::Error::other("it is closed"));
     }
     File::from(io::stdout().as_fd().try_clone_to_owned()?).write_all(text.as_bytes())

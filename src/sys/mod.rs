@@ -19,7 +19,6 @@ pub mod ring;
 pub mod seccomp;
 pub mod signals;
 pub mod socket;
-pub mod streams;
 
 use std::io;
 
