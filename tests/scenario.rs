@@ -1,6 +1,6 @@
 //! Scenario files: what they mean, what is refused, and which requests come of them.
 
-use loadgen_core::protocol::{self, Client, ClientOptions, ClientState, Outcome};
+use loadgen_core::protocol::{self, ClientOptions, ClientState, Codec, Outcome};
 use loadgen_core::scenario::{Scenario, nearest};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -34,12 +34,12 @@ fn options(text: &str, seed: u64, worker: (u64, u64)) -> ClientOptions {
     }
 }
 
-fn client(text: &str, seed: u64, worker: (u64, u64)) -> Box<dyn Client> {
-    (protocol::by_name("http").unwrap().client)(&options(text, seed, worker)).unwrap()
+fn client(text: &str, seed: u64, worker: (u64, u64)) -> Box<dyn Codec> {
+    protocol::by_name("http").unwrap().codec(&options(text, seed, worker)).unwrap()
 }
 
 /// So many requests as one session after the other.
-fn composed(client: &mut dyn Client, count: usize) -> Vec<String> {
+fn composed(client: &mut dyn Codec, count: usize) -> Vec<String> {
     let mut place = 0;
     let mut one = || {
         let mut bytes = Vec::new();
@@ -273,7 +273,7 @@ fn a_buffer_that_is_large_enough_is_kept() {
 fn flags_give_headers_to_all_requests_that_have_none_of_their_own() {
     let mut options = options("[[request]]\npath = '/'\nheaders = ['accept: b', 'X: {counter}']", 1, (0, 1));
     options.headers = vec![("Accept".into(), "a".into()), ("Y".into(), " z ".into())];
-    let mut client = (protocol::by_name("http").unwrap().client)(&options).unwrap();
+    let mut client = protocol::by_name("http").unwrap().codec(&options).unwrap();
     let request = composed(&mut *client, 1).remove(0);
     assert_eq!(request, "GET / HTTP/1.1\r\nHost: localhost\r\nY: z\r\naccept: b\r\nX: 0\r\n\r\n");
 }
@@ -384,13 +384,13 @@ fn requests_that_would_be_broken_are_refused() {
         ("[[request]]\npath = '/'\nheaders = ['Host: a', 'host: b']", "twice"),
         ("[[request]]\ncommand = 'GET a'", "no commands"),
     ] {
-        let error = (protocol::by_name("http").unwrap().client)(&options(text, 1, (0, 1))).map(|_| ()).unwrap_err();
+        let error = protocol::by_name("http").unwrap().codec(&options(text, 1, (0, 1))).map(|_| ()).unwrap_err();
         assert!(error.starts_with("shop.toml, line 1: request 'request1': "), "{text}: {error}");
         assert!(error.contains(word) && !error.contains(['\n', '\r']), "{text}: {error}");
     }
     let mut options = options("[[request]]\npath = '/{key}'", 1, (0, 1));
     options.keyspace.prefix = "a b".into();
-    assert!((protocol::by_name("http").unwrap().client)(&options).is_err());
+    assert!(protocol::by_name("http").unwrap().codec(&options).is_err());
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn the_documentation_is_right() {
             scenario: Some(scenario),
             ..ClientOptions::default()
         };
-        let client = (protocol::by_name("http").unwrap().client)(&options).unwrap();
+        let client = protocol::by_name("http").unwrap().codec(&options).unwrap();
         let request = String::from_utf8_lossy(client.request()).into_owned();
         assert!(client.composes() && !request.contains('{'), "{row}: {request}");
     }

@@ -189,16 +189,14 @@ fn scenario_file(file: &loadgen_core::scenario::Scenario) -> ScenarioFile {
 /// be tried out until the digest is the same.
 fn request_hash(plan: &Plan) -> String {
     let options = ClientOptions { authority: "localhost".to_owned(), ..plan.client_options.without_secrets() };
-    let Ok(mut client) = (plan.protocol.client)(&ClientOptions { seed: 1, ..options }) else { return String::new() };
+    let Ok(client) = (plan.protocol.client)(&ClientOptions { seed: 1, ..options }) else { return String::new() };
     let mut hash = Fnv1a::default();
     hash.add(client.request());
-    if !client.composes() {
-        return hash.hex();
-    }
+    let Some(mut codec) = client.into_codec().filter(|codec| codec.composes()) else { return hash.hex() };
     let (mut request, mut bytes) = (Vec::new(), 0);
     for hashed in 1..=HASHED_REQUESTS {
         request.clear();
-        client.compose(&mut request);
+        codec.compose(&mut request);
         hash.add(&request);
         bytes += request.len();
         // A digest of fewer says so: it is none of 256.

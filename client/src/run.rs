@@ -13,9 +13,11 @@ use crate::tally::Tally;
 use crate::until::{Handover, Until};
 use crate::worker::{Control, Published, Task};
 use loadgen_core::machine;
-use loadgen_core::protocol::Shape;
+use loadgen_core::protocol::tls::Tls;
+use loadgen_core::protocol::{Client, Shape};
 use loadgen_core::sys::{clock, signals};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use loadgen_core::tls::client::Settings;
 use loadgen_core::units::format_duration;
 use std::io;
 use std::sync::Arc;
@@ -149,8 +151,8 @@ impl Supervisor {
             supervisor.handovers.extend(handover.clone());
             let task = Task {
                 log: logs.pop().unwrap_or_default(),
-                config: Config { tls: tls.clone(), ..config(plan, to, index, origin) },
-                clients: plan.clients(index)?,
+                config: config(plan, to, index, origin),
+                clients: under_tls(plan.clients(index)?, &tls),
                 cpu: pick(&plan.client_cpus, index),
                 spin_ns: plan.spin_ns,
                 ring: plan.ring.clone(),
@@ -255,6 +257,14 @@ fn closes(plan: &Plan, opens: Instant, confident: Option<Instant>) -> Instant {
     confident.map_or(planned, |at| at.min(planned))
 }
 
+/// Each target's client half as its settings have it; without any, nothing is encrypted.
+fn under_tls(clients: Vec<Box<dyn Client>>, settings: &[Settings]) -> Vec<Box<dyn Client>> {
+    if settings.is_empty() {
+        return clients;
+    }
+    clients.into_iter().zip(settings).map(|(client, settings)| Tls::boxed(client, settings.clone())).collect()
+}
+
 /// One worker's share of the plan: that of thread `thread` of this process.
 pub fn config(plan: &Plan, to: &[Destination], thread: u64, origin: Instant) -> Config {
     let (index, workers) = plan.part().worker(thread, plan.threads);
@@ -269,7 +279,6 @@ pub fn config(plan: &Plan, to: &[Destination], thread: u64, origin: Instant) -> 
     Config {
         shape: plan.protocol.shape,
         remotes,
-        tls: Vec::new(),
         turns,
         all_active: plan.connections,
         active: share(plan.connections) as usize,

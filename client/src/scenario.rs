@@ -358,13 +358,14 @@ fn shown_requests(plan: &Plan) -> Result<String, Failure> {
         return Ok(String::new());
     }
     let Some(options) = plan.options(0).into_iter().next() else { return Ok(String::new()) };
-    let mut client = (plan.protocol.client)(&options.without_secrets()).map_err(Failure::usage)?;
+    let client = (plan.protocol.client)(&options.without_secrets()).map_err(Failure::usage)?;
+    let Some(mut codec) = client.into_codec() else { return Ok(String::new()) };
     let mut text = "\n# The first requests of one connection:\n".to_owned();
     let (mut place, mut bytes) = (0, Vec::new());
     for number in 1..=SHOWN {
         bytes.clear();
-        let kind = client.compose_next(&mut place, &mut bytes);
-        let name = client.kinds().get(usize::from(kind)).map_or("", String::as_str);
+        let kind = codec.compose_next(&mut place, &mut bytes);
+        let name = codec.kinds().get(usize::from(kind)).map_or("", String::as_str);
         text.push_str(format!("#\n# {number} {}", name.escape_debug()).trim_end());
         text.push('\n');
         for line in bytes[..bytes.len().min(SHOWN_BYTES)].split_inclusive(|byte| *byte == b'\n') {

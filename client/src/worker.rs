@@ -56,10 +56,8 @@ impl Task {
     /// Where all requests are alike: as many back to back as may be in flight on one connection, so that several leave
     /// at once.
     pub fn wire(&self) -> Vec<u8> {
-        if session::composes(&self.config, &self.clients) {
-            return Vec::new();
-        }
-        self.clients[0].request().repeat(self.config.depth.max(1))
+        let shares = session::shares(&self.clients);
+        if shares { self.clients[0].request().repeat(self.config.depth.max(1)) } else { Vec::new() }
     }
 }
 

@@ -208,7 +208,8 @@ mod tests {
         let line = words.into_iter().chain(["--threads", "3"]).map(str::to_owned);
         let plan = crate::floor::planned(&line.collect::<Vec<_>>()).unwrap();
         let mut said = std::collections::BTreeSet::new();
-        for mut client in (0..3).flat_map(|thread| plan.clients(thread).unwrap()) {
+        for client in (0..3).flat_map(|thread| plan.clients(thread).unwrap()) {
+            let mut client = client.into_codec().unwrap();
             for _ in 0..50 {
                 let mut bytes = Vec::new();
                 client.compose(&mut bytes);

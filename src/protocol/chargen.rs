@@ -1,9 +1,10 @@
 //! Character generator over TCP, as in RFC 864: the server sends lines of 72 printable characters, each line starting
 //! one character later, until the client closes. What the client sends is thrown away.
 
+use super::endless::Endless;
 use super::{
-    Client, ClientOptions, ClientState, Consumed, Next, Output, Protocol, Reply, ReplyError, ReplyErrorKind, Served,
-    Server, ServerOptions, ServerState, Shape,
+    Client, ClientOptions, ClientState, Codec, Consumed, Next, Output, Protocol, Reply, ReplyError, ReplyErrorKind,
+    Served, Server, ServerOptions, ServerState, Shape,
 };
 
 pub const PROTOCOL: Protocol = Protocol {
@@ -19,7 +20,7 @@ pub const PROTOCOL: Protocol = Protocol {
 };
 
 fn client(_options: &ClientOptions) -> Result<Box<dyn Client>, String> {
-    Ok(Box::new(ChargenClient))
+    Ok(Endless::boxed(ChargenClient))
 }
 
 fn server(_options: &ServerOptions) -> Result<Box<dyn Server>, String> {
@@ -54,7 +55,7 @@ const fn pattern() -> [u8; PERIOD] {
 #[derive(Debug)]
 struct ChargenClient;
 
-impl Client for ChargenClient {
+impl Codec for ChargenClient {
     fn request(&self) -> &[u8] {
         &[]
     }

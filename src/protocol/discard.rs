@@ -1,8 +1,9 @@
 //! Discard over TCP, as in RFC 863: the server throws away what it receives and never answers.
 
+use super::endless::Endless;
 use super::{
-    Client, ClientOptions, ClientState, Consumed, Next, Output, Protocol, Reply, ReplyError, ReplyErrorKind, Served,
-    Server, ServerOptions, ServerState, Shape, echo,
+    Client, ClientOptions, ClientState, Codec, Consumed, Next, Output, Protocol, Reply, ReplyError, ReplyErrorKind,
+    Served, Server, ServerOptions, ServerState, Shape, echo,
 };
 
 pub const PROTOCOL: Protocol = Protocol {
@@ -21,7 +22,7 @@ fn client(options: &ClientOptions) -> Result<Box<dyn Client>, String> {
     if options.size == 0 {
         return Err("a block of the discard stream needs at least one byte: the size is 0".into());
     }
-    Ok(Box::new(DiscardClient { block: echo::pattern(options.size) }))
+    Ok(Endless::boxed(DiscardClient { block: echo::pattern(options.size) }))
 }
 
 fn server(_options: &ServerOptions) -> Result<Box<dyn Server>, String> {
@@ -34,7 +35,7 @@ struct DiscardClient {
     block: Vec<u8>,
 }
 
-impl Client for DiscardClient {
+impl Codec for DiscardClient {
     fn request(&self) -> &[u8] {
         &self.block
     }

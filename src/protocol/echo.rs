@@ -2,8 +2,9 @@
 //!
 //! TCP has no messages, so a request is a fixed number of bytes that both sides know.
 
+use super::lockstep::Lockstep;
 use super::{
-    Client, ClientOptions, ClientState, Consumed, MAX_KEPT, Next, Outcome, Output, Protocol, Reply, ReplyError,
+    Client, ClientOptions, ClientState, Codec, Consumed, MAX_KEPT, Next, Outcome, Output, Protocol, Reply, ReplyError,
     ReplyErrorKind, Served, Server, ServerOptions, ServerState, Shape,
 };
 use crate::rng::Rng;
@@ -22,7 +23,7 @@ pub const PROTOCOL: Protocol = Protocol {
 
 fn client(options: &ClientOptions) -> Result<Box<dyn Client>, String> {
     refuse_zero(options.size)?;
-    Ok(Box::new(EchoClient { request: pattern(options.size) }))
+    Ok(Lockstep::boxed(EchoClient { request: pattern(options.size) }))
 }
 
 fn server(options: &ServerOptions) -> Result<Box<dyn Server>, String> {
@@ -48,7 +49,7 @@ struct EchoClient {
     request: Vec<u8>,
 }
 
-impl Client for EchoClient {
+impl Codec for EchoClient {
     fn request(&self) -> &[u8] {
         &self.request
     }

@@ -2,19 +2,32 @@
 //! in [`PROTOCOLS`].
 //!
 //! Protocols do no I/O: bytes are handed in and come out. A stream may be cut anywhere; the outcome must not depend
-//! on where. One `Client` or `Server` value serves all connections of a thread; what a single connection must remember
-//! is in its [`ClientState`] or [`ServerState`].
+//! on where. One `Client` or `Server` value serves all connections of a thread.
+//!
+//! Read [`client`] first: what a load and a protocol say to each other, with [`ticket`] (the names of requests) and
+//! [`outbox`] (what is to be sent). Where replies come in the order of requests, a protocol is but a [`Codec`] under
+//! [`lockstep`]; where each is a datagram, under [`tagged`]; where there are none, under [`endless`]. [`tls`] is a
+//! layer below any of them.
 
 pub mod chargen;
+pub mod client;
 pub mod discard;
 pub mod echo;
+pub mod endless;
 pub mod http;
 pub mod keyspace;
+pub mod lockstep;
 pub mod memcached;
+pub mod outbox;
 pub mod redis;
 pub mod sequence;
 pub mod store;
+pub mod tagged;
+pub mod ticket;
+pub mod tls;
 pub mod udp;
+
+pub use client::Client;
 
 use crate::scenario::{Scenario, masked_bytes};
 use crate::secrets;
@@ -56,6 +69,17 @@ pub struct Protocol {
     pub client: fn(&ClientOptions) -> Result<Box<dyn Client>, String>,
     /// Builds the server half, likewise.
     pub server: fn(&ServerOptions) -> Result<Box<dyn Server>, String>,
+}
+
+impl Protocol {
+    /// How its requests are written and its replies read.
+    ///
+    /// # Errors
+    /// The options make no sense; or its requests and replies cannot be told apart from their connections.
+    pub fn codec(&self, options: &ClientOptions) -> Result<Box<dyn Codec>, String> {
+        let codec = (self.client)(options)?.into_codec();
+        codec.ok_or_else(|| format!("{} has no requests that can be looked at one by one", self.name))
+    }
 }
 
 /// The protocol that is called `name`.
@@ -174,18 +198,20 @@ pub struct ServerOptions {
     pub store: Arc<Store>,
 }
 
-/// The client half.
-pub trait Client: Debug + Send {
+/// How requests are written and replies are read, one at a time.
+///
+/// One value serves all connections of a thread; what a single connection must remember is in its [`ClientState`].
+pub trait Codec: Debug + Send {
     /// The bytes of one request (`Exchange`), of one block of the stream (`Upload`); empty for `Download`.
     /// They are the same for every request, so that all connections share them. Where requests differ, an example.
     fn request(&self) -> &[u8];
 
-    /// Whether requests differ from each other: then each is written by [`Client::compose`].
+    /// Whether requests differ from each other: then each is written by [`Codec::compose`].
     fn composes(&self) -> bool {
         false
     }
 
-    /// Appends the next request to `out`, and answers its kind: an index into [`Client::kinds`].
+    /// Appends the next request to `out`, and answers its kind: an index into [`Codec::kinds`].
     fn compose(&mut self, out: &mut Vec<u8>) -> u16 {
         out.extend_from_slice(self.request());
         0
@@ -212,7 +238,7 @@ pub trait Client: Debug + Send {
     }
 
     /// What is said on a new connection before the first request (a login), and how many replies that has. They are
-    /// shown to [`Client::consume`] like others, with [`ClientState::kind`] at [`GREETING`]; one that refuses is a
+    /// shown to [`Codec::consume`] like others, with [`ClientState::kind`] at [`GREETING`]; one that refuses is a
     /// failed attempt to connect.
     fn greeting(&self) -> Option<(&[u8], u32)> {
         None
@@ -223,7 +249,7 @@ pub trait Client: Debug + Send {
     /// Consuming less than `input` without a reply means: show me these bytes again when there are more behind them.
     /// What may be kept back that way is bounded by the protocol (`TooLarge` beyond it).
     ///
-    /// Where there are [`Client::kinds`], `state.kind` says which the awaited reply is to; it is set before each call.
+    /// Where there are [`Codec::kinds`], `state.kind` says which the awaited reply is to; it is set before each call.
     fn consume(&mut self, state: &mut ClientState, input: &[u8]) -> Result<Consumed, ReplyError>;
 
     /// What bytes mean that arrived on a connection where nothing was asked, from the first of them on. They answer no
@@ -236,10 +262,10 @@ pub trait Client: Debug + Send {
     /// `Ok(None)`: it came between two replies. `Err`: it cut a reply short.
     fn finish(&mut self, state: &mut ClientState, kept: &[u8]) -> Result<Option<Reply>, ReplyError>;
 
-    /// Writes into a copy of [`Client::request`] which one it is (`Datagram`).
+    /// Writes into a copy of [`Codec::request`] which one it is (`Datagram`).
     fn mark(&self, _datagram: &mut [u8], _tag: Tag) {}
 
-    /// Which request a datagram answers; `None`: it is none of ours (`Datagram`). The rest of it [`Client::consume`]
+    /// Which request a datagram answers; `None`: it is none of ours (`Datagram`). The rest of it [`Codec::consume`]
     /// looks at.
     fn tag_of(&self, _datagram: &[u8]) -> Option<Tag> {
         None
@@ -249,6 +275,16 @@ pub trait Client: Debug + Send {
     fn counts(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
     }
+}
+
+/// Bytes that are quoted of what a peer said.
+const QUOTED: usize = 64;
+
+/// The first bytes of what was received, printable.
+pub fn quote(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(QUOTED)];
+    let more = if bytes.len() > QUOTED { "…" } else { "" };
+    format!("\"{}\"{more}", shown.escape_ascii())
 }
 
 /// The kind of what answers a greeting.
@@ -268,7 +304,7 @@ pub struct ClientState {
 
 const _: () = assert!(size_of::<ClientState>() == 16);
 
-/// What [`Client::consume`] did.
+/// What [`Codec::consume`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Consumed {
     pub bytes: usize,

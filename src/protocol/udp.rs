@@ -10,8 +10,9 @@
 //! The server does not look at any of that: it echoes what it gets, empty datagrams too.
 
 use super::sequence::Tag;
+use super::tagged::Tagged;
 use super::{
-    Client, ClientOptions, ClientState, Consumed, MAX_KEPT, Next, Outcome, Output, Protocol, Reply, ReplyError,
+    Client, ClientOptions, ClientState, Codec, Consumed, MAX_KEPT, Next, Outcome, Output, Protocol, Reply, ReplyError,
     ReplyErrorKind, Served, Server, ServerOptions, ServerState, Shape, echo,
 };
 
@@ -48,7 +49,7 @@ fn client(options: &ClientOptions) -> Result<Box<dyn Client>, String> {
     }
     let mut request = echo::pattern(size);
     mark(&mut request, Tag::default());
-    Ok(Box::new(UdpClient { request }))
+    Ok(Tagged::boxed(UdpClient { request }))
 }
 
 /// It echoes datagrams of every size, so there is nothing to choose.
@@ -74,7 +75,7 @@ struct UdpClient {
     request: Vec<u8>,
 }
 
-impl Client for UdpClient {
+impl Codec for UdpClient {
     fn request(&self) -> &[u8] {
         &self.request
     }
@@ -135,8 +136,8 @@ impl Server for UdpServer {
 mod tests {
     use super::*;
 
-    fn udp_client(size: usize) -> Result<Box<dyn Client>, String> {
-        client(&ClientOptions { size, ..ClientOptions::default() })
+    fn udp_client(size: usize) -> Result<Box<dyn Codec>, String> {
+        PROTOCOL.codec(&ClientOptions { size, ..ClientOptions::default() })
     }
 
     const TAG: Tag = Tag { connection: 0x0102_0304_0506_0708, sequence: u64::MAX - 1 };

@@ -1,7 +1,7 @@
 //! Plays the caller of a protocol: keeps the bytes that were not consumed and presents them again.
 
 use loadgen_core::protocol::{
-    Client, ClientOptions, ClientState, Next, Output, Reply, ReplyErrorKind, Server, ServerState,
+    ClientOptions, ClientState, Codec, Next, Output, Reply, ReplyErrorKind, Server, ServerState,
 };
 
 pub(crate) fn options(size: usize) -> ClientOptions {
@@ -24,7 +24,7 @@ pub(crate) enum Ended {
 }
 
 pub(crate) struct ClientCaller {
-    client: Box<dyn Client>,
+    client: Box<dyn Codec>,
     state: ClientState,
     /// Of the requests that its options lead to, in order.
     kinds: Vec<u16>,
@@ -34,7 +34,7 @@ pub(crate) struct ClientCaller {
 }
 
 impl ClientCaller {
-    pub(crate) fn new(mut client: Box<dyn Client>) -> Self {
+    pub(crate) fn new(mut client: Box<dyn Codec>) -> Self {
         let kinds = (0..512).map(|_| client.compose(&mut Vec::new())).collect();
         Self { client, state: ClientState::default(), kinds, kept: vec![], replies: vec![], error: None }
     }

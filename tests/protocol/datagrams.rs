@@ -6,7 +6,7 @@ use super::garbage;
 use loadgen_core::protocol::sequence::Tag;
 use loadgen_core::protocol::udp::{HEADER, LARGEST};
 use loadgen_core::protocol::{
-    Client, ClientState, Consumed, Next, Outcome, Output, PROTOCOLS, Protocol, ReplyError, Served, ServerOptions,
+    ClientState, Codec, Consumed, Next, Outcome, Output, PROTOCOLS, Protocol, ReplyError, Served, ServerOptions,
     ServerState, Shape,
 };
 use loadgen_core::rng::Rng;
@@ -16,11 +16,11 @@ fn cases() -> impl Iterator<Item = (&'static Protocol, usize)> {
     protocols.flat_map(|protocol| [HEADER, HEADER + 1, 64, 1472, LARGEST].map(|size| (protocol, size)))
 }
 
-fn client(protocol: &Protocol, size: usize) -> Box<dyn Client> {
-    (protocol.client)(&options(size)).unwrap()
+fn client(protocol: &Protocol, size: usize) -> Box<dyn Codec> {
+    protocol.codec(&options(size)).unwrap()
 }
 
-fn request(client: &dyn Client, tag: Tag) -> Vec<u8> {
+fn request(client: &dyn Codec, tag: Tag) -> Vec<u8> {
     let mut datagram = client.request().to_vec();
     client.mark(&mut datagram, tag);
     datagram
@@ -34,7 +34,7 @@ fn answer(protocol: &Protocol, datagram: &[u8], out: &mut Output) -> (Served, Ve
     (served, out.bytes().to_vec())
 }
 
-fn consume(client: &mut dyn Client, datagram: &[u8]) -> Result<Consumed, ReplyError> {
+fn consume(client: &mut dyn Codec, datagram: &[u8]) -> Result<Consumed, ReplyError> {
     client.consume(&mut ClientState::default(), datagram)
 }
 

@@ -7,7 +7,7 @@ use crate::callers::{ClientCaller, Ended, ServerCaller, options};
 /// What a client makes of the pieces of a stream, in words: replies, then the error or the end.
 fn understood(method: &str, pieces: &[&[u8]]) -> String {
     let options = ClientOptions { method: method.into(), ..options(64) };
-    let mut client = ClientCaller::new((http::PROTOCOL.client)(&options).unwrap());
+    let mut client = ClientCaller::new(http::PROTOCOL.codec(&options).unwrap());
     pieces.iter().for_each(|piece| client.feed(piece));
     let mut words: Vec<String> = client.replies.iter().map(reply_word).collect();
     match client.finish() {
@@ -121,7 +121,7 @@ fn folded_lines_are_blanks() {
 #[test]
 fn a_server_may_say_that_it_closes_an_idle_connection() {
     use loadgen_core::protocol::Unasked::{self, Farewell, More, Nothing, TurnedAway};
-    let client = (http::PROTOCOL.client)(&options(64)).unwrap();
+    let client = http::PROTOCOL.codec(&options(64)).unwrap();
     let table: &[(&str, Unasked)] = &[
         ("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 2\r\n\r\n", Farewell),
         ("HTTP/1.0 408 Request Time-out\r\nContent-Type: text/html\r\n\r\n", Farewell),
@@ -370,7 +370,7 @@ fn bodies_of_any_size_pass_outputs_of_any_size() {
     for size in [0, 1, 9, 255, 256, 16_383, 16_384, 16_385, 32_768, 50_001] {
         for kind in ["bytes", "chunked"] {
             let options = ClientOptions { path: format!("/{kind}/{size}"), ..options(1) };
-            let client = (http::PROTOCOL.client)(&options).unwrap();
+            let client = http::PROTOCOL.codec(&options).unwrap();
             let stream = client.request().repeat(2);
             let mut client = ClientCaller::new(client);
             for room in [MIN_OUTPUT, 300, 4096, 16_390, 1 << 20] {

@@ -51,7 +51,7 @@ fn http_variants() -> Vec<ClientOptions> {
 }
 
 fn client(protocol: &Protocol, options: &ClientOptions) -> ClientCaller {
-    ClientCaller::new((protocol.client)(options).unwrap())
+    ClientCaller::new(protocol.codec(options).unwrap())
 }
 
 fn server(protocol: &Protocol, room: usize) -> ServerCaller {
@@ -65,7 +65,7 @@ fn server(protocol: &Protocol, room: usize) -> ServerCaller {
 
 /// The stream that `count` requests make.
 fn requests(protocol: &Protocol, options: &ClientOptions, count: usize) -> Vec<u8> {
-    let mut client = (protocol.client)(options).unwrap();
+    let mut client = protocol.codec(options).unwrap();
     let mut stream = Vec::new();
     (0..count).for_each(|_| _ = client.compose(&mut stream));
     stream

@@ -2,13 +2,13 @@
 
 use loadgen_core::protocol::keyspace::{Keyspace, Spread};
 use loadgen_core::protocol::{
-    Client, ClientOptions, GREETING, MAX_KEPT, MIN_OUTPUT, Next, Outcome, ServerOptions, memcached,
+    ClientOptions, Codec, GREETING, MAX_KEPT, MIN_OUTPUT, Next, Outcome, ServerOptions, memcached,
 };
 
 use crate::callers::{ClientCaller, Ended, ServerCaller, options};
 
-fn client(options: &ClientOptions) -> Result<Box<dyn Client>, String> {
-    (memcached::PROTOCOL.client)(options)
+fn client(options: &ClientOptions) -> Result<Box<dyn Codec>, String> {
+    memcached::PROTOCOL.codec(options)
 }
 
 /// A load of typed commands.
@@ -549,7 +549,7 @@ fn a_value_that_is_overwritten_while_it_is_said_is_said_whole() {
 fn a_server_may_say_that_it_turns_a_connection_away() {
     use loadgen_core::protocol::Unasked::{More, Nothing, TurnedAway};
     let said = "ERROR Too many open connections\r\n";
-    let build = || (memcached::PROTOCOL.client)(&options(64)).unwrap();
+    let build = || memcached::PROTOCOL.codec(&options(64)).unwrap();
     let client = build();
     for end in 1..said.len() {
         assert_eq!(client.unasked(&said.as_bytes()[..end]), More, "{:?}", &said[..end]);

@@ -51,7 +51,7 @@ pub(crate) fn variants() -> Vec<ClientOptions> {
 
 /// What a client makes of the pieces of a stream, in words: replies, then the error or the end.
 fn understood(options: &ClientOptions, pieces: &[&[u8]]) -> String {
-    let mut client = ClientCaller::new((redis::PROTOCOL.client)(options).unwrap());
+    let mut client = ClientCaller::new(redis::PROTOCOL.codec(options).unwrap());
     for piece in pieces {
         client.feed(piece);
         assert!(client.kept.len() < MAX_KEPT || client.error.is_some());
@@ -235,7 +235,7 @@ fn replies_that_a_command_does_not_have_are_a_mismatch() {
 #[test]
 fn kinds_are_told_apart_by_their_replies_and_reads_are_counted() {
     let options = mixed(&[("get", 2), ("set", 1)]);
-    let mut asking = (redis::PROTOCOL.client)(&options).unwrap();
+    let mut asking = redis::PROTOCOL.codec(&options).unwrap();
     assert_eq!(asking.kinds(), ["get", "set"]);
     assert!(asking.composes());
     let mut replies = Vec::new();
@@ -252,7 +252,7 @@ fn kinds_are_told_apart_by_their_replies_and_reads_are_counted() {
             (false, _) => b"+OK\r\n",
         });
     }
-    let mut client = ClientCaller::new((redis::PROTOCOL.client)(&options).unwrap());
+    let mut client = ClientCaller::new(redis::PROTOCOL.codec(&options).unwrap());
     client.feed(&replies);
     assert_eq!((client.error, client.replies.len()), (None, 300));
     assert_eq!(client.counts(), [("hits", hits), ("misses", misses)]);
@@ -260,7 +260,7 @@ fn kinds_are_told_apart_by_their_replies_and_reads_are_counted() {
 }
 
 fn wire(options: &ClientOptions, count: usize) -> String {
-    let mut client = (redis::PROTOCOL.client)(options).unwrap();
+    let mut client = redis::PROTOCOL.codec(options).unwrap();
     let mut out = Vec::new();
     (0..count).for_each(|_| _ = client.compose(&mut out));
     String::from_utf8(out).unwrap()
@@ -271,7 +271,7 @@ fn requests_as_they_are_sent() {
     assert_eq!(wire(&options(1), 2), "*1\r\n$4\r\nPING\r\n".repeat(2));
     let fixed = typed(&["set  \"a b\" {{x}}"]);
     assert_eq!(wire(&fixed, 1), "*3\r\n$3\r\nset\r\n$3\r\na b\r\n$3\r\n{x}\r\n");
-    let client = (redis::PROTOCOL.client)(&fixed).unwrap();
+    let client = redis::PROTOCOL.codec(&fixed).unwrap();
     assert!(!client.composes() && client.kinds().is_empty());
 
     let counting = ClientOptions { worker: (9, 2), ..typed(&["SET k:{counter} {counter}"]) };
@@ -286,7 +286,7 @@ fn requests_as_they_are_sent() {
     assert!(set.starts_with("*3\r\n$3\r\nSET\r\n$5\r\nkey:"), "{set:?}");
     assert_ne!(wire(&typed(&["x {random}"]), 1), wire(&ClientOptions { seed: 1, ..typed(&["x {random}"]) }, 1));
 
-    let two = (redis::PROTOCOL.client)(&typed(&["GET a", "SET a 1", "get {key}"])).unwrap();
+    let two = redis::PROTOCOL.codec(&typed(&["GET a", "SET a 1", "get {key}"])).unwrap();
     assert_eq!(two.kinds(), ["get", "set"]);
 }
 
@@ -309,7 +309,7 @@ fn what_makes_no_sense_is_refused_in_one_line() {
     ];
     let lines = unfit.iter().chain(&odd).map(|line| typed(&[line]));
     for options in bad.into_iter().chain(lines) {
-        let message = (redis::PROTOCOL.client)(&options).map(|_| ()).unwrap_err();
+        let message = redis::PROTOCOL.codec(&options).map(|_| ()).unwrap_err();
         assert!(!message.is_empty() && !message.contains('\n'), "{message}");
     }
 }
@@ -329,7 +329,7 @@ fn what_is_said_before_the_first_request() {
         (at("/5", resp3(login(""))), "HELLO 3 AUTH default p_w, SELECT 5"),
     ];
     for (options, expected) in table {
-        let mut client = (redis::PROTOCOL.client)(&options).unwrap();
+        let mut client = redis::PROTOCOL.codec(&options).unwrap();
         let commands: Vec<&str> = expected.split(", ").filter(|command| !command.is_empty()).collect();
         let mut bytes = Vec::new();
         for command in &commands {
@@ -560,7 +560,7 @@ fn garbage_of_redis_is_survived_and_bounded() {
     for round in 0..20_000 {
         let words = (0..rng.below(40)).flat_map(|_| WORDS[rng.below(WORDS.len() as u64) as usize].bytes());
         let input: Vec<u8> = words.collect();
-        let mut client = ClientCaller::new((redis::PROTOCOL.client)(&variants[round % variants.len()]).unwrap());
+        let mut client = ClientCaller::new(redis::PROTOCOL.codec(&variants[round % variants.len()]).unwrap());
         let mut server = server(&Arc::default(), MIN_OUTPUT);
         let size = 1 + rng.below(20) as usize;
         for piece in input.chunks(size) {
@@ -578,7 +578,7 @@ fn garbage_of_redis_is_survived_and_bounded() {
 #[test]
 fn a_server_may_say_that_it_turns_a_connection_away() {
     use loadgen_core::protocol::Unasked::{More, Nothing, TurnedAway};
-    let client = (redis::PROTOCOL.client)(&options(64)).unwrap();
+    let client = redis::PROTOCOL.codec(&options(64)).unwrap();
     for said in ["-ERR max number of clients reached\r\n", "-DENIED Redis is running in protected mode\r\n"] {
         for end in 1..said.len() {
             assert_eq!(client.unasked(&said.as_bytes()[..end]), More, "{:?}", &said[..end]);

@@ -1,8 +1,11 @@
 //! What takes too long: connections that do not come, greetings and requests that are not answered, and requests that
 //! do not leave. Each has the timeout.
 
-use super::{Session, Stamp, State, flag};
+use super::{Conn, Session, State, flag};
 use crate::engine::Io;
+use crate::tally::Phase;
+use loadgen_core::protocol::client::Cancelled;
+use loadgen_core::protocol::ticket::Stamp;
 use loadgen_core::time::Instant;
 use loadgen_core::units::format_duration;
 use std::io;
@@ -20,31 +23,56 @@ impl Session {
     pub(super) fn fire_timeouts(&mut self, io: &mut impl Io, now: Instant) {
         while let Some(slot) = self.timeouts.pop(now) {
             self.conns[slot as usize].flags &= !flag::TIMER;
-            let conn = self.conns[slot as usize];
-            let oldest = *self.stamp(slot, 0);
-            let since = match conn.state {
-                State::Connecting | State::Securing | State::Greeting => oldest.sent,
-                State::Open if conn.outstanding > 0 => oldest.sent.max(oldest.due),
-                State::Open if self.has_rest(io, slot) => self.answered_at(slot),
+            let Conn { state, ring, .. } = self.conns[slot as usize];
+            let since = match (state, self.tickets.oldest(slot, ring)) {
+                (State::Connecting | State::Preparing, _) => self.since[slot as usize],
+                (State::Open, Some(oldest)) => waits_since(self.tickets.stamp(oldest)),
+                (State::Open, None) if self.hold_for_rest(io, slot) => self.since[slot as usize],
                 _ => continue,
             };
             if now < since.after(self.config.timeout_ns) {
                 self.arm_timeout(slot, since);
-            } else if self.datagrams.is_some() && conn.state == State::Open {
-                self.datagrams_timed_out(io, slot, now);
-            } else if conn.state == State::Connecting {
-                io.close(slot);
-                self.connect_failed(slot, &io::ErrorKind::TimedOut.into(), now);
-            } else if matches!(conn.state, State::Securing | State::Greeting) {
-                let what = if conn.state == State::Securing { "TLS handshake" } else { "greeting" };
-                self.greeting_failed(io, slot, "timeout", &format!("the {what} was not answered in time"), now);
-            } else if conn.outstanding == 0 {
-                self.rest_timed_out(io, slot, now);
-            } else {
-                let example = self.overdue(oldest, now);
-                self.drop_connection(io, slot, ["timeout", "aborted"], now, example);
+                continue;
+            }
+            match state {
+                State::Connecting => {
+                    io.close(slot);
+                    self.connect_failed(slot, &io::ErrorKind::TimedOut.into(), now);
+                }
+                State::Preparing => {
+                    let stage = self.clients[self.config.target(slot)].stage(slot);
+                    self.preparing_failed(io, slot, "timeout", &format!("{stage} was not answered in time"), now);
+                }
+                _ if ring.alive == 0 => self.rest_timed_out(io, slot, now),
+                _ => self.requests_timed_out(io, slot, now),
             }
         }
+    }
+
+    /// The oldest request of a connection had its time, and perhaps others.
+    fn requests_timed_out(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
+        while let Some(ticket) = self.tickets.oldest(slot, self.conns[slot as usize].ring) {
+            let stamp = self.tickets.stamp(ticket);
+            let since = waits_since(stamp);
+            if now < since.after(self.config.timeout_ns) {
+                self.arm_timeout(slot, since);
+                break;
+            }
+            let example = self.overdue(stamp, now);
+            match self.ask(slot, now, |client, cx| client.cancel(slot, ticket, cx)) {
+                Cancelled::Connection => {
+                    return self.drop_connection(io, slot, ["timeout", "aborted"], now, example);
+                }
+                Cancelled::Alone => {
+                    let request = self.end(slot, ticket, now);
+                    if self.fail(slot, request, "timeout", now) {
+                        self.tally.datagrams.lost += u64::from(self.is_datagram);
+                        self.note("timeout", Phase::Reply, 1, || example);
+                    }
+                }
+            }
+        }
+        self.go_on(io, slot, now);
     }
 
     /// What is to be said of a request that had its time: how long that was, and how much longer it has been due.
@@ -58,4 +86,9 @@ impl Session {
             true => format!("no reply within {timeout} (--timeout) of its being sent, {waited} after it was due"),
         }
     }
+}
+
+/// From when on a request has the timeout.
+fn waits_since(stamp: Stamp) -> Instant {
+    stamp.sent.max(stamp.due)
 }

@@ -2,44 +2,39 @@
 //! connection comes back. Every engine is driven by this same code.
 //!
 //! Read in this order: here, what a connection is and its states; `opening` (connections come, fail and come back);
-//! `greeting` (what is said before the first request); `requests` (they are sent, answered, or fail); `outbox` (where
-//! each is written anew); `early` (replies that come before their requests have left); `unasked` (bytes that answer no
-//! request); `deadlines` (what takes too long); `datagrams` (where each is one); `secure` (what goes over the wire is
-//! encrypted); `thinking` (users take their time); `visits` (users come and go); `streams` (where there are no
-//! requests); `pacing` (the open loop); `window` (what counts for the measured window).
+//! `talking` (what a protocol is told of a connection, and what it says about it); `requests` (they are issued,
+//! answered, or fail); `outboxes` (what has yet to leave); `early` (replies that come before their requests have left);
+//! `endings` (how a connection ends); `deadlines` (what takes too long); `thinking` (users take their time); `visits`
+//! (users come and go); `pacing` (the open loop); `window` (what counts for the measured window).
 
-mod datagrams;
 mod deadlines;
 mod early;
-mod greeting;
+mod endings;
 mod opening;
-mod outbox;
+mod outboxes;
 mod pacing;
 mod requests;
-mod secure;
-mod streams;
+mod talking;
 mod thinking;
-mod unasked;
 mod visits;
 mod window;
 
-use crate::engine::{Handler, Io};
+use crate::engine::Io;
 use crate::request_log::RequestLog;
 use crate::tally::{Phase, Tally};
 use crate::timers::Timers;
 use crate::traffic::Traffic;
 use crate::turns::Turns;
-use datagrams::Datagrams;
 use loadgen_core::arrivals::{Profile, Schedule};
-use loadgen_core::protocol::{Client, ClientState, Shape};
+use loadgen_core::protocol::client::Event;
+use loadgen_core::protocol::ticket::{Order, Ring, Ticket, Tickets};
+use loadgen_core::protocol::{Client, Shape};
 use loadgen_core::rng::Rng;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::time::{Instant, NS_PER_S};
-use loadgen_core::tls::client::Settings;
 use opening::Gate;
-use outbox::Outbox;
+use outboxes::Outboxes;
 use pacing::Pacer;
-use secure::Keys;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -53,8 +48,6 @@ use window::Window;
 pub struct Config {
     pub shape: Shape,
     pub remotes: Vec<Remote>,
-    /// For each target; none: nothing is encrypted.
-    pub tls: Vec<Settings>,
     /// Which of `remotes` a connection goes to, by its number among those of all workers.
     pub turns: Turns,
     /// How many carry load, of all workers.
@@ -145,19 +138,16 @@ pub enum StopRule {
     RequestsOrAfter(u64, u64),
 }
 
-/// One connection. With its stamp (16 bytes), its engine's (8) and its timer (8) it takes 64 bytes.
+/// One connection. With its stamp (16 bytes), its protocol's state (16), its engine's (8), its timer (8) and when its
+/// state began (8) it takes 72 bytes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Conn {
-    parser: ClientState,
-    /// Bytes of due requests that the kernel has not taken yet; where requests are written anew, how many of them have
-    /// not been.
-    unsent: u32,
     /// Requests issued since the connection was opened.
     issued: u32,
-    /// Where the ring of stamps begins.
-    oldest: u16,
-    /// Requests that are due or sent, and unanswered.
-    outstanding: u16,
+    /// Those that are due or sent, and unanswered.
+    ring: Ring,
+    /// Requests at a time that the peer takes, at most.
+    capacity: u16,
     state: State,
     flags: u8,
     /// Failures in a row.
@@ -166,7 +156,7 @@ struct Conn {
     queued: u8,
 }
 
-const _: () = assert!(size_of::<Conn>() == 32 && size_of::<Stamp>() == 16);
+const _: () = assert!(size_of::<Conn>() == 16);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
@@ -174,10 +164,8 @@ enum State {
     #[default]
     Closed,
     Connecting,
-    /// Established, and within the handshake of TLS.
-    Securing,
-    /// Established; what is said before the first request has yet to be answered.
-    Greeting,
+    /// Established; what comes before the first request (a handshake, a login) is not over.
+    Preparing,
     /// Open. Requests flow, or will when the load begins.
     Open,
     /// We ended our stream and wait for the end of the peer's.
@@ -193,21 +181,14 @@ mod flag {
     pub(super) const UNPROVEN: u8 = 4;
     /// Has an entry in the timeouts' queue.
     pub(super) const TIMER: u8 = 8;
-    /// A request is due (its stamp says since when) and waits for this connection to open.
+    /// A request is due (`owing` says since when) and waits for this connection to open.
     pub(super) const DUE: u8 = 16;
     /// Bytes of an incomplete reply are kept for it.
     pub(super) const KEPT: u8 = 32;
-    /// It has bytes of its own that the kernel has not taken.
+    /// It has something to say that the kernel has not taken.
     pub(super) const OUTBOX: u8 = 64;
     /// One request of a run with a given number of them is set aside to prove this connection.
     pub(super) const RESERVED: u8 = 128;
-}
-
-/// When a request was due, and when its first byte was handed to the kernel (0: not yet).
-#[derive(Clone, Copy, Debug, Default)]
-struct Stamp {
-    due: Instant,
-    sent: Instant,
 }
 
 /// A request that is no longer on its connection.
@@ -220,10 +201,15 @@ struct Request {
     group: usize,
 }
 
-/// Whether requests are written anew for each connection: where they differ, also from target to target, and where
-/// they are encrypted.
-pub fn composes(config: &Config, clients: &[Box<dyn Client>]) -> bool {
-    clients.len() > 1 || clients[0].composes() || !config.tls.is_empty()
+/// Whether the bytes of a request are the same for all connections, so that they can lie ready.
+pub fn shares(clients: &[Box<dyn Client>]) -> bool {
+    clients.len() == 1 && clients[0].shares()
+}
+
+fn make_room(clients: &mut [Box<dyn Client>], config: &Config) {
+    let slots = config.active + config.idle;
+    let run = Rng::new(config.origin.0).next_u64();
+    clients.iter_mut().for_each(|client| client.make_room(slots, config.depth.max(1), config.worker, run));
 }
 
 /// All connections of one worker.
@@ -232,28 +218,38 @@ pub struct Session {
     config: Config,
     /// One for each target.
     clients: Vec<Box<dyn Client>>,
-    shape: Shape,
-    /// What a request adds to [`Conn::unsent`]: its bytes; where each is written anew, 1.
-    request_len: usize,
-    /// Requests are written anew for each connection, and do not lie ready for all.
-    composes: bool,
+    /// The connections are sockets for datagrams; nothing is a request or a reply (throughput only).
+    is_datagram: bool,
+    has_requests: bool,
+    /// Of the protocol: see [`Client::fills`], [`Client::is_answered`], [`Client::order`].
+    fills: bool,
+    is_answered: bool,
+    order: Order,
+    /// The bytes of a request that is the same for all connections (0: they differ), and how many lie ready.
+    shared_len: usize,
+    lying_ready: usize,
     conns: Vec<Conn>,
-    /// A ring of `depth` stamps for each connection.
-    stamps: Vec<Stamp>,
-    /// Likewise of which kind each request is, where the report tells kinds apart; and how many there are.
-    kinds: Vec<u16>,
+    tickets: Tickets,
+    /// Since when each connection has been in its state; while it is open, since when it waits for a rest to leave.
+    since: Vec<Instant>,
+    /// Open loop: since when each ticket has been free.
+    freed: Vec<Instant>,
+    /// Requests that wait for their connection to open, and since when they are due.
+    owing: HashMap<u32, Instant>,
     kinds_a_target: usize,
-    /// What is being written, what the kernel has not taken yet, and buffers that are free.
-    writing: Outbox,
-    outboxes: HashMap<u32, Outbox>,
-    spare_outboxes: Vec<Outbox>,
-    tls: Option<Box<Keys>>,
+    outboxes: Outboxes,
+    /// What the protocol has told, to be dealt with next.
+    events: Vec<Event>,
+    /// When protocols want to be called again, and the one wish of each connection that counts.
+    wakes: Timers,
+    wishes: HashMap<u32, Instant>,
     /// Incomplete replies, of the few connections where a reply was cut where it cannot be.
     kept: HashMap<u32, Vec<u8>>,
     spare: Vec<Vec<u8>>,
-    /// Where requests are datagrams; and connections that turned out to lead nowhere.
-    datagrams: Option<Datagrams>,
+    /// Connections of which the kernel said, while something was sent, that this will never be.
     refused: VecDeque<(u32, io::Error)>,
+    /// Once no more is sent: when connections that are answered are closed, if not at once.
+    linger_until: Instant,
     gate: Gate,
     to_open: VecDeque<u32>,
     /// Slots that have yet to hear that the load has begun.
@@ -273,8 +269,8 @@ pub struct Session {
     visits: Option<Visits>,
     /// Where each connection is in its script, where requests are written anew.
     places: Vec<u32>,
-    /// The place of the request that is being issued, on its connection.
-    issuing: Option<usize>,
+    /// The request that is being issued.
+    issuing: Option<Ticket>,
     /// Of the active slots, those in use: all, unless their number changes over time.
     in_use: u32,
     /// When the load began.
@@ -296,33 +292,41 @@ pub struct Session {
 
 impl Session {
     /// `clients`: one for each target.
-    pub fn new(config: Config, clients: Vec<Box<dyn Client>>) -> Self {
+    pub fn new(config: Config, mut clients: Vec<Box<dyn Client>>) -> Self {
         let capacity = config.active + config.idle;
         let (shape, depth) = (config.shape, config.depth.max(1));
-        let composes = composes(&config, &clients);
-        let request_len = if composes { 1 } else { clients[0].request().len() };
         let kinds_a_target = clients[0].kinds().len().max(1);
         let groups = kinds_a_target * clients.len();
         let first = config.connections_over_time.as_ref().map_or(config.active as u64, |p| config.share(p.first()));
         let in_use = (first as usize).min(config.active) as u32;
-        let mut conns = vec![Conn::default(); capacity];
+        let mut conns = vec![Conn { capacity: depth as u16, ..Conn::default() }; capacity];
         let (budget, owed) = requests::set_aside(&mut conns, &config, in_use);
+        make_room(&mut clients, &config);
+        let order = clients[0].order();
+        let groups = if groups > 1 || !clients[0].kinds().is_empty() { groups } else { 0 };
+        let streams = if config.schedules.len() > 1 { config.schedules.len() } else { 0 };
         let mut session = Self {
-            shape,
-            request_len,
-            composes,
+            is_datagram: shape == Shape::Datagram,
+            has_requests: shape.has_replies(),
+            fills: clients[0].fills(),
+            is_answered: clients[0].is_answered(),
+            order,
+            shared_len: if shares(&clients) { clients[0].request().len() } else { 0 },
+            lying_ready: depth,
             conns,
-            stamps: vec![Stamp::default(); capacity * depth],
-            kinds: if kinds_a_target > 1 { vec![0; capacity * depth] } else { Vec::new() },
+            tickets: Tickets::new(capacity, depth, order, kinds_a_target > 1),
+            since: vec![Instant(0); capacity],
+            freed: if config.schedules.is_empty() { Vec::new() } else { vec![Instant(0); capacity * depth] },
+            owing: HashMap::new(),
             kinds_a_target,
-            writing: Outbox::default(),
-            outboxes: HashMap::new(),
-            spare_outboxes: Vec::new(),
-            tls: Keys::new(&config.tls, capacity),
+            outboxes: Outboxes::default(),
+            events: Vec::new(),
+            wakes: Timers::new(config.origin, 0),
+            wishes: HashMap::new(),
             kept: HashMap::new(),
             spare: Vec::new(),
-            datagrams: Datagrams::new(&config, &*clients[0]),
             refused: VecDeque::new(),
+            linger_until: Instant::NEVER,
             gate: Gate::new(&config),
             to_open: (0..in_use).chain(config.active as u32..capacity as u32).collect(),
             to_start: 0..0,
@@ -336,7 +340,7 @@ impl Session {
             pacers: config.schedules.iter().map(|schedule| Pacer::new(schedule.clone(), config.active)).collect(),
             thinking: config.traffic.thinks().then(|| Thinking::new(&config.traffic, config.seed, config.active)),
             visits: config.traffic.sessions.as_ref().map(|of| Visits::new(of, config.seed, config.active)),
-            places: if composes { vec![0; capacity] } else { Vec::new() },
+            places: if shares(&clients) { Vec::new() } else { vec![0; capacity] },
             issuing: None,
             in_use,
             began: Instant::NEVER,
@@ -348,10 +352,7 @@ impl Session {
             alive: 0,
             request_failures: 0,
             connect_failures: 0,
-            tally: Tally::of_groups(
-                if groups > 1 || !clients[0].kinds().is_empty() { groups } else { 0 },
-                if config.schedules.len() > 1 { config.schedules.len() } else { 0 },
-            ),
+            tally: Tally::of_groups(groups, streams),
             log: RequestLog::default(),
             config,
             clients,
@@ -375,7 +376,9 @@ impl Session {
         if let StopRule::After(ns) = self.config.stop_rule {
             self.window.open_at(at.after(self.config.warmup_ns), self.config.stop_rule);
             self.begin_schedule(at, at.after(self.config.warmup_ns + ns));
-            self.keep_proofs_before(at);
+            // The word that the load began comes a little late. What proves a connection meanwhile was not booked as of
+            // the window, and stays so.
+            self.tickets.keep_before(at);
             self.cross_boundaries(now);
         }
         if self.config.in_flight_max.is_some() {
@@ -393,17 +396,15 @@ impl Session {
             if self.conns[slot as usize].state != State::Open {
                 continue;
             }
-            match self.shape {
-                Shape::Exchange | Shape::Datagram if !self.pacers.is_empty() => self.let_in(io, slot, now),
-                Shape::Exchange if self.thinking.is_some() && !self.is_idle(slot) && !self.counts_requests() => {
-                    self.first_thought(io, slot);
-                }
-                Shape::Exchange | Shape::Datagram => {
-                    self.begins_late(slot, now);
-                    self.go_on(io, slot, now);
-                }
-                Shape::Upload => self.upload(io, slot),
-                Shape::Download => {}
+            if !self.has_requests {
+                self.let_flow(io, slot);
+            } else if !self.pacers.is_empty() {
+                self.let_in(io, slot, now);
+            } else if self.thinking.is_some() && !self.is_idle(slot) && !self.counts_requests() {
+                self.first_thought(io, slot);
+            } else {
+                self.begins_late(slot, now);
+                self.go_on(io, slot, now);
             }
         }
     }
@@ -423,7 +424,10 @@ impl Session {
         self.to_start = 0..0;
         self.tally.connections.alive_at_end = self.alive();
         self.to_open.clear();
-        self.linger(now);
+        let lingers_ns = self.clients[0].lingers_ns();
+        if lingers_ns > 0 {
+            self.linger_until = now.after(lingers_ns);
+        }
         for slot in 0..self.conns.len() as u32 {
             self.wind_up(io, slot);
         }
@@ -442,6 +446,7 @@ impl Session {
         self.issue_due(io, now);
         self.wake(io, now);
         self.fire_timeouts(io, now);
+        self.fire_wishes(io, now);
         self.end_refused(io, now);
         self.end_lingering(io, now);
         if self.going && self.config.in_flight_max.is_some() {
@@ -465,7 +470,7 @@ impl Session {
     pub fn next_deadline(&self) -> Instant {
         let mut next = self.window.next_boundary().min(self.timeouts.next()).min(self.backoffs.next());
         next = next.min(self.next_issue()).min(self.next_wake());
-        next = self.datagrams.as_ref().map_or(next, |datagrams| next.min(datagrams.linger_until()));
+        next = next.min(self.linger_until).min(self.wakes.next());
         if !self.to_start.is_empty() || !self.refused.is_empty() {
             return Instant(0);
         }
@@ -491,7 +496,7 @@ impl Session {
     /// established.
     pub fn ready(&self) -> u64 {
         let connections = &self.tally.connections;
-        if self.shape == Shape::Upload { connections.established } else { connections.served }
+        if self.is_answered { connections.served } else { connections.established }
     }
 
     /// Connections that are open now.
@@ -524,76 +529,5 @@ impl Session {
     fn note(&mut self, kind: &'static str, phase: Phase, count: u64, example: impl FnOnce() -> String) {
         let at_ns = self.latest.since(self.config.origin);
         self.tally.note(kind, phase, count, at_ns, example);
-    }
-
-    /// What the server said arrived, without encryption.
-    fn plain_received(&mut self, io: &mut impl Io, slot: u32, bytes: &[u8], now: Instant) {
-        if self.conns[slot as usize].state == State::Greeting {
-            return self.greeted(io, slot, bytes, now);
-        }
-        match self.shape {
-            Shape::Exchange => self.replies(io, slot, bytes, now),
-            Shape::Datagram => self.datagram(io, slot, bytes, now),
-            Shape::Upload | Shape::Download => self.stream_received(io, slot, bytes),
-        }
-    }
-
-    /// The server's stream ended, or the connection broke.
-    fn plain_ended(&mut self, io: &mut impl Io, slot: u32, cause: Option<io::Error>, now: Instant) {
-        let state = self.conns[slot as usize].state;
-        if matches!(state, State::Securing | State::Greeting) {
-            let kind = cause.as_ref().map_or("closed", requests::loss);
-            let why = cause.map_or_else(|| "the server ended the stream".to_owned(), |error| error.to_string());
-            let before = match state {
-                State::Securing => "within the TLS handshake",
-                _ => "before the greeting was answered",
-            };
-            return self.greeting_failed(io, slot, kind, &format!("{before}: {why}"), now);
-        }
-        match self.shape {
-            Shape::Exchange => self.exchange_ended(io, slot, cause.as_ref(), now),
-            Shape::Datagram => self.datagrams_ended(io, slot, cause.as_ref(), now),
-            Shape::Upload | Shape::Download => self.stream_ended(io, slot, cause.as_ref(), now),
-        }
-    }
-}
-
-impl<I: Io> Handler<I> for Session {
-    fn connected(&mut self, io: &mut I, slot: u32, outcome: io::Result<()>) {
-        let now = io.now();
-        self.cross_boundaries(now);
-        match outcome {
-            Ok(()) => self.established(io, slot, now),
-            Err(error) => {
-                io.close(slot);
-                self.connect_failed(slot, &error, now);
-            }
-        }
-    }
-
-    fn received(&mut self, io: &mut I, slot: u32, bytes: &[u8]) {
-        let now = io.now();
-        self.cross_boundaries(now);
-        self.tally.bytes.received += bytes.len() as u64;
-        if self.tls.is_some() { self.decrypt(io, slot, bytes, now) } else { self.plain_received(io, slot, bytes, now) }
-    }
-
-    fn writable(&mut self, io: &mut I, slot: u32) {
-        let conn = &self.conns[slot as usize];
-        if self.shape == Shape::Upload && conn.state == State::Open {
-            self.upload(io, slot);
-        } else if self.shape.has_replies() || self.tls.is_some() {
-            self.may_send(io, slot);
-        }
-    }
-
-    fn not_taken(&mut self, bytes: i64) {
-        self.take_back(bytes);
-    }
-
-    fn ended(&mut self, io: &mut I, slot: u32, cause: Option<io::Error>) {
-        let now = io.now();
-        self.cross_boundaries(now);
-        self.plain_ended(io, slot, cause, now);
     }
 }

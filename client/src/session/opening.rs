@@ -1,11 +1,9 @@
 //! Connections come, fail, and come back.
 
 use super::early::HELD;
-use super::unasked::STRAY;
 use super::{Config, Conn, Session, State, flag};
 use crate::engine::Io;
 use crate::tally::Phase;
-use loadgen_core::protocol::Shape;
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -102,15 +100,13 @@ impl Session {
         let source = (!sources.is_empty()).then(|| &sources[turn % sources.len()]);
         self.tally.connections.attempts += 1;
         self.gate.started(now);
-        let depth = self.config.depth;
         let conn = &mut self.conns[slot as usize];
         let kept_flags = conn.flags & (flag::ESTABLISHED | flag::SERVED | flag::TIMER | flag::DUE | flag::RESERVED);
-        let queued = conn.queued;
-        // A request that is due keeps its stamp, which is the first of the ring.
-        let due = self.stamps[slot as usize * depth + usize::from(conn.oldest)].due;
-        *conn = Conn { flags: kept_flags | flag::UNPROVEN, failures: conn.failures, queued, ..Conn::default() };
+        let Conn { queued, failures, .. } = *conn;
+        let capacity = self.config.depth as u16;
+        *conn = Conn { flags: kept_flags | flag::UNPROVEN, failures, queued, capacity, ..Conn::default() };
         conn.state = State::Connecting;
-        self.stamps[slot as usize * depth] = super::Stamp { due, sent: now };
+        self.since[slot as usize] = now;
         if !self.is_visited(slot)
             && let Some(place) = self.places.get_mut(slot as usize)
         {
@@ -136,10 +132,9 @@ impl Session {
 
     /// The connection is there; what the protocol says first comes before requests.
     pub(super) fn established(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        let started = self.stamps[slot as usize * self.config.depth].sent;
-        self.tally.connect.record(now.since(started));
+        self.tally.connect.record(now.since(self.since[slot as usize]));
         self.tally.connections.opened += 1;
-        if self.tls.is_some() { self.secure(io, slot, now) } else { self.greet(io, slot, now) }
+        self.prepare(io, slot, now);
     }
 
     /// The connection can carry requests.
@@ -148,7 +143,7 @@ impl Session {
         conn.state = State::Open;
         self.alive += 1;
         // A UDP socket is connected to whatever is typed; that somebody is there, its first reply says.
-        if self.shape != Shape::Datagram {
+        if !self.is_datagram {
             self.count_established(slot);
         }
         if self.drain_until.is_some() || self.is_retired(slot) {
@@ -157,26 +152,28 @@ impl Session {
         if self.going && self.conns[slot as usize].flags & flag::SERVED == 0 {
             self.begins_late(slot, now);
         }
-        match self.shape {
-            // Nothing ever comes back to prove it by; the end of the server's stream will (see `stream_ended`).
-            Shape::Upload => {
+        if !self.has_requests {
+            // Nothing ever comes back to prove it by; the end of the server's stream will (see `peer_closed`).
+            if !self.is_answered {
                 self.passed_gate(slot);
-                self.upload(io, slot);
             }
-            Shape::Download => {}
-            Shape::Exchange if self.conns[slot as usize].flags & flag::DUE != 0 => self.begin(io, slot, now),
+            return self.let_flow(io, slot);
+        }
+        let carries_load = self.going && !self.is_idle(slot);
+        if self.conns[slot as usize].flags & flag::DUE != 0 {
+            self.begin(io, slot, now);
+        } else if self.thinks(slot) {
             // The request that it will prove it by has yet to be thought of.
-            Shape::Exchange if self.thinks(slot) => self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot)),
-            Shape::Exchange if self.going && self.visits_are_fresh() && !self.is_idle(slot) => {
-                self.leave(io, slot, now);
-            }
+            self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot));
+        } else if carries_load && self.visits_are_fresh() {
+            self.leave(io, slot, now);
+        } else if carries_load && !self.pacers.is_empty() {
             // A scheduled request will prove it.
-            Shape::Exchange | Shape::Datagram if !self.pacers.is_empty() && self.going && !self.is_idle(slot) => {
-                self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot));
-                self.offer_fresh(slot, now);
-                self.issue_due(io, now);
-            }
-            Shape::Exchange | Shape::Datagram => self.begin(io, slot, now),
+            self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot));
+            self.offer_fresh(slot, now);
+            self.issue_due(io, now);
+        } else {
+            self.begin(io, slot, now);
         }
     }
 
@@ -200,7 +197,7 @@ impl Session {
     /// The first bytes of an answer: the server has accepted this connection.
     pub(super) fn served(&mut self, slot: u32) {
         self.passed_gate(slot);
-        if self.shape == Shape::Datagram {
+        if self.is_datagram {
             self.count_established(slot);
         }
         let conn = &mut self.conns[slot as usize];
@@ -216,12 +213,12 @@ impl Session {
         self.passed_gate(slot);
         self.forget_kept(slot);
         self.forget_outbox(slot);
-        self.forget_tls(slot);
+        self.wishes.remove(&slot);
+        self.clients[self.config.target(slot)].disconnected(slot);
         let conn = &mut self.conns[slot as usize];
         self.alive -= u64::from(conn.state == State::Open);
         conn.state = State::Closed;
-        conn.unsent = 0;
-        conn.queued &= !(HELD | STRAY);
+        conn.queued &= !HELD;
         self.open -= 1;
     }
 
@@ -262,52 +259,38 @@ impl Session {
 
     /// The run stops: an idle connection is closed, a busy one when its last reply is here.
     pub(super) fn wind_up(&mut self, io: &mut impl Io, slot: u32) {
-        let conn = &self.conns[slot as usize];
-        match (conn.state, self.shape) {
-            (State::Closed, _) => self.drop_due(slot),
-            (State::Connecting, _) => {
+        match self.conns[slot as usize].state {
+            State::Closed => self.drop_due(slot),
+            State::Connecting => {
                 io.close(slot);
                 self.tally.connections.unfinished += 1;
                 self.closed(slot);
                 self.drop_due(slot);
             }
-            (State::Securing | State::Greeting, _) => {
+            State::Preparing => {
                 io.close(slot);
                 self.tally.connections.closed += 1;
                 self.closed(slot);
                 self.drop_due(slot);
             }
-            (State::Open, Shape::Exchange | Shape::Datagram) => {
+            State::Open if self.has_requests => {
                 self.drop_due(slot);
                 self.close_when_answered(io, slot);
             }
-            (State::Open, Shape::Upload | Shape::Download) => {
+            State::Open => {
                 self.say_goodbye(io, slot);
                 io.end_stream(slot);
                 self.conns[slot as usize].state = State::Ending;
                 self.alive -= 1;
             }
-            (State::Ending, _) => {}
-        }
-    }
-
-    pub(super) fn close_when_answered(&mut self, io: &mut impl Io, slot: u32) {
-        if self.conns[slot as usize].outstanding == 0 && !self.lingers() && !self.hold_for_rest(io, slot) {
-            self.say_goodbye(io, slot);
-            io.close(slot);
-            self.tally.connections.closed += 1;
-            self.closed(slot);
+            State::Ending => {}
         }
     }
 
     /// A request that waited for its connection to open will not be sent any more.
     fn drop_due(&mut self, slot: u32) {
-        let conn = &mut self.conns[slot as usize];
-        if conn.flags & flag::DUE != 0 {
-            conn.flags &= !flag::DUE;
-            self.owed -= 1;
+        if let Some(due) = self.take_owed(slot) {
             self.tally.whole.unsent += 1;
-            let due = self.stamps[slot as usize * self.config.depth + usize::from(conn.oldest)].due;
             // A window that has been closed has counted it already.
             self.tally.window.unsent += u64::from(self.window.covers(due));
             self.never_left(slot, due);

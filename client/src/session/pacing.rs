@@ -3,9 +3,10 @@
 //! Why a request left late is told apart, because the two have different culprits. *Backlog wait*: every connection
 //! was busy, which is the server's doing. *Generator lag*: the rest, which is ours.
 
-use super::{Session, Stamp, State, flag};
+use super::{Session, State, flag};
 use crate::engine::Io;
 use loadgen_core::arrivals::Schedule;
+use loadgen_core::protocol::ticket::Ticket;
 use loadgen_core::time::Instant;
 use std::collections::VecDeque;
 
@@ -129,7 +130,7 @@ impl Session {
         let conn = &mut self.conns[slot as usize];
         let Some(pacer) = self.pacers.get_mut(stream) else { return };
         let (bit, queue) =
-            if conn.outstanding == 0 { (IN_IDLE, &mut pacer.idle) } else { (IN_PARTLY, &mut pacer.partly) };
+            if conn.ring.alive == 0 { (IN_IDLE, &mut pacer.idle) } else { (IN_PARTLY, &mut pacer.partly) };
         if conn.queued & bit == 0 {
             conn.queued |= bit;
             queue.push_back(slot);
@@ -144,8 +145,14 @@ impl Session {
 
     /// Whoever takes one of its free places could not have had it before.
     pub(super) fn free_from(&mut self, slot: u32, now: Instant) {
-        for position in usize::from(self.conns[slot as usize].outstanding)..self.config.depth {
-            self.stamp(slot, position).sent = now;
+        if self.freed.is_empty() {
+            return;
+        }
+        let first = slot as usize * self.config.depth;
+        for ticket in first..first + self.config.depth {
+            if !self.tickets.stamp(ticket as Ticket).is_alive() {
+                self.freed[ticket] = now;
+            }
         }
     }
 
@@ -194,7 +201,7 @@ impl Session {
         }
         let conn = &self.conns[slot as usize];
         conn.state == State::Open
-            && usize::from(conn.outstanding) < self.config.depth
+            && conn.ring.alive < conn.capacity
             && self.config.requests_per_connection.is_none_or(|limit| conn.issued < limit)
             && !self.is_retired(slot)
             && !self.is_visited(slot)
@@ -204,12 +211,9 @@ impl Session {
     fn issue_one(&mut self, io: &mut impl Io, stream: usize, slot: u32, due: Instant) {
         self.schedule(1, due);
         self.offered(slot, due);
-        let position = usize::from(self.conns[slot as usize].outstanding);
-        let stamp = self.stamp(slot, position);
-        let freed = stamp.sent;
-        *stamp = Stamp { due, sent: Instant(0) };
-        self.enqueue(slot, 1);
-        self.issuing = Some(position);
+        let ticket = self.take_up(slot, due);
+        let freed = self.freed[ticket as usize];
+        self.issuing = Some(ticket);
         let now = self.flush(io, slot);
         self.issuing = None;
         self.arm_timeout(slot, now);
@@ -217,7 +221,7 @@ impl Session {
             self.offer(slot);
         }
         // It may stand behind another on its connection: then it leaves later.
-        if self.stamp(slot, position).sent != now {
+        if self.tickets.stamp(ticket).sent != now {
             return;
         }
         let late = now.since(due);
@@ -277,8 +281,8 @@ impl Session {
     }
 
     /// A request left that had been issued before: its connection was not yet done with others, and that is backlog.
-    pub(super) fn left_later(&mut self, slot: u32, position: usize, due: Instant, now: Instant) {
-        if !self.pacers.is_empty() && self.issuing != Some(position) && due >= self.began && !self.is_idle(slot) {
+    pub(super) fn left_later(&mut self, slot: u32, ticket: Ticket, due: Instant, now: Instant) {
+        if !self.pacers.is_empty() && self.issuing != Some(ticket) && due >= self.began && !self.is_idle(slot) {
             let waited_ns = now.since(due);
             let lag_ns = self.take_lag(slot).min(waited_ns);
             self.left(slot, due, lag_ns, waited_ns - lag_ns);
@@ -341,6 +345,6 @@ impl Session {
 
 impl super::Conn {
     fn is_busy(&self) -> bool {
-        self.outstanding > 0 || self.flags & flag::DUE != 0
+        self.ring.alive > 0 || self.flags & flag::DUE != 0
     }
 }

@@ -1,44 +1,54 @@
 //! Requests are issued, answered, or fail; each leaves the ledger exactly once.
 
-use super::{Config, Conn, Request, Session, Stamp, State, StopRule, flag};
+use super::{Config, Conn, Request, Session, State, StopRule, flag};
 use crate::engine::Io;
 use crate::request_log::Row;
 use crate::tally::Phase;
-use loadgen_core::protocol::{Outcome, Reply, ReplyError};
+use loadgen_core::protocol::Outcome;
+use loadgen_core::protocol::ticket::{Stamp, Ticket};
 use loadgen_core::time::Instant;
-use std::io;
 
 /// Connections that are looked at in vain in one turn, where they take turns and many are lost or busy.
 const TURN_LOOKS: usize = 64;
 
-/// Bytes of a reply that an error message quotes.
-const EXAMPLE_BYTES: usize = 64;
-
 /// Of a connection's oldest request, and of those behind it.
-type Kinds = [&'static str; 2];
+pub(super) type Kinds = [&'static str; 2];
 
 impl Session {
-    /// Issues what this connection may carry now: one request to prove a new connection, all that `depth` allows once
-    /// the load has begun.
+    /// Issues what this connection may carry now: one request to prove a new connection, all that `depth` and the peer
+    /// allow once the load has begun.
     pub(super) fn begin(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         let proof_only = !self.going || self.is_idle(slot) || self.config.in_flight_max.is_some();
-        let conn = &mut self.conns[slot as usize];
+        let conn = &self.conns[slot as usize];
         // Of a datagram the request or the reply may be lost, and then there is another.
-        let unproven = conn.issued == 0 || self.datagrams.is_some() && conn.flags & flag::UNPROVEN != 0;
-        let depth = if proof_only { usize::from(unproven) } else { self.config.depth };
-        let mut room = (depth as u32).saturating_sub(u32::from(conn.outstanding));
+        let unproven = conn.issued == 0 || self.is_datagram && conn.flags & flag::UNPROVEN != 0;
+        let most = if proof_only { u16::from(unproven).min(conn.capacity) } else { conn.capacity };
+        let mut room = u32::from(most.saturating_sub(conn.ring.alive));
         if let Some(limit) = self.config.requests_per_connection {
             room = room.min(limit - conn.issued);
         }
-        if conn.flags & flag::DUE != 0 {
-            // Scheduled when the reply before it arrived, on the connection before this one; its stamp is in place.
-            conn.flags &= !flag::DUE;
-            self.owed -= 1;
-            self.stamps[slot as usize * self.config.depth].sent = Instant(0);
-            self.enqueue(slot, 1);
+        let mut issued = false;
+        if conn.flags & flag::DUE != 0 && conn.capacity > conn.ring.alive {
+            // Scheduled when the reply before it arrived, on the connection before this one.
+            self.issue_owed(slot);
             room = room.saturating_sub(1);
+            issued = true;
         }
-        self.issue(io, slot, room, now);
+        issued |= self.issue(slot, room, now);
+        self.send_issued(io, slot, issued, now);
+    }
+
+    /// The request that waited for this connection is one of its requests now.
+    pub(super) fn issue_owed(&mut self, slot: u32) -> Option<Ticket> {
+        let due = self.take_owed(slot)?;
+        Some(self.take_up(slot, due))
+    }
+
+    fn send_issued(&mut self, io: &mut impl Io, slot: u32, issued: bool, now: Instant) {
+        if issued || self.has_unsent(slot) {
+            self.flush(io, slot);
+            self.arm_timeout(slot, now);
+        }
     }
 
     /// Where not all connections may have a request in flight, those go on whose turn it is.
@@ -49,33 +59,44 @@ impl Session {
             let slot = self.next_turn;
             self.next_turn = (slot + 1) % self.config.active as u32;
             let conn = &self.conns[slot as usize];
-            if conn.state == State::Open
-                && usize::from(conn.outstanding) < self.config.depth
-                && !self.has_rest(io, slot)
-            {
-                self.issue(io, slot, 1, now);
+            if conn.state == State::Open && conn.ring.alive < conn.capacity && !self.has_rest(io, slot) {
+                let issued = self.issue(slot, 1, now);
+                self.send_issued(io, slot, issued, now);
             } else {
                 looks -= 1;
             }
         }
     }
 
-    /// Issues so many requests on a connection, and what it has due.
-    fn issue(&mut self, io: &mut impl Io, slot: u32, room: u32, now: Instant) {
+    /// Issues so many requests on a connection, if there are as many left of a given number.
+    fn issue(&mut self, slot: u32, room: u32, now: Instant) -> bool {
         let reserved = self.take_reserved(slot, room);
         let from_budget = (u64::from(room) - reserved).min(self.budget);
         self.budget -= from_budget;
         let fresh = reserved + from_budget;
         self.schedule(fresh, now);
         for _ in 0..fresh {
-            let position = usize::from(self.conns[slot as usize].outstanding);
-            *self.stamp(slot, position) = Stamp { due: now, sent: Instant(0) };
-            self.enqueue(slot, 1);
+            self.take_up(slot, now);
         }
-        if self.conns[slot as usize].unsent > 0 {
-            self.flush(io, slot);
-            self.arm_timeout(slot, now);
+        fresh > 0
+    }
+
+    /// A request that is due gets its name, and its place in what the connection has to say.
+    #[inline]
+    pub(super) fn take_up(&mut self, slot: u32, due: Instant) -> Ticket {
+        let conn = &mut self.conns[slot as usize];
+        let ticket = self.tickets.take(slot, &mut conn.ring, due);
+        conn.issued = conn.issued.saturating_add(1);
+        self.in_flight += 1;
+        if self.shared_len > 0 {
+            self.outboxes.of(slot, conn.flags & flag::OUTBOX != 0).share(self.shared_len);
+        } else {
+            let mut place = self.places[slot as usize];
+            let kind = self.ask(slot, self.latest, |client, cx| client.start(slot, ticket, &mut place, cx));
+            self.places[slot as usize] = place;
+            self.tickets.set_kind(ticket, kind);
         }
+        ticket
     }
 
     fn take_reserved(&mut self, slot: u32, room: u32) -> u64 {
@@ -105,183 +126,37 @@ impl Session {
         }
     }
 
-    pub(super) fn enqueue(&mut self, slot: u32, requests: u16) {
-        let conn = &mut self.conns[slot as usize];
-        conn.outstanding += requests;
-        self.in_flight += u64::from(requests);
-        conn.issued = conn.issued.saturating_add(u32::from(requests));
-        conn.unsent += u32::from(requests) * self.request_len as u32;
-    }
-
-    /// Where the request in a position on a connection has its stamp, and its kind.
-    #[inline]
-    pub(super) fn place(&self, slot: u32, position: usize) -> usize {
-        let depth = self.config.depth;
-        slot as usize * depth + (usize::from(self.conns[slot as usize].oldest) + position) % depth
-    }
-
-    #[inline]
-    pub(super) fn stamp(&mut self, slot: u32, position: usize) -> &mut Stamp {
-        let place = self.place(slot, position);
-        &mut self.stamps[place]
-    }
-
-    pub(super) fn set_kind(&mut self, slot: u32, position: usize, kind: u16) {
-        let place = self.place(slot, position);
-        if let Some(known) = self.kinds.get_mut(place) {
-            *known = kind;
-        }
-    }
-
-    fn kind(&self, slot: u32, position: usize) -> u16 {
-        if self.kinds.is_empty() { 0 } else { self.kinds[self.place(slot, position)] }
-    }
-
     /// Which of [`crate::tally::Tally::groups`] a request belongs to.
-    pub(super) fn group(&self, slot: u32, position: usize) -> usize {
-        self.config.target(slot) * self.kinds_a_target + usize::from(self.kind(slot, position))
+    pub(super) fn group(&self, slot: u32, ticket: Ticket) -> usize {
+        self.config.target(slot) * self.kinds_a_target + usize::from(self.tickets.kind(ticket))
     }
 
-    /// Hands the kernel what it will take of the due requests.
-    ///
-    /// When it refuses because the connection broke, nothing is decided here: replies may still be waiting to be
-    /// received, and the engine tells them before it tells the end. Answers when that was.
-    pub(super) fn flush(&mut self, io: &mut impl Io, slot: u32) -> Instant {
-        if self.datagrams.is_some() {
-            return self.flush_datagrams(io, slot);
-        }
-        if self.composes {
-            return self.flush_own(io, slot);
-        }
-        let now = io.now();
-        let length = self.request_len;
-        let conn = &self.conns[slot as usize];
-        if conn.unsent as usize == length && conn.outstanding > 0 {
-            // Nearly always it is one request, of which nothing has left.
-            let position = usize::from(conn.outstanding) - 1;
-            let Ok(taken @ 1..) = io.send(slot, 0..length) else { return now };
-            self.tally.bytes.sent += taken as u64;
-            self.conns[slot as usize].unsent -= taken as u32;
-            self.sent(slot, position, now);
-            return now;
-        }
-        self.flush_several(io, slot, now)
-    }
-
-    /// Likewise where several requests are due, or parts of them.
-    fn flush_several(&mut self, io: &mut impl Io, slot: u32, now: Instant) -> Instant {
-        let (length, lying_ready) = (self.request_len, self.request_len * self.config.depth.max(1));
-        loop {
-            let unsent = self.conns[slot as usize].unsent as usize;
-            let requests = unsent.div_ceil(length);
-            let from = requests * length - unsent;
-            // Behind the rest of one that is answered there may be as many as lie ready.
-            let to = (requests * length).min(lying_ready);
-            let Ok(taken) = io.send(slot, from..to) else { return now };
-            self.tally.bytes.sent += taken as u64;
-            let conn = &mut self.conns[slot as usize];
-            conn.unsent -= taken as u32;
-            let outstanding = usize::from(conn.outstanding);
-            let left = conn.unsent as usize;
-            for position in outstanding.saturating_sub(requests)..outstanding - left / length {
-                self.sent(slot, position, now);
-            }
-            if left == 0 || taken < to - from {
-                return now;
-            }
-        }
-    }
-
-    /// The kernel took the first byte of a request, or further ones.
+    /// The kernel took the first byte of a request.
     #[inline]
-    pub(super) fn sent(&mut self, slot: u32, position: usize, now: Instant) {
-        let stamp = self.stamp(slot, position);
-        if stamp.sent != Instant(0) {
-            return;
-        }
+    pub(super) fn sent(&mut self, slot: u32, ticket: Ticket, now: Instant) {
+        let stamp = self.tickets.stamp_mut(ticket);
+        debug_assert!(!stamp.is_sent(), "a request is sent twice");
         stamp.sent = now;
         let due = stamp.due;
-        self.left_later(slot, position, due, now);
+        self.left_later(slot, ticket, due, now);
         let covered = u64::from(self.window.covers(due));
         self.tally.whole.sent += 1;
         self.tally.window.sent += covered;
         if !self.tally.groups.is_empty() {
-            let group = self.group(slot, position);
+            let group = self.group(slot, ticket);
             self.tally.groups[group].whole.sent += 1;
             self.tally.groups[group].window.sent += covered;
         }
     }
 
-    /// Bytes arrived on a connection of requests and replies.
-    pub(super) fn replies(&mut self, io: &mut impl Io, slot: u32, bytes: &[u8], now: Instant) {
-        if self.has_strayed(slot) {
-            return self.unasked_goes_on(io, slot, bytes, now);
-        }
-        let parsed = if self.conns[slot as usize].flags & flag::KEPT == 0 {
-            let parsed = self.parse(io, slot, bytes, now);
-            if let Parsed::More(used) = parsed {
-                self.keep(slot, &bytes[used..]);
-            }
-            parsed
-        } else {
-            let mut kept = self.take_kept(slot);
-            kept.extend_from_slice(bytes);
-            let parsed = self.parse(io, slot, &kept, now);
-            if let Parsed::More(used) = parsed {
-                self.keep(slot, &kept[used..]);
-            }
-            self.recycle(kept);
-            parsed
-        };
-        match parsed {
-            Parsed::More(_) => self.go_on(io, slot, now),
-            Parsed::Last => self.closed_as_announced(io, slot, now),
-            Parsed::Broken | Parsed::Unasked => {}
-        }
-    }
-
-    fn parse(&mut self, io: &mut impl Io, slot: u32, input: &[u8], now: Instant) -> Parsed {
-        let mut used = 0;
-        while used < input.len() {
-            let rest = &input[used..];
-            if self.conns[slot as usize].outstanding == 0 || self.stamp(slot, 0).sent == Instant(0) {
-                self.unasked(io, slot, rest, now);
-                return Parsed::Unasked;
-            }
-            let kind = self.kind(slot, 0);
-            let target = self.config.target(slot);
-            let parser = &mut self.conns[slot as usize].parser;
-            parser.kind = kind;
-            match self.clients[target].consume(parser, rest) {
-                Err(error) => {
-                    self.broken_reply(io, slot, error, rest, now);
-                    return Parsed::Broken;
-                }
-                Ok(consumed) => {
-                    used += consumed.bytes;
-                    let Some(reply) = consumed.reply else { break };
-                    if reply.outcome == Outcome::TurnedAway {
-                        self.turned_away(io, slot, &rest[..consumed.bytes], now);
-                        return Parsed::Broken;
-                    }
-                    self.complete(slot, reply, now);
-                    if reply.last {
-                        return Parsed::Last;
-                    }
-                }
-            }
-        }
-        Parsed::More(used)
-    }
-
     /// A reply is complete.
-    pub(super) fn complete(&mut self, slot: u32, reply: Reply, now: Instant) {
-        let request = self.pop(slot, now);
+    pub(super) fn complete(&mut self, slot: u32, ticket: Ticket, outcome: Outcome, now: Instant) {
+        let request = self.end(slot, ticket, now);
         let conn = &self.conns[slot as usize];
         if conn.flags & (flag::UNPROVEN | flag::SERVED) != flag::SERVED || conn.failures > 0 {
             self.served(slot);
         }
-        let Outcome::Refused(kind) = reply.outcome else {
+        let Outcome::Refused(kind) = outcome else {
             let response_ns = now.since(request.due);
             let covered = self.window.covers(request.due);
             self.log(slot, request, now, "ok");
@@ -306,17 +181,22 @@ impl Session {
         self.note(kind, Phase::Reply, 1, || "the server answered with an error status".to_owned());
     }
 
-    /// Takes the oldest request off a connection. Its place is free from now on: the open loop wants to know since
-    /// when.
-    pub(super) fn pop(&mut self, slot: u32, now: Instant) -> Request {
-        let group = if self.tally.groups.is_empty() { 0 } else { self.group(slot, 0) };
-        let place = self.stamp(slot, 0);
-        let Stamp { due, sent } = std::mem::replace(place, Stamp { due: place.due, sent: now });
-        let conn = &mut self.conns[slot as usize];
-        conn.oldest = ((usize::from(conn.oldest) + 1) % self.config.depth) as u16;
-        conn.outstanding -= 1;
+    /// Takes a request off its connection. Its place is free from now on: the open loop wants to know since when.
+    #[inline]
+    pub(super) fn end(&mut self, slot: u32, ticket: Ticket, now: Instant) -> Request {
+        let group = if self.tally.groups.is_empty() { 0 } else { self.group(slot, ticket) };
+        let Stamp { due, sent } = self.tickets.end(ticket, &mut self.conns[slot as usize].ring);
+        if let Some(freed) = self.freed.get_mut(ticket as usize) {
+            *freed = now;
+        }
         self.in_flight -= 1;
         Request { due, sent, group }
+    }
+
+    /// Takes the oldest request off a connection, if there is one.
+    fn end_oldest(&mut self, slot: u32, now: Instant) -> Option<Request> {
+        let ticket = self.tickets.oldest(slot, self.conns[slot as usize].ring)?;
+        Some(self.end(slot, ticket, now))
     }
 
     #[inline]
@@ -361,18 +241,17 @@ impl Session {
     /// Where none had been sent, the loss itself is noted, under the phase in which it happened.
     pub(super) fn fail_all(&mut self, slot: u32, [first, rest]: Kinds, now: Instant, example: String) {
         self.break_visit(slot);
-        let outstanding = self.conns[slot as usize].outstanding;
-        let mut failed = (0, 0);
-        for position in 0..outstanding {
-            let request = self.pop(slot, now);
-            if position == 0 {
+        let (mut failed, mut count) = ((0, 0), 0);
+        while let Some(request) = self.end_oldest(slot, now) {
+            if count == 0 {
                 failed.0 += u64::from(self.fail(slot, request, first, now));
             } else {
                 failed.1 += u64::from(self.fail(slot, request, rest, now));
             }
+            count += 1;
         }
         if failed.0 == 0 {
-            let phase = if outstanding == 0 { Phase::Idle } else { Phase::Send };
+            let phase = if count == 0 { Phase::Idle } else { Phase::Send };
             return self.note(first, phase, 1, || example);
         }
         if failed.1 > 0 && rest != first {
@@ -393,12 +272,9 @@ impl Session {
         let conn = &self.conns[slot as usize];
         if self.config.requests_per_connection.is_some_and(|limit| conn.issued >= limit) {
             // An idle connection made its one request and stays, whatever the limit.
-            let done = conn.outstanding == 0 && !self.is_idle(slot) && (self.going || conn.issued > 1);
+            let done = conn.ring.alive == 0 && !self.is_idle(slot) && (self.going || conn.issued > 1);
             if done && !self.hold_for_rest(io, slot) {
-                self.say_goodbye(io, slot);
-                io.close(slot);
-                self.tally.connections.closed += 1;
-                self.closed(slot);
+                self.close_in_order(io, slot);
                 self.due_on_reopening(slot, now);
                 self.reopen(slot, now);
             }
@@ -424,23 +300,9 @@ impl Session {
         self.begin(io, slot, now);
     }
 
-    /// The server said in its reply that it closes: what was behind that reply will never be answered.
-    fn closed_as_announced(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        self.shut(io, slot);
-        self.closed(slot);
-        self.tally.connections.closed_by_server += 1;
-        if self.conns[slot as usize].outstanding > 0 {
-            self.fail_all(slot, ["closed"; 2], now, "the server closed as announced, behind this".to_owned());
-        }
-        if self.drain_until.is_none() {
-            self.due_on_reopening(slot, now);
-        }
-        self.reopen(slot, now);
-    }
-
     /// In a closed loop the next request is due the moment the reply before it arrived, also when a new connection
     /// must be opened for it first: that is then part of its response time.
-    fn due_on_reopening(&mut self, slot: u32, now: Instant) {
+    pub(super) fn due_on_reopening(&mut self, slot: u32, now: Instant) {
         if !self.going || self.is_idle(slot) {
             return;
         }
@@ -454,60 +316,6 @@ impl Session {
         }
     }
 
-    /// The server's stream ended, or the connection broke.
-    pub(super) fn exchange_ended(&mut self, io: &mut impl Io, slot: u32, cause: Option<&io::Error>, now: Instant) {
-        self.shut(io, slot);
-        let kept = self.take_kept(slot);
-        let kind = if self.conns[slot as usize].outstanding > 0 { self.kind(slot, 0) } else { 0 };
-        let target = self.config.target(slot);
-        let parser = &mut self.conns[slot as usize].parser;
-        parser.kind = kind;
-        let finish = self.clients[target].finish(parser, &kept);
-        self.recycle(kept);
-        let outstanding = self.conns[slot as usize].outstanding;
-        let cut_off = self.is_cut_off(slot);
-        match (cause, finish) {
-            (None, Ok(Some(reply))) if outstanding > 0 && !cut_off => {
-                self.complete(slot, reply, now);
-                return self.closed_as_announced(io, slot, now);
-            }
-            (None, Ok(_)) if outstanding == 0 => return self.closed_while_idle(slot, now),
-            (Some(error), _) => {
-                let kind = loss(error);
-                self.fail_all(slot, [kind; 2], now, format!("receive: {error}"));
-            }
-            (None, Err(error)) => {
-                self.fail_all(slot, [error.kind.name(), "closed"], now, error.detail.to_owned());
-            }
-            (None, Ok(_)) => {
-                let example = "the server ended the stream before the reply".to_owned();
-                self.fail_all(slot, ["closed"; 2], now, example);
-            }
-        }
-        self.closed(slot);
-        self.tally.connections.lost += 1;
-        self.back_off(slot, now);
-    }
-
-    pub(super) fn broken_reply(&mut self, io: &mut impl Io, slot: u32, error: ReplyError, input: &[u8], now: Instant) {
-        let example = format!("{}: {}", error.detail, quote(input));
-        self.drop_connection(io, slot, [error.kind.name(), "aborted"], now, example);
-    }
-
-    /// Bytes that answer nothing. They must never be credited to a request that comes later.
-    pub(super) fn unexpected(&mut self, io: &mut impl Io, slot: u32, input: &[u8], now: Instant) {
-        let example = format!("bytes that answer no request: {}", quote(input));
-        self.drop_connection(io, slot, ["unexpected", "aborted"], now, example);
-    }
-
-    pub(super) fn drop_connection(&mut self, io: &mut impl Io, slot: u32, kinds: Kinds, now: Instant, example: String) {
-        self.shut(io, slot);
-        self.fail_all(slot, kinds, now, example);
-        self.closed(slot);
-        self.tally.connections.lost += 1;
-        self.back_off(slot, now);
-    }
-
     /// The time for the last replies is over: what is unanswered now is in flight for good.
     pub(super) fn give_up(&mut self, io: &mut impl Io) {
         let now = io.now();
@@ -519,11 +327,10 @@ impl Session {
                     self.note("timeout", Phase::Idle, 1, || "the server did not end its stream after us".to_owned());
                 }
                 State::Connecting => self.tally.connections.unfinished += 1,
-                State::Open | State::Securing | State::Greeting => self.tally.connections.closed += 1,
+                State::Open | State::Preparing => self.tally.connections.closed += 1,
             }
             self.shut(io, slot);
-            for _ in 0..self.conns[slot as usize].outstanding {
-                let request = self.pop(slot, now);
+            while let Some(request) = self.end_oldest(slot, now) {
                 self.in_flight(slot, request, now);
             }
             self.closed(slot);
@@ -558,31 +365,4 @@ pub(super) fn set_aside(conns: &mut [Conn], config: &Config, in_use: u32) -> (u6
     let at_first = active[..in_use as usize].iter_mut().chain(idle);
     let owed = at_first.map(|conn| conn.flags = flag::RESERVED).count() as u64;
     (n.saturating_sub(owed), owed)
-}
-
-/// What became of received bytes.
-enum Parsed {
-    /// So many were used; what follows is incomplete.
-    More(usize),
-    /// A reply was the last on this connection, the server said.
-    Last,
-    /// The connection had to be closed.
-    Broken,
-    /// What is left answers no request, and has been dealt with.
-    Unasked,
-}
-
-/// The word for a connection that broke.
-pub(super) fn loss(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => "reset",
-        _ => "other",
-    }
-}
-
-/// The first bytes of what was received, printable.
-pub(super) fn quote(bytes: &[u8]) -> String {
-    let shown = &bytes[..bytes.len().min(EXAMPLE_BYTES)];
-    let more = if bytes.len() > EXAMPLE_BYTES { "…" } else { "" };
-    format!("\"{}\"{more}", shown.escape_ascii())
 }

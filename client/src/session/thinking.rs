@@ -141,7 +141,7 @@ impl Session {
     /// Closed loop: the connection has nothing on it, and goes on when its user has thought.
     pub(super) fn think_on(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         let conn = &self.conns[slot as usize];
-        if conn.outstanding > 0 || conn.flags & flag::DUE != 0 || self.thinks(slot) {
+        if conn.ring.alive > 0 || conn.flags & flag::DUE != 0 || self.thinks(slot) {
             return;
         }
         match self.due_after(slot, now) {
@@ -160,24 +160,34 @@ impl Session {
         self.owed += 1;
         self.schedule(1, due);
         self.offered(slot, due);
-        let conn = &mut self.conns[slot as usize];
-        conn.oldest = 0;
-        conn.flags |= flag::DUE;
-        // Beside it stands since when the connection is being opened.
-        self.stamps[slot as usize * self.config.depth].due = due;
+        self.conns[slot as usize].flags |= flag::DUE;
+        self.owing.insert(slot, due);
         true
+    }
+
+    /// The request that is due on this connection is taken from those that wait. Answers since when it did.
+    pub(super) fn take_owed(&mut self, slot: u32) -> Option<Instant> {
+        let conn = &mut self.conns[slot as usize];
+        if conn.flags & flag::DUE == 0 {
+            return None;
+        }
+        conn.flags &= !flag::DUE;
+        self.owed -= 1;
+        self.owing.remove(&slot)
     }
 
     /// Sends what is owed to an open connection.
     pub(super) fn send_due(&mut self, io: &mut impl Io, slot: u32, due: Instant) {
-        self.issuing = Some(0);
-        self.begin(io, slot, due);
+        self.issuing = self.issue_owed(slot);
+        let Some(ticket) = self.issuing else { return };
+        self.flush(io, slot);
+        self.arm_timeout(slot, due);
         self.issuing = None;
-        let sent = self.stamp(slot, 0).sent;
-        if sent == Instant(0) {
+        let stamp = self.tickets.stamp(ticket);
+        if !stamp.is_sent() {
             return;
         }
-        let lag_ns = sent.since(due);
+        let lag_ns = stamp.sent.since(due);
         if self.pacers.is_empty() {
             self.was_late(due, lag_ns);
         } else {
@@ -213,7 +223,7 @@ impl Session {
     fn woke(&mut self, io: &mut impl Io, slot: u32, due: Instant) {
         let conn = &self.conns[slot as usize];
         let owed = conn.flags & flag::DUE != 0;
-        if self.drain_until.is_some() || self.is_retired(slot) || self.is_too_late(due) || conn.outstanding > 0 {
+        if self.drain_until.is_some() || self.is_retired(slot) || self.is_too_late(due) || conn.ring.alive > 0 {
             return;
         }
         if !owed && !self.owe(slot, due) {

@@ -105,7 +105,7 @@ impl Session {
     /// What follows a reply: the next request of the visit, or its end.
     pub(super) fn visit_goes_on(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         let conn = &self.conns[slot as usize];
-        if conn.outstanding > 0 || conn.flags & flag::DUE != 0 || self.thinks(slot) {
+        if conn.ring.alive > 0 || conn.flags & flag::DUE != 0 || self.thinks(slot) {
             return;
         }
         let Some(due) = self.next_of_visit(slot, now) else { return self.leave(io, slot, now) };

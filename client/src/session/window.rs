@@ -3,9 +3,10 @@
 //! A request belongs to the window when it was *due* within it. What has become of it is settled when the window
 //! closes: answered, failed, or in flight (and then it counts with the time it has waited).
 
-use super::{Session, State, StopRule, flag};
+use super::{Session, State, StopRule};
 use crate::tally::{Bytes, CpuTime, SERIES_INTERVAL_NS, Second};
 use loadgen_core::machine::thread_run_delay_ns;
+use loadgen_core::protocol::ticket::Ticket;
 use loadgen_core::sys::clock;
 use loadgen_core::time::Instant;
 
@@ -128,13 +129,6 @@ impl Session {
         }
     }
 
-    /// The word that the load began at `at` comes a little late. What proves a connection meanwhile was not booked as
-    /// of the window, and stays so.
-    pub(super) fn keep_proofs_before(&mut self, at: Instant) {
-        let before = Instant(at.0.saturating_sub(1));
-        self.stamps.iter_mut().for_each(|stamp| stamp.due = stamp.due.min(before));
-    }
-
     #[cold]
     fn cross(&mut self, now: Instant) {
         while now >= self.window.second_end {
@@ -188,7 +182,7 @@ impl Session {
     pub(super) fn begins_late(&mut self, slot: u32, now: Instant) {
         let conn = &self.conns[slot as usize];
         if self.window.is_open && !self.is_idle(slot) {
-            let free = self.config.depth.saturating_sub(conn.outstanding.into()) as u64;
+            let free = self.config.depth.saturating_sub(conn.ring.alive.into()) as u64;
             self.tally.carried_ns += free * self.window.age_ns(now);
         }
     }
@@ -251,24 +245,30 @@ impl Session {
 
     fn settle_requests(&mut self, at: Instant) {
         for slot in 0..self.conns.len() as u32 {
-            let conn = &self.conns[slot as usize];
-            let due_only = conn.flags & flag::DUE != 0 && conn.outstanding == 0;
-            let requests = if due_only { 1 } else { usize::from(conn.outstanding) };
-            for position in 0..requests {
-                let stamp = *self.stamp(slot, position);
-                if !self.window.covers(stamp.due) {
-                } else if due_only || stamp.sent.0 == 0 {
-                    self.tally.window.unsent += 1;
-                } else {
-                    self.tally.window.in_flight += 1;
-                    let group = self.group(slot, position);
-                    if let Some(group) = self.tally.groups.get_mut(group) {
-                        group.waiting(at.since(stamp.due));
-                    }
-                    self.tally.responded(self.window.age_ns(stamp.due), at.since(stamp.due));
-                    self.tally.censored += 1;
-                }
+            let ring = self.conns[slot as usize].ring;
+            if let Some(due) = self.owing.get(&slot).filter(|_| ring.alive == 0) {
+                self.tally.window.unsent += u64::from(self.window.covers(*due));
             }
+            if ring.alive > 0 {
+                let tickets: Vec<Ticket> = self.tickets.of(slot, ring).collect();
+                tickets.into_iter().for_each(|ticket| self.settle_request(slot, ticket, at));
+            }
+        }
+    }
+
+    fn settle_request(&mut self, slot: u32, ticket: Ticket, at: Instant) {
+        let stamp = self.tickets.stamp(ticket);
+        if !self.window.covers(stamp.due) {
+        } else if stamp.is_sent() {
+            self.tally.window.in_flight += 1;
+            let group = self.group(slot, ticket);
+            if let Some(group) = self.tally.groups.get_mut(group) {
+                group.waiting(at.since(stamp.due));
+            }
+            self.tally.responded(self.window.age_ns(stamp.due), at.since(stamp.due));
+            self.tally.censored += 1;
+        } else {
+            self.tally.window.unsent += 1;
         }
     }
 

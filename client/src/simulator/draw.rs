@@ -74,7 +74,7 @@ impl Drawn {
     /// The request of which all are copies; empty where they differ.
     pub(super) fn alike(&self) -> Vec<u8> {
         let client = &self.clients()[0];
-        if client.composes() { Vec::new() } else { client.request().to_vec() }
+        if client.shares() { client.request().to_vec() } else { Vec::new() }
     }
 }
 
@@ -102,7 +102,6 @@ fn config(protocol: &Protocol, origin: Instant, rng: &mut Rng) -> Config {
     Config {
         shape: protocol.shape,
         remotes: vec![Remote { endpoint, sources: Vec::new() }],
-        tls: Vec::new(),
         turns: Turns::new(std::iter::once(0), &[1]),
         all_active: active as u64,
         active,

@@ -4,8 +4,9 @@ use super::chunked::{self, Chunked};
 use super::compose::{self, Composer};
 use super::head::Body;
 use super::reply::{self, ReplyHead};
+use crate::protocol::lockstep::Lockstep;
 use crate::protocol::{
-    Client, ClientOptions, ClientState, Consumed, Outcome, Reply, ReplyError, ReplyErrorKind, Unasked,
+    Client, ClientOptions, ClientState, Codec, Consumed, Outcome, Reply, ReplyError, ReplyErrorKind, Unasked,
 };
 
 /// The most 1xx replies before a final one.
@@ -22,7 +23,7 @@ const STATUS_4XX: u8 = 2;
 const STATUS_5XX: u8 = 4;
 
 pub(super) fn client(options: &ClientOptions) -> Result<Box<dyn Client>, String> {
-    Ok(Box::new(HttpClient::new(options)?))
+    Ok(Lockstep::boxed(HttpClient::new(options)?))
 }
 
 /// `ClientState`: `left` and `seen` belong to the body (see [`Chunked`]); while a head is awaited, `seen` counts
@@ -45,7 +46,7 @@ struct HttpClient {
     meaning: ReplyHead,
 }
 
-impl Client for HttpClient {
+impl Codec for HttpClient {
     fn request(&self) -> &[u8] {
         &self.request
     }

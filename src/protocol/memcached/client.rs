@@ -4,8 +4,9 @@ use super::command::{Command, Filler};
 use super::reply::{self, Answer, Expects, Line};
 use super::{KEY_MAX, LINE_MAX};
 use crate::protocol::keyspace::Keys;
+use crate::protocol::lockstep::Lockstep;
 use crate::protocol::{
-    Client, ClientOptions, ClientState, Consumed, GREETING, Outcome, Reply, ReplyError, ReplyErrorKind, Unasked,
+    Client, ClientOptions, ClientState, Codec, Consumed, GREETING, Outcome, Reply, ReplyError, ReplyErrorKind, Unasked,
 };
 use crate::secrets;
 
@@ -55,7 +56,7 @@ pub(super) fn client(options: &ClientOptions) -> Result<Box<dyn Client>, String>
     let filler = Filler { keys, counter: (first, step.max(1)), value };
     let mut example = Vec::new();
     commands[0].write(&mut filler.clone(), &mut example);
-    Ok(Box::new(MemcachedClient {
+    Ok(Lockstep::boxed(MemcachedClient {
         greeting: greeting(options)?,
         example,
         composes: commands.len() > 1 || !commands[0].is_fixed(),
@@ -160,7 +161,7 @@ struct Counts {
     not_stored: u64,
 }
 
-impl Client for MemcachedClient {
+impl Codec for MemcachedClient {
     fn request(&self) -> &[u8] {
         &self.example
     }

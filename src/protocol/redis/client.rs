@@ -3,8 +3,9 @@
 use super::reply::{self, Head, MAX_ELEMENTS, REFUSALS, TURNED_AWAY, malformed, too_large};
 use super::resp;
 use super::template::{Composer, Expect, Meaning};
+use crate::protocol::lockstep::Lockstep;
 use crate::protocol::{
-    Client, ClientOptions, ClientState, Consumed, GREETING, Outcome, Reply, ReplyError, ReplyErrorKind, Unasked,
+    Client, ClientOptions, ClientState, Codec, Consumed, GREETING, Outcome, Reply, ReplyError, ReplyErrorKind, Unasked,
 };
 use crate::secrets;
 
@@ -36,7 +37,7 @@ pub(super) fn client(options: &ClientOptions) -> Result<Box<dyn Client>, String>
     // A copy, so that the example uses up no number.
     composer.clone().compose(&mut request);
     let (greeting, replies) = greeting(options, resp3)?;
-    Ok(Box::new(RedisClient { request, fixed, composer, greeting, replies, resp3, hits: 0, misses: 0 }))
+    Ok(Lockstep::boxed(RedisClient { request, fixed, composer, greeting, replies, resp3, hits: 0, misses: 0 }))
 }
 
 /// What is said on a new connection, and how many replies it has.
@@ -82,7 +83,7 @@ struct RedisClient {
     misses: u64,
 }
 
-impl Client for RedisClient {
+impl Codec for RedisClient {
     fn request(&self) -> &[u8] {
         &self.request
     }

@@ -1,0 +1,241 @@
+//! Bytes of single connections: what one has to say is handed to the kernel, and what that does not take is kept until
+//! it does. Likewise what was received and is incomplete.
+
+use super::{Session, State, flag};
+use crate::engine::Io;
+use loadgen_core::protocol::outbox::{Front, Outbox};
+use loadgen_core::time::Instant;
+use std::collections::HashMap;
+use std::io::ErrorKind;
+
+/// Hand-overs for one connection in one turn: an endless sender lets others have theirs.
+const SENDS_A_TURN: usize = 8;
+
+/// The outboxes of all connections: of nearly all, the same empty one, in turn.
+#[derive(Debug, Default)]
+pub(super) struct Outboxes {
+    /// What is being said. Empty, unless in the midst of it.
+    pub(super) writing: Outbox,
+    /// Of connections of which the kernel has not taken all: those with [`flag::OUTBOX`].
+    left: HashMap<u32, Outbox>,
+    spare: Vec<Outbox>,
+}
+
+impl Outboxes {
+    /// That of a connection, which has one of its own or not.
+    #[inline]
+    pub(super) fn of(&mut self, slot: u32, own: bool) -> &mut Outbox {
+        if own { self.left.entry(slot).or_default() } else { &mut self.writing }
+    }
+
+    /// What a connection has left over.
+    pub(super) fn left(&self, slot: u32) -> Option<&Outbox> {
+        self.left.get(&slot)
+    }
+
+    fn take(&mut self, slot: u32, own: bool) -> Outbox {
+        if own { self.left.remove(&slot).unwrap_or_default() } else { std::mem::take(&mut self.writing) }
+    }
+
+    /// Answers whether there is something left, which then is the connection's own.
+    fn put(&mut self, slot: u32, outbox: Outbox) -> bool {
+        if !outbox.is_empty() {
+            self.left.insert(slot, outbox);
+            if !self.writing.has_memory() {
+                self.writing = self.spare.pop().unwrap_or_default();
+            }
+            return true;
+        }
+        if self.writing.has_memory() {
+            self.spare.push(outbox);
+        } else {
+            self.writing = outbox;
+        }
+        false
+    }
+}
+
+impl Session {
+    /// Hands the kernel what it will take of what a connection has to say, and answers when that was.
+    ///
+    /// When it refuses because the connection broke, nothing is decided here: replies may still be waiting to be
+    /// received, and the engine tells them before it tells the end.
+    pub(super) fn flush(&mut self, io: &mut impl Io, slot: u32) -> Instant {
+        let now = io.now();
+        let conn = &self.conns[slot as usize];
+        let own = conn.flags & flag::OUTBOX != 0;
+        if !own && self.shared_len > 0 && self.outboxes.writing.is_one_shared(self.shared_len) && conn.ring.alive > 0 {
+            // Nearly always it is one request, of which nothing has left.
+            let ticket = self.tickets.nth(slot, conn.ring, usize::from(conn.ring.alive) - 1);
+            let taken = match io.send(slot, 0..self.shared_len) {
+                Ok(taken) => taken,
+                Err(error) => self.not_sent(slot, error),
+            };
+            self.outboxes.writing.took_shared(taken);
+            if taken > 0 {
+                self.tally.bytes.sent += taken as u64;
+                self.sent(slot, ticket, now);
+            }
+            if taken < self.shared_len {
+                self.put_away(slot);
+            }
+            return now;
+        }
+        let mut outbox = self.outboxes.take(slot, own);
+        self.conns[slot as usize].flags &= !flag::OUTBOX;
+        match self.is_datagram {
+            true => self.hand_over_datagrams(io, slot, &mut outbox, now),
+            false => self.hand_over(io, slot, &mut outbox, now),
+        }
+        if self.outboxes.put(slot, outbox) {
+            self.conns[slot as usize].flags |= flag::OUTBOX;
+        }
+        now
+    }
+
+    /// What was being said is left over.
+    #[cold]
+    fn put_away(&mut self, slot: u32) {
+        let outbox = std::mem::take(&mut self.outboxes.writing);
+        if self.outboxes.put(slot, outbox) {
+            self.conns[slot as usize].flags |= flag::OUTBOX;
+        }
+    }
+
+    fn hand_over(&mut self, io: &mut impl Io, slot: u32, outbox: &mut Outbox, now: Instant) {
+        for _ in 0..SENDS_A_TURN {
+            if outbox.is_empty() {
+                self.fill(slot, outbox, now);
+            }
+            let (is_shared, offered, taken) = match outbox.front() {
+                Front::Nothing => return,
+                Front::Own(bytes) => (false, bytes.len(), io.send_own(slot, bytes)),
+                Front::Shared(left) => {
+                    // Behind the rest of one that is answered there may be as many as lie ready.
+                    let from = left.next_multiple_of(self.shared_len) - left;
+                    let to = (from + left).min(self.shared_len * self.lying_ready);
+                    (true, to - from, io.send(slot, from..to))
+                }
+            };
+            let taken = match taken {
+                Ok(taken) => taken,
+                Err(error) => self.not_sent(slot, error),
+            };
+            self.tally.bytes.sent += taken as u64;
+            if is_shared {
+                self.took_shared(slot, outbox, taken, now);
+            } else {
+                outbox.took(taken, |ticket| self.sent(slot, ticket, now));
+            }
+            if taken < offered {
+                return;
+            }
+        }
+        io.resume(slot);
+    }
+
+    /// Asks the protocol for more, if it is of the kind that has more.
+    fn fill(&mut self, slot: u32, outbox: &mut Outbox, now: Instant) {
+        if !self.fills || !matches!(self.conns[slot as usize].state, State::Preparing | State::Open) {
+            return;
+        }
+        std::mem::swap(outbox, &mut self.outboxes.writing);
+        self.ask(slot, now, |client, cx| client.writable(slot, cx));
+        std::mem::swap(outbox, &mut self.outboxes.writing);
+        if self.shared_len == 0 {
+            outbox.unshare(self.clients[self.config.target(slot)].request());
+        }
+    }
+
+    /// Of shared requests, those that have not begun to leave are the newest of the connection.
+    fn took_shared(&mut self, slot: u32, outbox: &mut Outbox, taken: usize, now: Instant) {
+        let waiting = outbox.shared() / self.shared_len;
+        outbox.took_shared(taken);
+        if self.has_requests && taken > 0 {
+            let ring = self.conns[slot as usize].ring;
+            let alive = usize::from(ring.alive);
+            let waiting = waiting.min(alive);
+            let waits_still = (outbox.shared() / self.shared_len).min(waiting);
+            for position in alive - waiting..alive - waits_still {
+                let ticket = self.tickets.nth(slot, ring, position);
+                self.sent(slot, ticket, now);
+            }
+        }
+    }
+
+    fn hand_over_datagrams(&mut self, io: &mut impl Io, slot: u32, outbox: &mut Outbox, now: Instant) {
+        while let Some((datagram, _)) = outbox.datagram() {
+            match io.send_own(slot, datagram) {
+                Ok(0) => return,
+                Ok(bytes) => {
+                    self.tally.bytes.sent += bytes as u64;
+                    outbox.took(bytes, |ticket| self.sent(slot, ticket, now));
+                }
+                Err(error) => {
+                    self.not_sent(slot, error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The kernel took nothing, and says why. Of a stream that broke the engine tells the end, behind what is still to
+    /// be received. All else is told here only; of datagrams it says what became of an earlier one.
+    #[cold]
+    fn not_sent(&mut self, slot: u32, error: std::io::Error) -> usize {
+        let engine_tells = matches!(
+            error.kind(),
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::NotConnected | ErrorKind::WouldBlock
+        );
+        if self.is_datagram || !engine_tells {
+            self.refused.push_back((slot, error));
+        }
+        0
+    }
+
+    /// Whether there is something that the kernel has yet to take.
+    pub(super) fn has_unsent(&self, slot: u32) -> bool {
+        self.conns[slot as usize].flags & flag::OUTBOX != 0
+    }
+
+    pub(super) fn forget_outbox(&mut self, slot: u32) {
+        self.outboxes.writing.clear();
+        if self.has_unsent(slot) {
+            self.conns[slot as usize].flags &= !flag::OUTBOX;
+            let mut outbox = self.outboxes.take(slot, true);
+            outbox.clear();
+            self.outboxes.put(slot, outbox);
+        }
+    }
+
+    /// Remembers bytes of a reply that is incomplete.
+    pub(super) fn keep(&mut self, slot: u32, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let mut kept = self.spare.pop().unwrap_or_default();
+        kept.extend_from_slice(bytes);
+        self.kept.insert(slot, kept);
+        self.conns[slot as usize].flags |= flag::KEPT;
+    }
+
+    pub(super) fn take_kept(&mut self, slot: u32) -> Vec<u8> {
+        self.conns[slot as usize].flags &= !flag::KEPT;
+        self.kept.remove(&slot).unwrap_or_default()
+    }
+
+    pub(super) fn forget_kept(&mut self, slot: u32) {
+        if self.conns[slot as usize].flags & flag::KEPT != 0 {
+            let kept = self.take_kept(slot);
+            self.recycle(kept);
+        }
+    }
+
+    /// Keeps a buffer's memory for the next incomplete reply.
+    pub(super) fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0 {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What a connection has to say and the kernel has not taken yet.
+//!
+//! It holds bytes of this connection's own, with marks where requests begin; and behind them requests of which all
+//! connections share the bytes, so that those are never copied. On a transport of datagrams each mark begins one.
+
+use super::ticket::Ticket;
+
+/// What one connection has to say.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    /// Of these, the kernel has taken so many.
+    taken: usize,
+    /// Where requests begin of which it has not taken a byte, in order.
+    starts: Vec<(usize, Ticket)>,
+    /// Bytes of shared requests, behind those above.
+    shared: usize,
+}
+
+/// What is to be handed to the kernel next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Front<'a> {
+    Nothing,
+    /// Bytes of this connection alone.
+    Own(&'a [u8]),
+    /// So many bytes of shared requests; the last of them is whole.
+    Shared(usize),
+}
+
+impl Outbox {
+    /// Says something that is no request.
+    pub fn say(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Where to write to, for what is no request or has been marked by [`Outbox::begin`].
+    pub fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// A request begins behind what has been said.
+    pub fn begin(&mut self, ticket: Ticket) {
+        self.starts.push((self.bytes.len(), ticket));
+    }
+
+    /// Likewise, one that all connections share, of so many bytes.
+    #[inline]
+    pub fn share(&mut self, len: usize) {
+        self.shared += len;
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.taken == self.bytes.len() && self.shared == 0
+    }
+
+    #[inline]
+    pub fn front(&self) -> Front<'_> {
+        if self.taken < self.bytes.len() {
+            return Front::Own(&self.bytes[self.taken..]);
+        }
+        if self.shared > 0 { Front::Shared(self.shared) } else { Front::Nothing }
+    }
+
+    /// The first datagram, and the request that it is.
+    pub fn datagram(&self) -> Option<(&[u8], Ticket)> {
+        let (start, ticket) = *self.starts.first()?;
+        let end = self.starts.get(1).map_or(self.bytes.len(), |(next, _)| *next);
+        Some((&self.bytes[start..end], ticket))
+    }
+
+    /// The kernel took so many of this connection's own bytes; tells the requests of which that was the first byte.
+    pub fn took(&mut self, bytes: usize, mut sent: impl FnMut(Ticket)) {
+        self.taken += bytes;
+        let begun = self.starts.partition_point(|(start, _)| *start < self.taken);
+        self.starts.drain(..begun).for_each(|(_, ticket)| sent(ticket));
+        if self.taken == self.bytes.len() {
+            self.bytes.clear();
+            self.taken = 0;
+        }
+    }
+
+    /// The kernel took so many bytes of shared requests.
+    #[inline]
+    pub fn took_shared(&mut self, bytes: usize) {
+        self.shared -= bytes;
+    }
+
+    /// Bytes of shared requests that are left.
+    #[inline]
+    pub fn shared(&self) -> usize {
+        self.shared
+    }
+
+    /// Whether bytes have yet to leave from before the requests of which none has; shared ones have `shared_len` bytes.
+    pub fn has_begun(&self, shared_len: usize) -> bool {
+        let own_end = self.starts.first().map_or(self.bytes.len(), |(start, _)| *start);
+        let in_shared = self.bytes.is_empty() && shared_len > 0 && !self.shared.is_multiple_of(shared_len);
+        self.taken < own_end || in_shared
+    }
+
+    /// Whether it holds nothing but one shared request of so many bytes.
+    #[inline]
+    pub fn is_one_shared(&self, len: usize) -> bool {
+        self.shared == len && self.bytes.is_empty()
+    }
+
+    /// Says what was shared in bytes of its own: copies of `request`.
+    pub fn unshare(&mut self, request: &[u8]) {
+        let shared = std::mem::take(&mut self.shared);
+        for _ in 0..shared.checked_div(request.len()).unwrap_or(0) {
+            self.bytes.extend_from_slice(request);
+        }
+    }
+
+    /// A request that has not begun to leave is not sent at all (datagrams).
+    pub fn withdraw(&mut self, ticket: Ticket) {
+        let Some(at) = self.starts.iter().position(|(_, other)| *other == ticket) else { return };
+        let start = self.starts[at].0;
+        let end = self.starts.get(at + 1).map_or(self.bytes.len(), |(next, _)| *next);
+        self.bytes.drain(start..end);
+        self.starts.remove(at);
+        self.starts[at..].iter_mut().for_each(|(start_behind, _)| *start_behind -= end - start);
+    }
+
+    /// Takes all out of `plain`, and says it as `seal` writes it, which answers where the first of it lies. Its
+    /// requests leave together, when the first of those bytes does.
+    pub fn seal(&mut self, plain: &mut Self, seal: impl FnOnce(&[u8], &mut Vec<u8>) -> usize) {
+        debug_assert_eq!(plain.shared, 0, "what is shared cannot be encrypted");
+        let from = seal(&plain.bytes, &mut self.bytes);
+        self.starts.extend(plain.starts.drain(..).map(|(_, ticket)| (from, ticket)));
+        plain.clear();
+    }
+
+    /// Whether memory has been taken for it.
+    pub fn has_memory(&self) -> bool {
+        self.bytes.capacity() > 0
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.starts.clear();
+        (self.taken, self.shared) = (0, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_sent_when_their_first_byte_is_taken() {
+        let mut out = Outbox::default();
+        out.say(b"login");
+        for (ticket, bytes) in [(7, &b"one"[..]), (8, b"two")] {
+            out.begin(ticket);
+            out.buffer().extend_from_slice(bytes);
+        }
+        out.share(10);
+        out.share(10);
+        assert!(out.has_begun(10));
+        let took = |out: &mut Outbox, bytes| {
+            let mut sent = Vec::new();
+            out.took(bytes, |ticket| sent.push(ticket));
+            sent
+        };
+        assert_eq!(out.front(), Front::Own(b"loginonetwo"));
+        assert!(took(&mut out, 5).is_empty());
+        assert!(!out.has_begun(10));
+        assert_eq!(took(&mut out, 1), [7]);
+        assert!(out.has_begun(10));
+        assert_eq!((took(&mut out, 2), out.has_begun(10)), (vec![], false));
+        assert_eq!((took(&mut out, 3), out.front() == Front::Shared(20)), (vec![8], true));
+        out.took_shared(1);
+        assert!(out.has_begun(10) && !out.is_empty());
+        out.took_shared(19);
+        assert!(out.is_empty());
+    }
+
+    #[test]
+    fn a_datagram_can_be_withdrawn_from_between_others() {
+        let mut out = Outbox::default();
+        for (ticket, bytes) in [(1, &b"a"[..]), (2, b"bb"), (3, b"ccc")] {
+            out.begin(ticket);
+            out.buffer().extend_from_slice(bytes);
+        }
+        out.withdraw(2);
+        out.withdraw(9);
+        assert_eq!(out.datagram(), Some((&b"a"[..], 1)));
+        out.took(1, |_| {});
+        assert_eq!(out.datagram(), Some((&b"ccc"[..], 3)));
+        out.took(3, |ticket| assert_eq!(ticket, 3));
+        assert!(out.is_empty() && out.datagram().is_none());
+    }
+}

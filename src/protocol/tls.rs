@@ -1,0 +1,222 @@
+//! TLS as a layer: a client half whose bytes are those of another one, encrypted.
+
+use super::Codec;
+use super::client::{Cancelled, Client, Context, End, Event};
+use super::outbox::Outbox;
+use super::ticket::{Order, STREAM, Ticket};
+use crate::tls::client::Settings;
+use crate::tls::{Secure, TlsError};
+
+/// Another client half under TLS.
+#[derive(Debug)]
+pub struct Tls {
+    inner: Box<dyn Client>,
+    settings: Settings,
+    /// By slot; `None`: no connection, or its transport is not up yet.
+    connections: Vec<Option<Box<Connection>>>,
+    /// Received, to be decrypted where it is: the caller's bytes are not ours to write to.
+    arrived: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    secure: Secure,
+    /// Decrypted, and to be shown to the inner half again.
+    kept: Vec<u8>,
+    /// What the inner half says, to be encrypted in one piece when it can leave.
+    plain: Outbox,
+    is_secured: bool,
+}
+
+impl Tls {
+    /// As a load has it for a target that is reached under TLS.
+    pub fn boxed(inner: Box<dyn Client>, settings: Settings) -> Box<dyn Client> {
+        Box::new(Self { inner, settings, connections: Vec::new(), arrived: Vec::new() })
+    }
+}
+
+impl Connection {
+    /// Encrypts what the inner half has said, behind what TLS itself has to say.
+    fn seal(&mut self, out: &mut Outbox) {
+        if self.secure.has_output() {
+            self.secure.take_output(out.buffer());
+        }
+        if self.plain.is_empty() || !self.is_secured {
+            return;
+        }
+        let secure = &mut self.secure;
+        out.seal(&mut self.plain, |plain, sealed| {
+            let from = sealed.len();
+            if secure.encrypt(plain, sealed).is_err() {
+                // The connection failed, which receiving has told or will tell.
+                sealed.truncate(from);
+            }
+            from
+        });
+    }
+
+    /// Has the inner half do something, with its words kept until they can leave.
+    fn lend<R>(&mut self, cx: &mut Context<'_>, ask: impl FnOnce(&mut Context<'_>, &mut Vec<u8>) -> R) -> R {
+        let mut inner = Context { now: cx.now, out: &mut self.plain, events: cx.events, awaited: cx.awaited };
+        ask(&mut inner, &mut self.kept)
+    }
+}
+
+impl Client for Tls {
+    fn make_room(&mut self, slots: usize, depth: usize, worker: (u64, u64), run: u64) {
+        self.inner.make_room(slots, depth, worker, run);
+        self.connections = std::iter::repeat_with(|| None).take(slots).collect();
+    }
+
+    fn request(&self) -> &[u8] {
+        self.inner.request()
+    }
+
+    fn shares(&self) -> bool {
+        false
+    }
+
+    fn kinds(&self) -> &[String] {
+        self.inner.kinds()
+    }
+
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.inner.counts()
+    }
+
+    fn order(&self) -> Order {
+        self.inner.order()
+    }
+
+    fn fills(&self) -> bool {
+        true
+    }
+
+    fn is_answered(&self) -> bool {
+        self.inner.is_answered()
+    }
+
+    fn lingers_ns(&self) -> u64 {
+        self.inner.lingers_ns()
+    }
+
+    fn connected(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), End> {
+        let secure = self.settings.connect().map_err(failed)?;
+        let connection = Connection { secure, kept: Vec::new(), plain: Outbox::default(), is_secured: false };
+        self.connections[slot as usize].insert(Box::new(connection)).seal(cx.out);
+        Ok(())
+    }
+
+    fn stage(&self, slot: u32) -> &'static str {
+        match &self.connections[slot as usize] {
+            Some(connection) if connection.is_secured => self.inner.stage(slot),
+            _ => "the TLS handshake",
+        }
+    }
+
+    fn start(&mut self, slot: u32, ticket: Ticket, place: &mut u32, cx: &mut Context<'_>) -> u16 {
+        let Some(connection) = &mut self.connections[slot as usize] else { return 0 };
+        let inner = &mut self.inner;
+        connection.lend(cx, |cx, _| {
+            if inner.shares() && ticket != STREAM {
+                cx.out.begin(ticket);
+                cx.out.say(inner.request());
+                return 0;
+            }
+            inner.start(slot, ticket, place, cx)
+        })
+    }
+
+    fn received(&mut self, slot: u32, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, End> {
+        let Some(connection) = &mut self.connections[slot as usize] else { return Ok(bytes.len()) };
+        self.arrived.clear();
+        self.arrived.extend_from_slice(bytes);
+        let before = connection.kept.len();
+        let outcome = connection.secure.received(&mut self.arrived, &mut connection.kept);
+        let inner = &mut self.inner;
+        if !connection.is_secured && !connection.secure.is_handshaking() {
+            connection.is_secured = true;
+            if let Some(session) = connection.secure.session() {
+                cx.events.push(Event::Secured(session));
+            }
+            connection.lend(cx, |cx, _| inner.connected(slot, cx))?;
+        }
+        // An error behind what is whole: that comes first.
+        if connection.kept.len() > before {
+            let mut kept = std::mem::take(&mut connection.kept);
+            let used = connection.lend(cx, |cx, _| inner.received(slot, &kept, cx))?;
+            kept.drain(..used);
+            connection.kept = kept;
+        }
+        if let Err(error) = outcome {
+            // An alert, so that the server knows why; behind what was not taken it would be no record of its own.
+            if cx.out.is_empty() {
+                connection.seal(cx.out);
+            }
+            return Err(failed(error));
+        }
+        if connection.secure.has_output() {
+            connection.seal(cx.out);
+        }
+        if connection.secure.peer_closed() && cx.events.last() != Some(&Event::LastReply) {
+            let answered = cx.events.iter().filter(|event| matches!(event, Event::Completed(..))).count();
+            cx.awaited = cx.awaited.behind(answered);
+            connection.lend(cx, |cx, kept| inner.stream_ended(slot, kept, true, cx))?;
+            return if cx.events.last() == Some(&Event::LastReply) { Ok(bytes.len()) } else { Err(End::Farewell) };
+        }
+        Ok(bytes.len())
+    }
+
+    fn writable(&mut self, slot: u32, cx: &mut Context<'_>) {
+        let Some(connection) = &mut self.connections[slot as usize] else { return };
+        let inner = &mut self.inner;
+        if connection.plain.is_empty() && connection.is_secured && inner.fills() {
+            connection.lend(cx, |cx, _| {
+                inner.writable(slot, cx);
+                cx.out.unshare(inner.request());
+            });
+        }
+        connection.seal(cx.out);
+    }
+
+    fn stream_ended(&mut self, slot: u32, _kept: &[u8], _whole: bool, cx: &mut Context<'_>) -> Result<(), End> {
+        let Some(connection) = &mut self.connections[slot as usize] else { return Ok(()) };
+        let inner = &mut self.inner;
+        let whole = connection.secure.peer_closed();
+        connection.lend(cx, |cx, kept| inner.stream_ended(slot, kept, whole, cx))
+    }
+
+    fn timed_out(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), End> {
+        let Some(connection) = &mut self.connections[slot as usize] else { return Ok(()) };
+        let inner = &mut self.inner;
+        connection.lend(cx, |cx, _| inner.timed_out(slot, cx))
+    }
+
+    fn cancel(&mut self, slot: u32, ticket: Ticket, cx: &mut Context<'_>) -> Cancelled {
+        let Some(connection) = &mut self.connections[slot as usize] else { return Cancelled::Connection };
+        let inner = &mut self.inner;
+        connection.lend(cx, |cx, _| inner.cancel(slot, ticket, cx))
+    }
+
+    fn close(&mut self, slot: u32, cx: &mut Context<'_>) {
+        let Some(connection) = &mut self.connections[slot as usize] else { return };
+        let inner = &mut self.inner;
+        connection.lend(cx, |cx, _| inner.close(slot, cx));
+        connection.seal(cx.out);
+        connection.secure.close();
+        connection.seal(cx.out);
+    }
+
+    fn disconnected(&mut self, slot: u32) {
+        self.connections[slot as usize] = None;
+        self.inner.disconnected(slot);
+    }
+
+    fn into_codec(self: Box<Self>) -> Option<Box<dyn Codec>> {
+        self.inner.into_codec()
+    }
+}
+
+fn failed(error: TlsError) -> End {
+    End::Broken([error.kind.name(), "aborted"], error.detail)
+}
