@@ -239,15 +239,20 @@ fn ctrl_c_keeps_the_finished_blocks() {
     assert_eq!(ended.code, 130, "{}", ended.stderr);
     let bundle = bundle(&path);
     assert!(bundle.partial && !bundle.order.is_empty() && bundle.runs.len() == 4 * bundle.order.len());
-    assert!(ended.stdout.contains("blocks"), "{}", ended.stdout);
-    assert!(ended.stdout.contains("! interrupted"), "{}", ended.stdout);
-    // The same from the file: whoever stops when they like what they see has no verdict.
-    let again = loadgen_plain(&["compare", path.to_str().unwrap()]);
-    assert!(again.stdout.contains("! interrupted"), "{}{}", again.stdout, again.stderr);
-    assert!(again.code == 0 || again.code == 5 && !ended.is_conclusive(), "{}{}", again.stdout, again.stderr);
-    let arm = |name: &str| format!("{}#{name}", path.display());
-    let by_arm = loadgen_plain(&["compare", &arm("A"), &arm("B")]);
-    assert!(by_arm.stdout.contains("! interrupted"), "{}{}", by_arm.stdout, by_arm.stderr);
+    let starved = ["cpu_contention", "generator_stalled"].iter().any(|code| ended.stderr.contains(code));
+    if starved && ended.stderr.contains("interrupted, and what was finished cannot be compared: ") {
+        eprintln!("inconclusive: {}", ended.stderr);
+    } else {
+        assert!(ended.stdout.contains("blocks"), "{}{}", ended.stdout, ended.stderr);
+        assert!(ended.stdout.contains("! interrupted"), "{}", ended.stdout);
+        // The same from the file: whoever stops when they like what they see has no verdict.
+        let again = loadgen_plain(&["compare", path.to_str().unwrap()]);
+        assert!(again.stdout.contains("! interrupted"), "{}{}", again.stdout, again.stderr);
+        assert!(again.code == 0 || again.code == 5 && !ended.is_conclusive(), "{}{}", again.stdout, again.stderr);
+        let arm = |name: &str| format!("{}#{name}", path.display());
+        let by_arm = loadgen_plain(&["compare", &arm("A"), &arm("B")]);
+        assert!(by_arm.stdout.contains("! interrupted"), "{}{}", by_arm.stdout, by_arm.stderr);
+    }
     // While a server is being started, too.
     let mut line = command(LOADGEN);
     line.args(["ab", "--a", "sleep 60 # {port}", "--b", "sleep 60 # {port}", "--output"]);

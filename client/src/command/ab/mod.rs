@@ -149,6 +149,9 @@ fn finish(
     told?;
     // What ended the session is more than what the finished blocks say.
     if let Some(stop) = done? {
+        if let Err(refused) = &comparison {
+            tell(format_args!("interrupted, and what was finished cannot be compared: {}", refused.cause()));
+        }
         return Ok(stop.exit());
     }
     Ok(compare::exit(&comparison?, strict))
