@@ -1,8 +1,8 @@
 //! Where connections go: the addresses of all targets, and whose turn it is.
 
 use crate::failure::{Exit, Failure};
+use crate::load::Remote;
 use crate::plan::Plan;
-use crate::session::Remote;
 use crate::turns::Turns;
 use loadgen_core::arrivals::{Schedule, Split};
 use loadgen_core::protocol::{Protocol, Shape};

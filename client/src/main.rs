@@ -18,13 +18,13 @@ mod floor;
 mod github;
 mod headers;
 mod hidden;
+mod load;
 mod plan;
 mod preflight;
 mod progress;
 mod request_log;
 mod run;
 mod scenario;
-mod session;
 mod shard;
 #[cfg(test)]
 mod simulator;

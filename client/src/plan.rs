@@ -6,7 +6,7 @@ use crate::destination::Addresses;
 use crate::embedded::Injected;
 use crate::engine::{self, Engines};
 use crate::failure::Failure;
-use crate::session::StopRule;
+use crate::load::StopRule;
 use crate::tls::Tls;
 use crate::traffic::Traffic;
 use crate::workload::client_options;

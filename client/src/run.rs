@@ -4,10 +4,10 @@
 use crate::destination::{self, Destination};
 use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure};
+use crate::load::{Config, StopRule};
 use crate::plan::Plan;
 use crate::progress::{Progress, sum};
 use crate::request_log::{self, RequestLog};
-use crate::session::{Config, StopRule};
 use crate::start_at::Clocks;
 use crate::tally::Tally;
 use crate::until::{Handover, Until};

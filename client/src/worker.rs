@@ -1,8 +1,8 @@
-//! One worker thread: an engine, a session, and the loop that gives each its turn.
+//! One worker thread: an engine, a load, and the loop that gives each its turn.
 
 use crate::engine::Engine;
+use crate::load::{self, Config, Load};
 use crate::request_log::RequestLog;
-use crate::session::{self, Config, Session};
 use crate::until::Handover;
 use loadgen_core::protocol::Client;
 use loadgen_core::sys::{affinity, clock, process, ring};
@@ -56,7 +56,7 @@ impl Task {
     /// Where all requests are alike: as many back to back as may be in flight on one connection, so that several leave
     /// at once.
     pub fn wire(&self) -> Vec<u8> {
-        let shares = session::shares(&self.clients);
+        let shares = load::shares(&self.clients);
         if shares { self.clients[0].request().repeat(self.config.depth.max(1)) } else { Vec::new() }
     }
 }
@@ -122,51 +122,51 @@ pub fn run<E: Engine>(mut engine: E, task: Task) -> io::Result<Tally> {
         process::precise_timers()?;
     }
     let mut standstill = Standstill::new(clock::now());
-    let mut session = Session::new(config, clients);
-    session.log_to(log);
+    let mut load = Load::new(config, clients);
+    load.log_to(log);
     let mut going = false;
     loop {
         let now = clock::now();
         if let Some(from) = standstill.check(now)
             && going
         {
-            session.stood_still(from, now);
+            load.stood_still(from, now);
         }
         if !going && let Some(at) = Control::read(&control.go) {
             going = true;
-            session.go(engine.io(), at, now);
+            load.go(engine.io(), at, now);
         }
         if let Some(until) = Control::read(&control.stop) {
-            session.stop(engine.io(), now, until);
+            load.stop(engine.io(), now, until);
         }
         if let Some(at) = Control::read(&control.finish) {
-            session.finish_at(at, now);
+            load.finish_at(at, now);
         }
-        session.tick(engine.io(), now);
+        load.tick(engine.io(), now);
         if let Some(handover) = &handover {
-            handover.offer(session.tally(), now);
+            handover.offer(load.tally(), now);
         }
-        publish(&published, &session);
-        if session.finished() {
+        publish(&published, &load);
+        if load.finished() {
             break;
         }
         let longest = if going { WAIT_MAX_NS } else { WAIT_MAX_RAMP_NS };
         // Requests may have been sent meanwhile, and the next one should not be late by the time that took.
         let now = clock::now();
-        let wait_ns = session.next_deadline().since(now).min(longest);
-        let asleep_ns = wait_ns.min(session.next_issue().since(now).saturating_sub(spin_ns));
+        let wait_ns = load.next_deadline().since(now).min(longest);
+        let asleep_ns = wait_ns.min(load.next_issue().since(now).saturating_sub(spin_ns));
         let expected = now.after(asleep_ns);
         standstill.expected = expected;
-        session.waits_until(expected);
-        let received = session.tally().bytes.received;
-        engine.turn(Duration::from_nanos(asleep_ns), &mut session)?;
-        if asleep_ns < wait_ns && session.tally().bytes.received == received {
+        load.waits_until(expected);
+        let received = load.tally().bytes.received;
+        engine.turn(Duration::from_nanos(asleep_ns), &mut load)?;
+        if asleep_ns < wait_ns && load.tally().bytes.received == received {
             // Not what it lasted while others had the CPU.
-            session.spun(clock::now().since(expected).min(SPIN_TURN_MAX_NS));
+            load.spun(clock::now().since(expected).min(SPIN_TURN_MAX_NS));
         }
     }
-    engine.finish(&mut session)?;
-    let mut tally = session.into_tally(clock::now());
+    engine.finish(&mut load)?;
+    let mut tally = load.into_tally(clock::now());
     tally.engine = engine.counters();
     Ok(tally)
 }
@@ -199,16 +199,16 @@ impl Standstill {
     }
 }
 
-fn publish(published: &Published, session: &Session) {
-    let tally = session.tally();
+fn publish(published: &Published, load: &Load) {
+    let tally = load.tally();
     let store = |word: &AtomicU64, value: u64| word.store(value, Ordering::Relaxed);
     store(&published.established, tally.connections.established);
     store(&published.served, tally.connections.served);
-    store(&published.ready, session.ready());
-    store(&published.connect_failures, session.connect_failures());
+    store(&published.ready, load.ready());
+    store(&published.connect_failures, load.connect_failures());
     store(&published.ok, tally.whole.ok);
-    store(&published.errors, session.request_failures());
+    store(&published.errors, load.request_failures());
     store(&published.received_bytes, tally.bytes.received);
     store(&published.sent_bytes, tally.bytes.sent);
-    store(&published.alive, session.alive());
+    store(&published.alive, load.alive());
 }

@@ -3,8 +3,8 @@
 use super::Outcome;
 use super::draw::Drawn;
 use super::network::ONE_WAY_MIN_NS;
+use crate::load::StopRule;
 use crate::request_log::Row;
-use crate::session::StopRule;
 use crate::tally::Counts;
 use crate::traffic::Lengths;
 use loadgen_core::arrivals::Schedule;

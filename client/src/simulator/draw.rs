@@ -2,7 +2,7 @@
 
 use super::faults::Faults;
 use super::peer::SIZE;
-use crate::session::{Config, Remote, StopRule};
+use crate::load::{Config, Remote, StopRule};
 use crate::traffic::{Lengths, Sessions, Traffic};
 use crate::turns::Turns;
 use loadgen_core::arrivals::{Process, Profile, Schedule};

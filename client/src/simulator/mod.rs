@@ -10,8 +10,8 @@ mod faults;
 mod network;
 mod peer;
 
+use crate::load::Load;
 use crate::request_log::RequestLog;
-use crate::session::Session;
 use crate::tally::Tally;
 use draw::Drawn;
 use loadgen_core::rng::Rng;
@@ -45,7 +45,7 @@ struct Outcome {
 
 /// Runs a load to its end, as a worker thread does.
 fn run(drawn: &Drawn, rng: &mut Rng) -> Outcome {
-    let mut session = Session::new(drawn.config.clone(), drawn.clients());
+    let mut session = Load::new(drawn.config.clone(), drawn.clients());
     session.log_to(RequestLog::new(LOG_ROWS).expect("memory"));
     let capacity = drawn.config.active + drawn.config.idle;
     let mut network = Network::new(

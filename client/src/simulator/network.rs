@@ -4,7 +4,7 @@
 use super::faults::{Fault, Faults};
 use super::peer::{Peer, Said};
 use crate::engine::{Handler, Io};
-use crate::session::Session;
+use crate::load::Load;
 use loadgen_core::protocol::{Protocol, Shape};
 use loadgen_core::rng::Rng;
 use loadgen_core::sys::endpoint::Endpoint;
@@ -127,7 +127,7 @@ impl Network {
     }
 
     /// Tells the session all that has happened by now, as an engine does: in order, nothing of a closed connection.
-    pub(super) fn turn(&mut self, session: &mut Session) {
+    pub(super) fn turn(&mut self, session: &mut Load) {
         let until = Instant(self.now.get());
         while self.next() <= until {
             let Some((_, (slot, generation, event))) = self.events.pop_first() else { return };
@@ -138,13 +138,13 @@ impl Network {
     }
 
     /// Tells what never left, as an engine does behind all else.
-    pub(super) fn tell_not_taken(&mut self, session: &mut Session) {
+    pub(super) fn tell_not_taken(&mut self, session: &mut Load) {
         let bytes = std::mem::take(&mut self.not_taken);
         self.taken_bytes -= bytes as u64;
-        <Session as Handler<Self>>::not_taken(session, bytes);
+        <Load as Handler<Self>>::not_taken(session, bytes);
     }
 
-    fn tell(&mut self, session: &mut Session, slot: u32, event: Event) {
+    fn tell(&mut self, session: &mut Load, slot: u32, event: Event) {
         match event {
             Event::Connected(outcome) => {
                 if outcome.is_err() {

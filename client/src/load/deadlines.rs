@@ -1,7 +1,8 @@
 //! What takes too long: connections that do not come, greetings and requests that are not answered, and requests that
 //! do not leave. Each has the timeout.
 
-use super::{Conn, Session, State, flag};
+use super::Load;
+use super::connections::{Conn, Connections, State, flag};
 use crate::engine::Io;
 use crate::tally::Phase;
 use loadgen_core::protocol::client::Cancelled;
@@ -10,28 +11,20 @@ use loadgen_core::time::Instant;
 use loadgen_core::units::format_duration;
 use std::io;
 
-impl Session {
-    pub(super) fn arm_timeout(&mut self, slot: u32, from: Instant) {
-        let conn = &mut self.conns[slot as usize];
-        if conn.flags & flag::TIMER == 0 {
-            conn.flags |= flag::TIMER;
-            self.timeouts.push(from.after(self.config.timeout_ns), slot);
-        }
-    }
-
+impl Load {
     /// Looks at the connections whose deadline has come. Most have been answered since it was set: they get a new one.
     pub(super) fn fire_timeouts(&mut self, io: &mut impl Io, now: Instant) {
-        while let Some(slot) = self.timeouts.pop(now) {
-            self.conns[slot as usize].flags &= !flag::TIMER;
-            let Conn { state, ring, .. } = self.conns[slot as usize];
-            let since = match (state, self.tickets.oldest(slot, ring)) {
-                (State::Connecting | State::Preparing, _) => self.since[slot as usize],
-                (State::Open, Some(oldest)) => waits_since(self.tickets.stamp(oldest)),
-                (State::Open, None) if self.hold_for_rest(io, slot) => self.since[slot as usize],
+        while let Some(slot) = self.on.timeouts.pop(now) {
+            self.on.conns[slot as usize].flags &= !flag::TIMER;
+            let Conn { state, ring, .. } = self.on.conns[slot as usize];
+            let since = match (state, self.on.tickets.oldest(slot, ring)) {
+                (State::Connecting | State::Preparing, _) => self.on.since[slot as usize],
+                (State::Open, Some(oldest)) => waits_since(self.on.tickets.stamp(oldest)),
+                (State::Open, None) if self.on.hold_for_rest(io, slot) => self.on.since[slot as usize],
                 _ => continue,
             };
-            if now < since.after(self.config.timeout_ns) {
-                self.arm_timeout(slot, since);
+            if now < since.after(self.on.config.timeout_ns) {
+                self.on.arm_timeout(slot, since);
                 continue;
             }
             match state {
@@ -40,7 +33,7 @@ impl Session {
                     self.connect_failed(slot, &io::ErrorKind::TimedOut.into(), now);
                 }
                 State::Preparing => {
-                    let stage = self.clients[self.config.target(slot)].stage(slot);
+                    let stage = self.on.clients[self.on.config.target(slot)].stage(slot);
                     self.preparing_failed(io, slot, "timeout", &format!("{stage} was not answered in time"), now);
                 }
                 _ if ring.alive == 0 => self.rest_timed_out(io, slot, now),
@@ -51,28 +44,38 @@ impl Session {
 
     /// The oldest request of a connection had its time, and perhaps others.
     fn requests_timed_out(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        while let Some(ticket) = self.tickets.oldest(slot, self.conns[slot as usize].ring) {
-            let stamp = self.tickets.stamp(ticket);
+        while let Some(ticket) = self.on.tickets.oldest(slot, self.on.conns[slot as usize].ring) {
+            let stamp = self.on.tickets.stamp(ticket);
             let since = waits_since(stamp);
-            if now < since.after(self.config.timeout_ns) {
-                self.arm_timeout(slot, since);
+            if now < since.after(self.on.config.timeout_ns) {
+                self.on.arm_timeout(slot, since);
                 break;
             }
-            let example = self.overdue(stamp, now);
-            match self.ask(slot, now, |client, cx| client.cancel(slot, ticket, cx)) {
+            let example = self.on.overdue(stamp, now);
+            match self.on.ask(slot, now, |client, cx| client.cancel(slot, ticket, cx)) {
                 Cancelled::Connection => {
                     return self.drop_connection(io, slot, ["timeout", "aborted"], now, example);
                 }
                 Cancelled::Alone => {
-                    let request = self.end(slot, ticket, now);
-                    if self.fail(slot, request, "timeout", now) {
-                        self.tally.datagrams.lost += u64::from(self.is_datagram);
-                        self.note("timeout", Phase::Reply, 1, || example);
+                    let request = self.on.end(slot, ticket, now);
+                    if self.on.fail(slot, request, "timeout", now) {
+                        self.on.tally.datagrams.lost += u64::from(self.on.is_datagram);
+                        self.on.note("timeout", Phase::Reply, 1, || example);
                     }
                 }
             }
         }
         self.go_on(io, slot, now);
+    }
+}
+
+impl Connections {
+    pub(super) fn arm_timeout(&mut self, slot: u32, from: Instant) {
+        let conn = &mut self.conns[slot as usize];
+        if conn.flags & flag::TIMER == 0 {
+            conn.flags |= flag::TIMER;
+            self.timeouts.push(from.after(self.config.timeout_ns), slot);
+        }
     }
 
     /// What is to be said of a request that had its time: how long that was, and how much longer it has been due.

@@ -1,6 +1,7 @@
 //! Requests are issued, answered, or fail; each leaves the ledger exactly once.
 
-use super::{Config, Conn, Request, Session, State, StopRule, flag};
+use super::config::{Config, StopRule};
+use super::connections::{Conn, Connections, Request, State, flag};
 use crate::engine::Io;
 use crate::request_log::Row;
 use crate::tally::Phase;
@@ -8,13 +9,10 @@ use loadgen_core::protocol::Outcome;
 use loadgen_core::protocol::ticket::{Stamp, Ticket};
 use loadgen_core::time::Instant;
 
-/// Connections that are looked at in vain in one turn, where they take turns and many are lost or busy.
-const TURN_LOOKS: usize = 64;
-
 /// Of a connection's oldest request, and of those behind it.
 pub(super) type Kinds = [&'static str; 2];
 
-impl Session {
+impl Connections {
     /// Issues what this connection may carry now: one request to prove a new connection, all that `depth` and the peer
     /// allow once the load has begun.
     pub(super) fn begin(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
@@ -44,32 +42,15 @@ impl Session {
         Some(self.take_up(slot, due))
     }
 
-    fn send_issued(&mut self, io: &mut impl Io, slot: u32, issued: bool, now: Instant) {
+    pub(super) fn send_issued(&mut self, io: &mut impl Io, slot: u32, issued: bool, now: Instant) {
         if issued || self.has_unsent(slot) {
             self.flush(io, slot);
             self.arm_timeout(slot, now);
         }
     }
 
-    /// Where not all connections may have a request in flight, those go on whose turn it is.
-    pub(super) fn take_turns(&mut self, io: &mut impl Io, now: Instant) {
-        let most = self.config.in_flight_max.unwrap_or(0);
-        let mut looks = TURN_LOOKS;
-        while self.in_flight < most && looks > 0 && self.budget > 0 && self.drain_until.is_none() {
-            let slot = self.next_turn;
-            self.next_turn = (slot + 1) % self.config.active as u32;
-            let conn = &self.conns[slot as usize];
-            if conn.state == State::Open && conn.ring.alive < conn.capacity && !self.has_rest(io, slot) {
-                let issued = self.issue(slot, 1, now);
-                self.send_issued(io, slot, issued, now);
-            } else {
-                looks -= 1;
-            }
-        }
-    }
-
     /// Issues so many requests on a connection, if there are as many left of a given number.
-    fn issue(&mut self, slot: u32, room: u32, now: Instant) -> bool {
+    pub(super) fn issue(&mut self, slot: u32, room: u32, now: Instant) -> bool {
         let reserved = self.take_reserved(slot, room);
         let from_budget = (u64::from(room) - reserved).min(self.budget);
         self.budget -= from_budget;
@@ -240,7 +221,6 @@ impl Session {
     /// Books all requests of a connection that is no more: the first failed by `first`, those behind it by `rest`.
     /// Where none had been sent, the loss itself is noted, under the phase in which it happened.
     pub(super) fn fail_all(&mut self, slot: u32, [first, rest]: Kinds, now: Instant, example: String) {
-        self.break_visit(slot);
         let (mut failed, mut count) = ((0, 0), 0);
         while let Some(request) = self.end_oldest(slot, now) {
             if count == 0 {
@@ -259,61 +239,6 @@ impl Session {
             failed.1 = 0;
         }
         self.note(first, Phase::Reply, failed.0 + failed.1, || example);
-    }
-
-    /// What follows a receive: the next request, the planned end of the connection, or of the run.
-    pub(super) fn go_on(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        if self.drain_until.is_some() {
-            return self.close_when_answered(io, slot);
-        }
-        if self.is_retired(slot) {
-            return self.close_when_answered(io, slot);
-        }
-        let conn = &self.conns[slot as usize];
-        if self.config.requests_per_connection.is_some_and(|limit| conn.issued >= limit) {
-            // An idle connection made its one request and stays, whatever the limit.
-            let done = conn.ring.alive == 0 && !self.is_idle(slot) && (self.going || conn.issued > 1);
-            if done && !self.hold_for_rest(io, slot) {
-                self.close_in_order(io, slot);
-                self.due_on_reopening(slot, now);
-                self.reopen(slot, now);
-            }
-            return;
-        }
-        if self.config.in_flight_max.is_some() && self.going && !self.is_idle(slot) {
-            return self.take_turns(io, now);
-        }
-        if self.going && !self.is_idle(slot) {
-            if self.visits.is_some() {
-                return self.visit_goes_on(io, slot, now);
-            }
-            if !self.pacers.is_empty() {
-                if !self.hold_for_rest(io, slot) {
-                    self.offer(slot);
-                }
-                return self.issue_due(io, now);
-            }
-            if self.thinking.is_some() {
-                return self.think_on(io, slot, now);
-            }
-        }
-        self.begin(io, slot, now);
-    }
-
-    /// In a closed loop the next request is due the moment the reply before it arrived, also when a new connection
-    /// must be opened for it first: that is then part of its response time.
-    pub(super) fn due_on_reopening(&mut self, slot: u32, now: Instant) {
-        if !self.going || self.is_idle(slot) {
-            return;
-        }
-        if !self.pacers.is_empty() {
-            return self.visit_moves_on(slot, now);
-        }
-        self.leave_script(slot);
-        match self.due_after(slot, now) {
-            due if due > now => self.think(slot, due),
-            due => _ = self.owe(slot, due),
-        }
     }
 
     /// The time for the last replies is over: what is unanswered now is in flight for good.

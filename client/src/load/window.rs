@@ -3,7 +3,9 @@
 //! A request belongs to the window when it was *due* within it. What has become of it is settled when the window
 //! closes: answered, failed, or in flight (and then it counts with the time it has waited).
 
-use super::{Session, State, StopRule};
+use super::Load;
+use super::config::StopRule;
+use super::connections::{Connections, State};
 use crate::tally::{Bytes, CpuTime, SERIES_INTERVAL_NS, Second};
 use loadgen_core::machine::thread_run_delay_ns;
 use loadgen_core::protocol::ticket::Ticket;
@@ -119,42 +121,64 @@ impl Window {
     }
 }
 
-impl Session {
+impl Load {
     /// Closes seconds, opens and closes the window, as `now` says. What is booked after this call happened at `now`.
     #[inline]
     pub(super) fn cross_boundaries(&mut self, now: Instant) {
-        self.latest = now;
-        if now >= self.window.boundary {
+        self.on.latest = now;
+        if now >= self.on.window.boundary {
             self.cross(now);
         }
     }
 
     #[cold]
     fn cross(&mut self, now: Instant) {
-        while now >= self.window.second_end {
-            self.close_second();
+        while now >= self.on.window.second_end {
+            self.on.close_second();
         }
-        if now >= self.window.opens {
-            let at = self.window.opens;
-            self.window.opens = Instant::NEVER;
-            self.window.from = at;
-            self.window.is_open = true;
-            self.window.opened_bytes = self.tally.bytes;
-            self.window.opened_before = self.tally.connections.opened;
-            self.window.opened_cpu = thread_cpu();
-            self.window.opened_run_delay_ns = thread_run_delay_ns();
-            self.tally.window_from = Some(at);
+        if now >= self.on.window.opens {
+            let at = self.on.window.opens;
+            self.on.window.opens = Instant::NEVER;
+            self.on.window.from = at;
+            self.on.window.is_open = true;
+            self.on.window.opened_bytes = self.on.tally.bytes;
+            self.on.window.opened_before = self.on.tally.connections.opened;
+            self.on.window.opened_cpu = thread_cpu();
+            self.on.window.opened_run_delay_ns = thread_run_delay_ns();
+            self.on.tally.window_from = Some(at);
         }
-        if now >= self.window.closes {
-            self.close_window(self.window.closes);
+        if now >= self.on.window.closes {
+            let closes = self.on.window.closes;
+            self.close_window(closes);
         }
-        self.window.set_boundary();
-        if now >= self.window.deadline {
+        self.on.window.set_boundary();
+        if now >= self.on.window.deadline {
             // `tick` stops the run; until then the deadline must not be crossed with every reply.
-            self.window.boundary = self.window.second_end;
+            self.on.window.boundary = self.on.window.second_end;
         }
     }
 
+    /// Settles what the window covers: what is unanswered at `at` is in flight, and has waited so long.
+    pub(super) fn close_window(&mut self, at: Instant) {
+        let on = &mut self.on;
+        if on.window.is_open && !on.counts_requests() {
+            self.demand.owe_until(on, at);
+            on.settle_window(at);
+        }
+    }
+
+    /// The window closes at `at` instead of later, as planned: the run has shown what it was to show.
+    pub fn finish_at(&mut self, at: Instant, now: Instant) {
+        let at = at.max(now).min(self.on.window.deadline);
+        if self.on.window.is_open && at < self.on.window.deadline {
+            (self.on.window.closes, self.on.window.deadline) = (at, at);
+            self.on.window.set_boundary();
+            self.demand.end(&mut self.on, at);
+        }
+    }
+}
+
+impl Connections {
     fn close_second(&mut self) {
         let bytes = self.tally.bytes.since(&self.window.second_bytes);
         self.window.second_bytes = self.tally.bytes;
@@ -202,31 +226,10 @@ impl Session {
         self.window.opened_bytes.sent = sent.min(self.window.opened_bytes.sent);
     }
 
-    /// The window closes at `at` instead of later, as planned: the run has shown what it was to show.
-    pub fn finish_at(&mut self, at: Instant, now: Instant) {
-        let at = at.max(now).min(self.window.deadline);
-        if self.window.is_open && at < self.window.deadline {
-            (self.window.closes, self.window.deadline) = (at, at);
-            self.window.set_boundary();
-            self.end_schedule(at);
-        }
-    }
-
-    /// Settles what the window covers: what is unanswered at `at` is in flight, and has waited so long.
-    pub(super) fn close_window(&mut self, at: Instant) {
-        if !self.window.is_open
-            || matches!(self.config.stop_rule, StopRule::Requests(_) | StopRule::RequestsOrAfter(..))
-        {
-            return;
-        }
-        self.settle_window(at);
-    }
-
     fn settle_window(&mut self, at: Instant) {
         // In an open loop no request is due after the window, and those within it keep until their reply is here or
         // the time for it is over. In a closed loop each reply would bring another.
-        if self.pacers.is_empty() {
-            self.owe_until(at);
+        if !self.is_paced {
             self.settle_requests(at);
             self.window.from = Instant::NEVER;
         }

@@ -1,7 +1,7 @@
 //! Bytes of single connections: what one has to say is handed to the kernel, and what that does not take is kept until
 //! it does. Likewise what was received and is incomplete.
 
-use super::{Session, State, flag};
+use super::connections::{Connections, State, flag};
 use crate::engine::Io;
 use loadgen_core::protocol::outbox::{Front, Outbox};
 use loadgen_core::time::Instant;
@@ -55,7 +55,7 @@ impl Outboxes {
     }
 }
 
-impl Session {
+impl Connections {
     /// Hands the kernel what it will take of what a connection has to say, and answers when that was.
     ///
     /// When it refuses because the connection broke, nothing is decided here: replies may still be waiting to be

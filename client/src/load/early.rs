@@ -4,7 +4,8 @@
 //! and 9.5), and before that is closed as planned; in an open loop nobody else is given the place in between. Where it
 //! does not leave within the timeout after the reply, the connection is closed, and that is told.
 
-use super::{Session, State};
+use super::Load;
+use super::connections::{Connections, State};
 use crate::engine::Io;
 use crate::tally::Phase;
 use loadgen_core::protocol::ticket::Order;
@@ -14,7 +15,37 @@ use loadgen_core::units::format_duration;
 /// A bit of `Conn::queued`: what was to follow a reply waits for the rest of its request to leave.
 pub(super) const HELD: u8 = 4;
 
-impl Session {
+impl Load {
+    /// The kernel took more: where that was the rest, what waited for it goes on.
+    pub(super) fn rest_may_have_left(&mut self, io: &mut impl Io, slot: u32) {
+        if self.on.conns[slot as usize].queued & HELD == 0 || self.on.has_rest(io, slot) {
+            return;
+        }
+        self.on.conns[slot as usize].queued &= !HELD;
+        let now = io.now();
+        self.cross_boundaries(now);
+        // Until now the server kept its place taken.
+        self.on.free_from(slot, now);
+        self.go_on(io, slot, now);
+    }
+
+    /// It had its time.
+    pub(super) fn rest_timed_out(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
+        self.on.shut(io, slot);
+        self.demand.lost(&mut self.on, slot);
+        let timeout = format_duration(self.on.config.timeout_ns);
+        self.on.note("timeout", Phase::Send, 1, || {
+            format!(
+                "a request was answered before it had left, and its rest did not leave within {timeout} (--timeout)"
+            )
+        });
+        self.on.closed(slot);
+        self.on.tally.connections.lost += 1;
+        self.back_off(slot, now);
+    }
+}
+
+impl Connections {
     /// Whether the last request that was answered on this connection has yet to leave in full.
     #[inline]
     pub(super) fn has_rest(&self, io: &impl Io, slot: u32) -> bool {
@@ -44,33 +75,5 @@ impl Session {
             self.since[slot as usize] = self.latest;
         }
         has_rest
-    }
-
-    /// The kernel took more: where that was the rest, what waited for it goes on.
-    pub(super) fn rest_may_have_left(&mut self, io: &mut impl Io, slot: u32) {
-        if self.conns[slot as usize].queued & HELD == 0 || self.has_rest(io, slot) {
-            return;
-        }
-        self.conns[slot as usize].queued &= !HELD;
-        let now = io.now();
-        self.cross_boundaries(now);
-        // Until now the server kept its place taken.
-        self.free_from(slot, now);
-        self.go_on(io, slot, now);
-    }
-
-    /// It had its time.
-    pub(super) fn rest_timed_out(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        self.shut(io, slot);
-        self.break_visit(slot);
-        let timeout = format_duration(self.config.timeout_ns);
-        self.note("timeout", Phase::Send, 1, || {
-            format!(
-                "a request was answered before it had left, and its rest did not leave within {timeout} (--timeout)"
-            )
-        });
-        self.closed(slot);
-        self.tally.connections.lost += 1;
-        self.back_off(slot, now);
     }
 }

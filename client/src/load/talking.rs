@@ -1,6 +1,7 @@
 //! What a protocol is told of a connection, and what it says about it.
 
-use super::{Conn, Session, State, flag};
+use super::Load;
+use super::connections::{Conn, Connections, State, flag};
 use crate::engine::{Handler, Io};
 use crate::tally::Phase;
 use loadgen_core::protocol::Client;
@@ -11,7 +12,119 @@ use loadgen_core::time::Instant;
 use std::io;
 use std::ops::ControlFlow;
 
-impl Session {
+impl Load {
+    /// The connection is established: the protocol says what comes first.
+    pub(super) fn prepare(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
+        self.on.conns[slot as usize].state = State::Preparing;
+        self.on.since[slot as usize] = now;
+        let outcome = self.on.ask(slot, now, |client, cx| client.connected(slot, cx));
+        self.heard(io, slot, outcome, now);
+    }
+
+    /// Shows the protocol what arrived, behind what it did not use before.
+    fn show(&mut self, io: &mut impl Io, slot: u32, bytes: &[u8], now: Instant) {
+        if self.on.conns[slot as usize].flags & flag::KEPT == 0 {
+            let used = self.on.ask(slot, now, |client, cx| client.received(slot, bytes, cx));
+            if let Ok(used) = used {
+                self.on.keep(slot, &bytes[used..]);
+            }
+            return self.heard(io, slot, used.map(|_| ()), now);
+        }
+        let mut kept = self.on.take_kept(slot);
+        kept.extend_from_slice(bytes);
+        let used = self.on.ask(slot, now, |client, cx| client.received(slot, &kept, cx));
+        if let Ok(used) = used {
+            self.on.keep(slot, &kept[used..]);
+        }
+        self.on.recycle(kept);
+        self.heard(io, slot, used.map(|_| ()), now);
+    }
+
+    /// Deals with what the protocol told of a connection in one call, and with what follows from it.
+    pub(super) fn heard(&mut self, io: &mut impl Io, slot: u32, outcome: Result<(), End>, now: Instant) {
+        if !self.on.outboxes.writing.is_empty() {
+            self.on.flush(io, slot);
+        }
+        let mut events = std::mem::take(&mut self.on.events);
+        let (mut goes_on, mut is_over) = (false, false);
+        for event in events.drain(..) {
+            match event {
+                Event::Completed(ticket, outcome) => {
+                    self.on.complete(slot, ticket, outcome, now);
+                    goes_on = true;
+                }
+                Event::LastReply => {
+                    self.closed_as_announced(io, slot, now);
+                    is_over = true;
+                    break;
+                }
+                Event::Draining => goes_on = false,
+                other => goes_on |= self.happened(io, slot, other, now).is_continue(),
+            }
+        }
+        self.on.events = events;
+        match outcome {
+            _ if is_over => {}
+            Err(end) => self.ended_by_protocol(io, slot, end, now),
+            Ok(()) if goes_on && self.on.conns[slot as usize].state == State::Open => self.go_on(io, slot, now),
+            Ok(()) => {}
+        }
+    }
+
+    /// What happens less often than replies. Says whether the connection may go on from there.
+    fn happened(&mut self, io: &mut impl Io, slot: u32, event: Event, now: Instant) -> ControlFlow<()> {
+        match event {
+            Event::Ready => self.opened(io, slot, now),
+            Event::Secured(session) => {
+                self.on.tally.tls.handshake.record(now.since(self.on.since[slot as usize]));
+                self.on.tally.tls.note(session);
+            }
+            Event::Served => self.on.served(slot),
+            Event::Failed(ticket, kind, why) => {
+                let request = self.on.end(slot, ticket, now);
+                self.on.fail(slot, request, kind, now);
+                self.on.note(kind, Phase::Reply, 1, || why);
+                return ControlFlow::Continue(());
+            }
+            Event::Stray(what) => {
+                let counts = &mut self.on.tally.datagrams;
+                *match what {
+                    Unawaited::Duplicate => &mut counts.duplicated,
+                    Unawaited::Late => &mut counts.late,
+                    Unawaited::Old => &mut counts.old,
+                    Unawaited::Unasked => &mut counts.foreign,
+                } += 1;
+            }
+            Event::Overtaken => self.on.tally.datagrams.reordered += 1,
+            Event::Capacity(most) => {
+                let most = (most as usize).min(self.on.config.depth) as u16;
+                let before = std::mem::replace(&mut self.on.conns[slot as usize].capacity, most);
+                if most > before {
+                    return ControlFlow::Continue(());
+                }
+            }
+            Event::Wake(at) => {
+                self.on.wishes.insert(slot, at);
+                self.on.wakes.push(at, slot);
+            }
+            Event::Completed(..) | Event::LastReply | Event::Draining => {}
+        }
+        ControlFlow::Break(())
+    }
+
+    /// Protocols that wanted to be called at a certain time.
+    pub(super) fn fire_wishes(&mut self, io: &mut impl Io, now: Instant) {
+        while let Some(slot) = self.on.wakes.pop(now) {
+            if self.on.wishes.get(&slot).is_some_and(|at| *at <= now) {
+                self.on.wishes.remove(&slot);
+                let outcome = self.on.ask(slot, now, |client, cx| client.timed_out(slot, cx));
+                self.heard(io, slot, outcome, now);
+            }
+        }
+    }
+}
+
+impl Connections {
     /// Has the protocol of a connection do something.
     #[inline]
     pub(super) fn ask<R>(
@@ -31,105 +144,6 @@ impl Session {
         ask(&mut *self.clients[target], &mut cx)
     }
 
-    /// The connection is established: the protocol says what comes first.
-    pub(super) fn prepare(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        self.conns[slot as usize].state = State::Preparing;
-        self.since[slot as usize] = now;
-        let outcome = self.ask(slot, now, |client, cx| client.connected(slot, cx));
-        self.heard(io, slot, outcome, now);
-    }
-
-    /// Shows the protocol what arrived, behind what it did not use before.
-    fn show(&mut self, io: &mut impl Io, slot: u32, bytes: &[u8], now: Instant) {
-        if self.conns[slot as usize].flags & flag::KEPT == 0 {
-            let used = self.ask(slot, now, |client, cx| client.received(slot, bytes, cx));
-            if let Ok(used) = used {
-                self.keep(slot, &bytes[used..]);
-            }
-            return self.heard(io, slot, used.map(|_| ()), now);
-        }
-        let mut kept = self.take_kept(slot);
-        kept.extend_from_slice(bytes);
-        let used = self.ask(slot, now, |client, cx| client.received(slot, &kept, cx));
-        if let Ok(used) = used {
-            self.keep(slot, &kept[used..]);
-        }
-        self.recycle(kept);
-        self.heard(io, slot, used.map(|_| ()), now);
-    }
-
-    /// Deals with what the protocol told of a connection in one call, and with what follows from it.
-    pub(super) fn heard(&mut self, io: &mut impl Io, slot: u32, outcome: Result<(), End>, now: Instant) {
-        if !self.outboxes.writing.is_empty() {
-            self.flush(io, slot);
-        }
-        let mut events = std::mem::take(&mut self.events);
-        let (mut goes_on, mut is_over) = (false, false);
-        for event in events.drain(..) {
-            match event {
-                Event::Completed(ticket, outcome) => {
-                    self.complete(slot, ticket, outcome, now);
-                    goes_on = true;
-                }
-                Event::LastReply => {
-                    self.closed_as_announced(io, slot, now);
-                    is_over = true;
-                    break;
-                }
-                Event::Draining => goes_on = false,
-                other => goes_on |= self.happened(io, slot, other, now).is_continue(),
-            }
-        }
-        self.events = events;
-        match outcome {
-            _ if is_over => {}
-            Err(end) => self.ended_by_protocol(io, slot, end, now),
-            Ok(()) if goes_on && self.conns[slot as usize].state == State::Open => self.go_on(io, slot, now),
-            Ok(()) => {}
-        }
-    }
-
-    /// What happens less often than replies. Says whether the connection may go on from there.
-    fn happened(&mut self, io: &mut impl Io, slot: u32, event: Event, now: Instant) -> ControlFlow<()> {
-        match event {
-            Event::Ready => self.opened(io, slot, now),
-            Event::Secured(session) => {
-                self.tally.tls.handshake.record(now.since(self.since[slot as usize]));
-                self.tally.tls.note(session);
-            }
-            Event::Served => self.served(slot),
-            Event::Failed(ticket, kind, why) => {
-                let request = self.end(slot, ticket, now);
-                self.fail(slot, request, kind, now);
-                self.note(kind, Phase::Reply, 1, || why);
-                return ControlFlow::Continue(());
-            }
-            Event::Stray(what) => {
-                let counts = &mut self.tally.datagrams;
-                *match what {
-                    Unawaited::Duplicate => &mut counts.duplicated,
-                    Unawaited::Late => &mut counts.late,
-                    Unawaited::Old => &mut counts.old,
-                    Unawaited::Unasked => &mut counts.foreign,
-                } += 1;
-            }
-            Event::Overtaken => self.tally.datagrams.reordered += 1,
-            Event::Capacity(most) => {
-                let most = (most as usize).min(self.config.depth) as u16;
-                let before = std::mem::replace(&mut self.conns[slot as usize].capacity, most);
-                if most > before {
-                    return ControlFlow::Continue(());
-                }
-            }
-            Event::Wake(at) => {
-                self.wishes.insert(slot, at);
-                self.wakes.push(at, slot);
-            }
-            Event::Completed(..) | Event::LastReply | Event::Draining => {}
-        }
-        ControlFlow::Break(())
-    }
-
     /// The stream of a connection may flow, where there are no requests.
     pub(super) fn let_flow(&mut self, io: &mut impl Io, slot: u32) {
         if !self.going || self.is_idle(slot) {
@@ -140,20 +154,9 @@ impl Session {
             self.flush(io, slot);
         }
     }
-
-    /// Protocols that wanted to be called at a certain time.
-    pub(super) fn fire_wishes(&mut self, io: &mut impl Io, now: Instant) {
-        while let Some(slot) = self.wakes.pop(now) {
-            if self.wishes.get(&slot).is_some_and(|at| *at <= now) {
-                self.wishes.remove(&slot);
-                let outcome = self.ask(slot, now, |client, cx| client.timed_out(slot, cx));
-                self.heard(io, slot, outcome, now);
-            }
-        }
-    }
 }
 
-impl<I: Io> Handler<I> for Session {
+impl<I: Io> Handler<I> for Load {
     fn connected(&mut self, io: &mut I, slot: u32, outcome: io::Result<()>) {
         let now = io.now();
         self.cross_boundaries(now);
@@ -169,23 +172,23 @@ impl<I: Io> Handler<I> for Session {
     fn received(&mut self, io: &mut I, slot: u32, bytes: &[u8]) {
         let now = io.now();
         self.cross_boundaries(now);
-        self.tally.bytes.received += bytes.len() as u64;
-        self.tally.datagrams.received += u64::from(self.is_datagram);
+        self.on.tally.bytes.received += bytes.len() as u64;
+        self.on.tally.datagrams.received += u64::from(self.on.is_datagram);
         self.show(io, slot, bytes, now);
     }
 
     fn writable(&mut self, io: &mut I, slot: u32) {
-        if !matches!(self.conns[slot as usize].state, State::Preparing | State::Open) {
+        if !matches!(self.on.conns[slot as usize].state, State::Preparing | State::Open) {
             return;
         }
-        if self.fills || self.has_unsent(slot) {
-            self.flush(io, slot);
+        if self.on.fills || self.on.has_unsent(slot) {
+            self.on.flush(io, slot);
         }
         self.rest_may_have_left(io, slot);
     }
 
     fn not_taken(&mut self, bytes: i64) {
-        self.take_back(bytes);
+        self.on.take_back(bytes);
     }
 
     fn ended(&mut self, io: &mut I, slot: u32, cause: Option<io::Error>) {

@@ -1,9 +1,10 @@
 //! How a connection ends: the peer ends its stream, or says that it is about to; it breaks; or what the peer says makes
 //! no sense.
 
+use super::Load;
+use super::connections::{Connections, State, flag};
 use super::opening::connect_failure;
 use super::requests::Kinds;
-use super::{Session, State, flag};
 use crate::engine::Io;
 use crate::tally::Phase;
 use loadgen_core::protocol::client::End;
@@ -13,17 +14,17 @@ use std::io;
 /// The word in the ledger for connections that a server accepts only to refuse them.
 const TURNED_AWAY: &str = "turned_away";
 
-impl Session {
+impl Load {
     /// The peer ended its stream.
     pub(super) fn stream_ended(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        match self.conns[slot as usize].state {
+        match self.on.conns[slot as usize].state {
             State::Preparing => self.ended_early(io, slot, "closed", "the server ended the stream", now),
-            _ if self.is_datagram => self.socket_ended(io, slot, None, now),
+            _ if self.on.is_datagram => self.socket_ended(io, slot, None, now),
             _ => {
-                let kept = self.take_kept(slot);
-                let outcome = self.ask(slot, now, |client, cx| client.stream_ended(slot, &kept, true, cx));
-                self.recycle(kept);
-                let is_silent = outcome.is_ok() && self.events.is_empty();
+                let kept = self.on.take_kept(slot);
+                let outcome = self.on.ask(slot, now, |client, cx| client.stream_ended(slot, &kept, true, cx));
+                self.on.recycle(kept);
+                let is_silent = outcome.is_ok() && self.on.events.is_empty();
                 self.heard(io, slot, if is_silent { Err(End::Farewell) } else { outcome }, now);
             }
         }
@@ -32,37 +33,37 @@ impl Session {
     /// The connection broke.
     pub(super) fn broke(&mut self, io: &mut impl Io, slot: u32, error: &io::Error, now: Instant) {
         let kind = loss(error);
-        match self.conns[slot as usize].state {
+        match self.on.conns[slot as usize].state {
             State::Preparing => self.ended_early(io, slot, kind, &error.to_string(), now),
-            _ if self.is_datagram => self.socket_ended(io, slot, Some(error), now),
+            _ if self.on.is_datagram => self.socket_ended(io, slot, Some(error), now),
             _ => self.drop_connection(io, slot, [kind; 2], now, format!("receive: {error}")),
         }
     }
 
     fn ended_early(&mut self, io: &mut impl Io, slot: u32, kind: &'static str, why: &str, now: Instant) {
-        let stage = self.clients[self.config.target(slot)].stage(slot);
+        let stage = self.on.clients[self.on.config.target(slot)].stage(slot);
         self.preparing_failed(io, slot, kind, &format!("within {stage}: {why}"), now);
     }
 
     /// The protocol cannot use the connection any further.
     pub(super) fn ended_by_protocol(&mut self, io: &mut impl Io, slot: u32, end: End, now: Instant) {
-        if self.conns[slot as usize].state == State::Preparing {
+        if self.on.conns[slot as usize].state == State::Preparing {
             return match end {
                 End::Broken([kind, _], why) => self.preparing_failed(io, slot, kind, &why, now),
                 End::Farewell => self.ended_early(io, slot, "closed", "the server ended the stream", now),
                 End::TurnedAway(said) => {
-                    self.tally.connections.turned_away += 1;
+                    self.on.tally.connections.turned_away += 1;
                     let why = format!("the server refused the connection: {said}");
                     self.preparing_failed(io, slot, TURNED_AWAY, &why, now);
                 }
             };
         }
-        let conn = &self.conns[slot as usize];
+        let conn = &self.on.conns[slot as usize];
         match end {
             End::Broken(kinds, why) => self.drop_connection(io, slot, kinds, now, why),
             // All that was asked on it is still unanswered.
             End::TurnedAway(said) if conn.issued == u32::from(conn.ring.alive) => {
-                self.tally.connections.turned_away += 1;
+                self.on.tally.connections.turned_away += 1;
                 let why = format!("the server refused the connection: {said}");
                 self.drop_connection(io, slot, [TURNED_AWAY, "closed"], now, why);
             }
@@ -72,40 +73,41 @@ impl Session {
 
     /// The peer ended its stream in good order, or said that it is about to.
     fn peer_closed(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        let conn = &self.conns[slot as usize];
+        let conn = &self.on.conns[slot as usize];
         if conn.state == State::Ending {
             io.close(slot);
             // The server has read all of ours up to its end, so it had accepted the connection.
-            if !self.is_answered {
-                self.served(slot);
+            if !self.on.is_answered {
+                self.on.served(slot);
             }
-            self.tally.connections.closed += 1;
-            return self.closed(slot);
+            self.on.tally.connections.closed += 1;
+            return self.on.closed(slot);
         }
-        if !self.has_requests {
+        if !self.on.has_requests {
             return self.drop_connection(io, slot, ["closed"; 2], now, "the server ended the stream".to_owned());
         }
         if conn.ring.alive > 0 {
             let example = "the server closed the connection, which had been idle, as this was about to be answered";
             return self.drop_connection(io, slot, ["closed"; 2], now, example.to_owned());
         }
-        self.shut(io, slot);
-        let proven = self.conns[slot as usize].flags & flag::UNPROVEN == 0;
-        self.closed(slot);
-        self.tally.connections.closed_by_server += 1;
+        self.on.shut(io, slot);
+        let proven = self.on.conns[slot as usize].flags & flag::UNPROVEN == 0;
+        self.on.closed(slot);
+        self.on.tally.connections.closed_by_server += 1;
         if proven { self.reopen(slot, now) } else { self.back_off(slot, now) }
     }
 
     /// The server said in its reply that it closes: what was behind that reply will never be answered.
     pub(super) fn closed_as_announced(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        self.shut(io, slot);
-        self.closed(slot);
-        self.tally.connections.closed_by_server += 1;
-        if self.conns[slot as usize].ring.alive > 0 {
-            self.fail_all(slot, ["closed"; 2], now, "the server closed as announced, behind this".to_owned());
+        self.on.shut(io, slot);
+        self.on.closed(slot);
+        self.on.tally.connections.closed_by_server += 1;
+        if self.on.conns[slot as usize].ring.alive > 0 {
+            self.demand.lost(&mut self.on, slot);
+            self.on.fail_all(slot, ["closed"; 2], now, "the server closed as announced, behind this".to_owned());
         }
-        if self.drain_until.is_none() {
-            self.due_on_reopening(slot, now);
+        if self.on.drain_until.is_none() {
+            self.goes_on_elsewhere(slot, now);
         }
         self.reopen(slot, now);
     }
@@ -120,18 +122,19 @@ impl Session {
         now: Instant,
     ) {
         io.close(slot);
-        self.note(kind, Phase::Connect, 1, || why.to_owned());
-        self.connect_failures += 1;
-        self.tally.connections.lost += 1;
-        self.closed(slot);
+        self.on.note(kind, Phase::Connect, 1, || why.to_owned());
+        self.on.connect_failures += 1;
+        self.on.tally.connections.lost += 1;
+        self.on.closed(slot);
         self.back_off(slot, now);
     }
 
     pub(super) fn drop_connection(&mut self, io: &mut impl Io, slot: u32, kinds: Kinds, now: Instant, example: String) {
-        self.shut(io, slot);
-        self.fail_all(slot, kinds, now, example);
-        self.closed(slot);
-        self.tally.connections.lost += 1;
+        self.on.shut(io, slot);
+        self.demand.lost(&mut self.on, slot);
+        self.on.fail_all(slot, kinds, now, example);
+        self.on.closed(slot);
+        self.on.tally.connections.lost += 1;
         self.back_off(slot, now);
     }
 
@@ -139,26 +142,28 @@ impl Session {
     fn socket_ended(&mut self, io: &mut impl Io, slot: u32, cause: Option<&io::Error>, now: Instant) {
         let kind = cause.map_or("closed", connect_failure);
         let example = cause.map_or_else(|| "the socket was closed".to_owned(), |error| format!("receive: {error}"));
-        if self.conns[slot as usize].flags & flag::SERVED == 0 {
-            self.connect_failures += 1;
+        if self.on.conns[slot as usize].flags & flag::SERVED == 0 {
+            self.on.connect_failures += 1;
         }
         self.drop_connection(io, slot, [kind; 2], now, example);
     }
 
     /// Connections of which the kernel said, while something was sent, that this will never be.
     pub(super) fn end_refused(&mut self, io: &mut impl Io, now: Instant) {
-        while let Some((slot, error)) = self.refused.pop_front() {
-            if !matches!(self.conns[slot as usize].state, State::Preparing | State::Open) {
+        while let Some((slot, error)) = self.on.refused.pop_front() {
+            if !matches!(self.on.conns[slot as usize].state, State::Preparing | State::Open) {
                 continue;
             }
-            if self.is_datagram {
+            if self.on.is_datagram {
                 self.socket_ended(io, slot, Some(&error), now);
             } else {
                 self.broke(io, slot, &error, now);
             }
         }
     }
+}
 
+impl Connections {
     /// Closes a connection at once. Of what was answered, something may be cut off thereby.
     pub(super) fn shut(&mut self, io: &mut impl Io, slot: u32) {
         self.tally.connections.cut_off += u64::from(self.has_rest(io, slot));

@@ -1,7 +1,9 @@
 //! Connections come, fail, and come back.
 
+use super::Load;
+use super::config::Config;
+use super::connections::{Conn, Connections, State, flag};
 use super::early::HELD;
-use super::{Config, Conn, Session, State, flag};
 use crate::engine::Io;
 use crate::tally::Phase;
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
@@ -68,24 +70,24 @@ impl Gate {
     }
 }
 
-impl Session {
+impl Load {
     pub(super) fn open_connections(&mut self, io: &mut impl Io, now: Instant) {
-        while let Some(slot) = self.backoffs.pop(now) {
-            if self.drain_until.is_none() {
-                self.to_open.push_back(slot);
+        while let Some(slot) = self.on.backoffs.pop(now) {
+            if self.on.drain_until.is_none() {
+                self.on.to_open.push_back(slot);
             }
         }
-        while let Some((_, slot)) = self.gate.until.front().copied().filter(|(at, _)| *at <= now) {
-            self.gate.until.pop_front();
-            self.passed_gate(slot);
+        while let Some((_, slot)) = self.on.gate.until.front().copied().filter(|(at, _)| *at <= now) {
+            self.on.gate.until.pop_front();
+            self.on.passed_gate(slot);
         }
         for _ in 0..ATTEMPTS_A_TURN {
-            if !self.gate.lets_through(now) {
+            if !self.on.gate.lets_through(now) {
                 return;
             }
-            let Some(slot) = self.to_open.pop_front() else { return };
+            let Some(slot) = self.on.to_open.pop_front() else { return };
             // It may have been let go, or opened otherwise, while it waited.
-            if self.is_retired(slot) || self.conns[slot as usize].state != State::Closed {
+            if self.on.is_retired(slot) || self.on.conns[slot as usize].state != State::Closed {
                 continue;
             }
             self.open_connection(io, slot, now);
@@ -93,28 +95,26 @@ impl Session {
     }
 
     fn open_connection(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        let remote = self.config.remote(slot);
+        if !self.demand.is_used(slot) {
+            self.on.leave_script(slot);
+        }
+        let remote = self.on.config.remote(slot);
         let (endpoint, sources) = (&remote.endpoint, &remote.sources);
         // After a failure from the next one: an address may be out of ports while another has some.
-        let turn = slot as usize + usize::from(self.conns[slot as usize].failures);
+        let turn = slot as usize + usize::from(self.on.conns[slot as usize].failures);
         let source = (!sources.is_empty()).then(|| &sources[turn % sources.len()]);
-        self.tally.connections.attempts += 1;
-        self.gate.started(now);
-        let conn = &mut self.conns[slot as usize];
+        self.on.tally.connections.attempts += 1;
+        self.on.gate.started(now);
+        let conn = &mut self.on.conns[slot as usize];
         let kept_flags = conn.flags & (flag::ESTABLISHED | flag::SERVED | flag::TIMER | flag::DUE | flag::RESERVED);
         let Conn { queued, failures, .. } = *conn;
-        let capacity = self.config.depth as u16;
+        let capacity = self.on.config.depth as u16;
         *conn = Conn { flags: kept_flags | flag::UNPROVEN, failures, queued, capacity, ..Conn::default() };
         conn.state = State::Connecting;
-        self.since[slot as usize] = now;
-        if !self.is_visited(slot)
-            && let Some(place) = self.places.get_mut(slot as usize)
-        {
-            *place = 0;
-        }
-        self.open += 1;
+        self.on.since[slot as usize] = now;
+        self.on.open += 1;
         match io.connect(slot, endpoint, source) {
-            Ok(()) => self.arm_timeout(slot, now),
+            Ok(()) => self.on.arm_timeout(slot, now),
             Err(error) => self.connect_failed(slot, &error, now),
         }
     }
@@ -122,58 +122,120 @@ impl Session {
     /// A connection attempt failed; its socket is gone already.
     pub(super) fn connect_failed(&mut self, slot: u32, error: &io::Error, now: Instant) {
         let kind = connect_failure(error);
-        let example = format!("connect to {}: {error}", self.config.remote(slot).endpoint);
-        self.note(kind, Phase::Connect, 1, || example);
-        *self.tally.connections.failed.entry(kind).or_default() += 1;
-        self.connect_failures += 1;
-        self.closed(slot);
+        let example = format!("connect to {}: {error}", self.on.config.remote(slot).endpoint);
+        self.on.note(kind, Phase::Connect, 1, || example);
+        *self.on.tally.connections.failed.entry(kind).or_default() += 1;
+        self.on.connect_failures += 1;
+        self.on.closed(slot);
         self.back_off(slot, now);
     }
 
     /// The connection is there; what the protocol says first comes before requests.
     pub(super) fn established(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        self.tally.connect.record(now.since(self.since[slot as usize]));
-        self.tally.connections.opened += 1;
+        self.on.tally.connect.record(now.since(self.on.since[slot as usize]));
+        self.on.tally.connections.opened += 1;
         self.prepare(io, slot, now);
     }
 
     /// The connection can carry requests.
     pub(super) fn opened(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
-        let conn = &mut self.conns[slot as usize];
+        let conn = &mut self.on.conns[slot as usize];
         conn.state = State::Open;
-        self.alive += 1;
+        self.on.alive += 1;
         // A UDP socket is connected to whatever is typed; that somebody is there, its first reply says.
-        if !self.is_datagram {
-            self.count_established(slot);
+        if !self.on.is_datagram {
+            self.on.count_established(slot);
         }
-        if self.drain_until.is_some() || self.is_retired(slot) {
-            return self.wind_up(io, slot);
+        if self.on.drain_until.is_some() || self.on.is_retired(slot) {
+            return self.on.wind_up(io, slot);
         }
-        if self.going && self.conns[slot as usize].flags & flag::SERVED == 0 {
-            self.begins_late(slot, now);
+        if self.on.going && self.on.conns[slot as usize].flags & flag::SERVED == 0 {
+            self.on.begins_late(slot, now);
         }
-        if !self.has_requests {
+        if !self.on.has_requests {
             // Nothing ever comes back to prove it by; the end of the server's stream will (see `peer_closed`).
-            if !self.is_answered {
-                self.passed_gate(slot);
+            if !self.on.is_answered {
+                self.on.passed_gate(slot);
             }
-            return self.let_flow(io, slot);
+            return self.on.let_flow(io, slot);
         }
-        let carries_load = self.going && !self.is_idle(slot);
-        if self.conns[slot as usize].flags & flag::DUE != 0 {
-            self.begin(io, slot, now);
-        } else if self.thinks(slot) {
-            // The request that it will prove it by has yet to be thought of.
-            self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot));
-        } else if carries_load && self.visits_are_fresh() {
-            self.leave(io, slot, now);
-        } else if carries_load && !self.pacers.is_empty() {
-            // A scheduled request will prove it.
-            self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot));
-            self.offer_fresh(slot, now);
-            self.issue_due(io, now);
-        } else {
-            self.begin(io, slot, now);
+        let on = &mut self.on;
+        if on.conns[slot as usize].flags & flag::DUE != 0 || !on.carries_load(slot) {
+            return on.begin(io, slot, now);
+        }
+        self.demand.opened(on, io, slot, now);
+        self.open_at_once(io, now);
+    }
+
+    /// What was asked for within a turn is not left until the next one.
+    pub(super) fn open_at_once(&mut self, io: &mut impl Io, now: Instant) {
+        if std::mem::take(&mut self.on.opens_now) {
+            self.open_connections(io, now);
+        }
+    }
+
+    /// Opens the connection anew as soon as the gate lets it through.
+    pub(super) fn reopen(&mut self, slot: u32, now: Instant) {
+        if self.on.drain_until.is_some() {
+            return self.on.drop_due(slot);
+        }
+        if !self.has_use_for(slot, now) {
+            return;
+        }
+        self.on.to_open.push_back(slot);
+    }
+
+    /// Whether there is a request left for a connection that would be opened: of a given number, all may be spent, and
+    /// users open their connection when they need it.
+    fn has_use_for(&mut self, slot: u32, now: Instant) -> bool {
+        let on = &mut self.on;
+        if on.is_retired(slot) || !self.demand.wants(on, slot, now) {
+            return false;
+        }
+        on.budget > 0 || on.conns[slot as usize].flags & (flag::DUE | flag::RESERVED) != 0
+    }
+
+    /// Opens the connection anew after a while.
+    pub(super) fn back_off(&mut self, slot: u32, now: Instant) {
+        if self.on.drain_until.is_some() {
+            return self.on.drop_due(slot);
+        }
+        if !self.has_use_for(slot, now) {
+            return;
+        }
+        let conn = &mut self.on.conns[slot as usize];
+        conn.failures = conn.failures.saturating_add(1);
+        let longest = BACKOFF_MAX_NS.min(BACKOFF_FIRST_NS << (conn.failures - 1).min(16));
+        let wait_ns = longest - self.on.rng.below(longest / 2);
+        self.on.backoffs.push(now.after(wait_ns), slot);
+    }
+}
+
+impl Connections {
+    /// In an open loop, or while a user thinks, a connection has to wait for the request that proves it.
+    pub(super) fn is_proved_by_and_by(&mut self, slot: u32, now: Instant) {
+        self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot));
+    }
+
+    /// Connections come and go as their number over time asks for.
+    pub(super) fn follow_profile(&mut self, io: &mut impl Io, now: Instant) {
+        let Some(profile) = self.config.connections_over_time.as_ref().filter(|_| self.going) else { return };
+        if self.drain_until.is_some() {
+            return;
+        }
+        let wanted = profile.at(now.since(self.began));
+        let wanted = (self.config.share(wanted) as u32).min(self.config.active as u32);
+        let before = std::mem::replace(&mut self.in_use, wanted);
+        for slot in before..wanted {
+            if self.conns[slot as usize].state == State::Closed {
+                self.to_open.push_back(slot);
+            }
+        }
+        for slot in wanted..before {
+            self.give_back_reserved(slot);
+            if self.conns[slot as usize].state == State::Open {
+                self.close_when_answered(io, slot);
+            }
         }
     }
 
@@ -222,41 +284,6 @@ impl Session {
         self.open -= 1;
     }
 
-    /// Opens the connection anew as soon as the gate lets it through.
-    pub(super) fn reopen(&mut self, slot: u32, now: Instant) {
-        if self.drain_until.is_some() {
-            return self.drop_due(slot);
-        }
-        if !self.has_use_for(slot, now) {
-            return;
-        }
-        self.to_open.push_back(slot);
-    }
-
-    /// Whether there is a request left for a connection that would be opened: of a given number, all may be spent, and
-    /// users open their connection when they need it.
-    fn has_use_for(&mut self, slot: u32, now: Instant) -> bool {
-        if self.is_retired(slot) || self.thinks(slot) || self.rests(slot, now) {
-            return false;
-        }
-        self.budget > 0 || self.conns[slot as usize].flags & (flag::DUE | flag::RESERVED) != 0
-    }
-
-    /// Opens the connection anew after a while.
-    pub(super) fn back_off(&mut self, slot: u32, now: Instant) {
-        if self.drain_until.is_some() {
-            return self.drop_due(slot);
-        }
-        if !self.has_use_for(slot, now) {
-            return;
-        }
-        let conn = &mut self.conns[slot as usize];
-        conn.failures = conn.failures.saturating_add(1);
-        let longest = BACKOFF_MAX_NS.min(BACKOFF_FIRST_NS << (conn.failures - 1).min(16));
-        let wait_ns = longest - self.rng.below(longest / 2);
-        self.backoffs.push(now.after(wait_ns), slot);
-    }
-
     /// The run stops: an idle connection is closed, a busy one when its last reply is here.
     pub(super) fn wind_up(&mut self, io: &mut impl Io, slot: u32) {
         match self.conns[slot as usize].state {
@@ -288,7 +315,7 @@ impl Session {
     }
 
     /// A request that waited for its connection to open will not be sent any more.
-    fn drop_due(&mut self, slot: u32) {
+    pub(super) fn drop_due(&mut self, slot: u32) {
         if let Some(due) = self.take_owed(slot) {
             self.tally.whole.unsent += 1;
             // A window that has been closed has counted it already.

@@ -1,0 +1,262 @@
+//! The open loop: requests are due by a schedule that waits for nobody, and any connection with room carries them.
+//!
+//! Why a request left late is told apart, because the two have different culprits. *Backlog wait*: every connection
+//! was busy, which is the server's doing. *Generator lag*: the rest, which is ours.
+
+use super::super::config::Config;
+use super::super::connections::Connections;
+use super::sessions::Sessions;
+use crate::engine::Io;
+use loadgen_core::arrivals::Schedule;
+use loadgen_core::time::Instant;
+use std::collections::VecDeque;
+
+/// Requests that are issued in one go: after a pause thousands may be due at once, and replies must not wait for all.
+const ISSUES_A_TURN: usize = 256;
+
+/// Bits of `Conn::queued`.
+const IN_IDLE: u8 = 1;
+const IN_PARTLY: u8 = 2;
+
+/// One pacer for all connections, or for those to each target.
+#[derive(Debug)]
+pub(in crate::load) struct Paced {
+    pacers: Vec<Pacer>,
+}
+
+#[derive(Debug)]
+struct Pacer {
+    schedule: Option<Schedule>,
+    /// The request that is due next and has not been issued; never, unless the load has begun.
+    next: Instant,
+    /// Requests due from here on belong to nobody.
+    ends: Instant,
+    /// Connections with no request on them, and with some and room for more; who has waited longest is first. An entry
+    /// is not taken back when a connection is lost: it is looked at when its turn comes.
+    idle: VecDeque<u32>,
+    partly: VecDeque<u32>,
+    /// The engine's wait was to end here: what comes later is our lateness.
+    expected: Instant,
+    /// The last time that this thread stood still.
+    stall: (Instant, Instant),
+}
+
+impl Pacer {
+    fn new(schedule: Option<Schedule>, connections: usize) -> Self {
+        Self {
+            schedule,
+            next: Instant::NEVER,
+            ends: Instant::NEVER,
+            idle: VecDeque::with_capacity(connections),
+            partly: VecDeque::new(),
+            expected: Instant(0),
+            stall: (Instant(0), Instant(0)),
+        }
+    }
+
+    fn advance(&mut self) -> Instant {
+        let due = self.next;
+        self.next = self.schedule.as_mut().map_or(Instant::NEVER, Schedule::next_due);
+        if self.next >= self.ends {
+            self.next = Instant::NEVER;
+        }
+        due
+    }
+}
+
+impl Paced {
+    pub(super) fn new(config: &Config) -> Self {
+        let pacer = |schedule: &Option<Schedule>| Pacer::new(schedule.clone(), config.active);
+        Self { pacers: config.schedules.iter().map(pacer).collect() }
+    }
+
+    pub(super) fn begin(&mut self, at: Instant, ends: Instant) {
+        for pacer in &mut self.pacers {
+            if let Some(schedule) = &mut pacer.schedule {
+                schedule.begin(at);
+            }
+            pacer.ends = ends;
+            pacer.advance();
+        }
+    }
+
+    pub(super) fn end(&mut self, now: Instant) {
+        for pacer in &mut self.pacers {
+            pacer.ends = pacer.ends.min(now);
+            if pacer.next >= pacer.ends {
+                pacer.next = Instant::NEVER;
+            }
+        }
+    }
+
+    /// When the next request is due that a connection could carry.
+    pub(super) fn next(&self) -> Instant {
+        let able = self.pacers.iter().filter(|pacer| !(pacer.idle.is_empty() && pacer.partly.is_empty()));
+        able.map(|pacer| pacer.next).fold(Instant::NEVER, Instant::min)
+    }
+
+    pub(super) fn waits_until(&mut self, expected: Instant) {
+        self.pacers.iter_mut().for_each(|pacer| pacer.expected = expected);
+    }
+
+    pub(super) fn stood_still(&mut self, from: Instant, to: Instant) {
+        self.pacers.iter_mut().for_each(|pacer| pacer.stall = (from, to));
+    }
+
+    /// Of the time from `due` on, until a connection of this slot became free at `freed`, what was the server's.
+    pub(super) fn backlog_ns(&self, on: &Connections, slot: u32, due: Instant, freed: Instant) -> u64 {
+        let pacer = &self.pacers[on.stream(slot)];
+        let until = freed.min(pacer.expected.max(due));
+        let stalled = until.min(pacer.stall.1).since(due.max(pacer.stall.0));
+        until.since(due).saturating_sub(stalled)
+    }
+
+    /// A connection may carry (more) requests.
+    pub(super) fn offer(&mut self, on: &mut Connections, slot: u32) {
+        let stream = on.stream(slot);
+        let conn = &mut on.conns[slot as usize];
+        let Some(pacer) = self.pacers.get_mut(stream) else { return };
+        let (bit, queue) =
+            if conn.ring.alive == 0 { (IN_IDLE, &mut pacer.idle) } else { (IN_PARTLY, &mut pacer.partly) };
+        if conn.queued & bit == 0 {
+            conn.queued |= bit;
+            queue.push_back(slot);
+        }
+    }
+
+    /// All places of a connection that has just been opened, or is let in, are free from now on.
+    fn offer_fresh(&mut self, on: &mut Connections, slot: u32, now: Instant) {
+        on.free_from(slot, now);
+        self.offer(on, slot);
+    }
+
+    pub(super) fn start(&mut self, on: &mut Connections, slot: u32, now: Instant) {
+        if !on.conns[slot as usize].is_busy() {
+            self.offer_fresh(on, slot, now);
+        }
+    }
+
+    /// A scheduled request will prove it.
+    pub(super) fn opened(&mut self, on: &mut Connections, io: &mut impl Io, slot: u32, now: Instant) {
+        on.is_proved_by_and_by(slot, now);
+        self.offer_fresh(on, slot, now);
+        self.issue_due(on, io, now);
+    }
+
+    pub(super) fn ended(&mut self, on: &mut Connections, io: &mut impl Io, slot: u32, now: Instant) {
+        if !on.hold_for_rest(io, slot) {
+            self.offer(on, slot);
+        }
+        self.issue_due(on, io, now);
+    }
+
+    /// Issues what is due, as long as there are connections for it.
+    pub(super) fn issue_due(&mut self, on: &mut Connections, io: &mut impl Io, now: Instant) {
+        for stream in 0..self.pacers.len() {
+            for _ in 0..ISSUES_A_TURN {
+                let Some((slot, due)) = self.pair(on, io, stream, None, now) else { break };
+                self.issue(on, io, slot, due, None);
+            }
+        }
+    }
+
+    /// Likewise, where each is the first request of somebody's session.
+    pub(super) fn begin_sessions(
+        &mut self,
+        sessions: &mut Sessions,
+        on: &mut Connections,
+        io: &mut impl Io,
+        now: Instant,
+    ) {
+        for stream in 0..self.pacers.len() {
+            for _ in 0..ISSUES_A_TURN {
+                let Some((slot, due)) = self.pair(on, io, stream, Some(sessions), now) else { break };
+                sessions.arrive(on, slot, due);
+                if sessions.are_fresh() {
+                    let (now, freed) = (io.now(), sessions.freed(slot));
+                    let late_ns = now.since(due);
+                    let backlog_ns = self.backlog_ns(on, slot, due, freed).min(late_ns);
+                    on.wait_for_connection(slot, due, late_ns - backlog_ns);
+                } else {
+                    self.issue(on, io, slot, due, Some(sessions));
+                }
+            }
+        }
+    }
+
+    /// What is due next of a stream, and the connection that is to carry it, if there are both.
+    fn pair(
+        &mut self,
+        on: &mut Connections,
+        io: &impl Io,
+        stream: usize,
+        sessions: Option<&Sessions>,
+        now: Instant,
+    ) -> Option<(u32, Instant)> {
+        if self.pacers[stream].next > now {
+            return None;
+        }
+        let slot = self.take_free(on, io, stream, sessions)?;
+        Some((slot, self.pacers[stream].advance()))
+    }
+
+    fn take_free(
+        &mut self,
+        on: &mut Connections,
+        io: &impl Io,
+        stream: usize,
+        sessions: Option<&Sessions>,
+    ) -> Option<u32> {
+        let pacer = &mut self.pacers[stream];
+        for (queue, bit) in [(&mut pacer.idle, IN_IDLE), (&mut pacer.partly, IN_PARTLY)] {
+            while let Some(slot) = queue.pop_front() {
+                on.conns[slot as usize].queued &= !bit;
+                if has_room(on, io, slot, sessions) {
+                    return Some(slot);
+                }
+            }
+        }
+        None
+    }
+
+    fn issue(&mut self, on: &mut Connections, io: &mut impl Io, slot: u32, due: Instant, sessions: Option<&Sessions>) {
+        on.schedule(1, due);
+        on.offered(slot, due);
+        let ticket = on.take_up(slot, due);
+        let freed = on.freed[ticket as usize];
+        on.issuing = Some(ticket);
+        let now = on.flush(io, slot);
+        on.issuing = None;
+        on.arm_timeout(slot, now);
+        if has_room(on, io, slot, sessions) {
+            self.offer(on, slot);
+        }
+        // It may stand behind another on its connection: then it leaves later.
+        if on.tickets.stamp(ticket).sent != now {
+            return;
+        }
+        let late = now.since(due);
+        let backlog_ns = self.backlog_ns(on, slot, due, freed).min(late);
+        on.left(slot, due, late - backlog_ns, backlog_ns);
+    }
+
+    /// It counts with the time it had waited by the end: to leave it out would be to leave out the worst.
+    pub(super) fn book_unsent(&mut self, on: &mut Connections, has_sessions: bool) {
+        for stream in 0..self.pacers.len() {
+            while self.pacers[stream].next < self.pacers[stream].ends {
+                let due = self.pacers[stream].advance();
+                on.tally.visits.unstarted += u64::from(has_sessions);
+                on.never_issued(stream, due);
+            }
+        }
+    }
+}
+
+/// Whether a connection can carry the request that is due, or be opened for it.
+fn has_room(on: &Connections, io: &impl Io, slot: u32, sessions: Option<&Sessions>) -> bool {
+    match sessions {
+        Some(sessions) if sessions.are_fresh() => on.is_vacant(slot) && !sessions.is_there(slot),
+        Some(sessions) if sessions.is_there(slot) => false,
+        _ => on.has_room(io, slot),
+    }
+}
