@@ -14,6 +14,8 @@
 //! - [`protocol`]: what is said on a connection, both halves, and the `PROTOCOLS` table
 //! - [`scenario`]: scenario files: which requests a load consists of
 //! - [`tls`]: TLS under any of them
+//! - [`engine`]: what a load may ask of an engine, and is told
+//! - [`load`]: who asks what when, and what became of it
 //! - [`result`]: the report file
 //! - [`metric`]: the figures by which a run is judged, and the `METRICS` table
 //! - [`limit`]: limits on them (`--fail-if`)
@@ -32,9 +34,11 @@ pub mod arrivals;
 pub mod compare;
 pub mod confidence;
 pub mod encoding;
+pub mod engine;
 pub mod files;
 pub mod histogram;
 pub mod limit;
+pub mod load;
 pub mod machine;
 pub mod metric;
 pub mod protocol;

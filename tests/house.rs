@@ -19,6 +19,8 @@ const PURE: &[&str] = &[
     "src/histogram.rs",
     "src/confidence",
     "src/protocol",
+    "src/engine",
+    "src/load",
     "src/scenario",
     "src/tls",
     "src/result",

@@ -1,10 +1,10 @@
 //! Where connections go: the addresses of all targets, and whose turn it is.
 
+use crate::engine::Remote;
 use crate::failure::{Exit, Failure};
-use crate::load::Remote;
 use crate::plan::Plan;
-use crate::turns::Turns;
 use loadgen_core::arrivals::{Schedule, Split};
+use loadgen_core::load::turns::Turns;
 use loadgen_core::protocol::{Protocol, Shape};
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::socket;
@@ -138,15 +138,16 @@ pub fn probe(address: &SocketAddr) -> io::Result<()> {
     }
 }
 
-/// The same for a session, with the local addresses that connections to each come from.
-pub fn remotes(plan: &Plan, destinations: &[Destination], rotate: usize) -> (Vec<Remote>, Turns) {
+/// The same for the engine of a thread, with the local addresses that connections to each come from.
+pub fn remotes(plan: &Plan, destinations: &[Destination], thread: u64) -> Vec<Remote> {
+    let (index, _) = plan.part().worker(thread, plan.threads);
     let remote = |to: &Destination| {
         let mut sources: Vec<SocketAddr> = plan.sources_for(&to.endpoint);
-        let turn = rotate % sources.len().max(1);
+        let turn = index as usize % sources.len().max(1);
         sources.rotate_left(turn);
         Remote { endpoint: to.endpoint.clone(), sources }
     };
-    (destinations.iter().map(remote).collect(), turns(destinations))
+    destinations.iter().map(remote).collect()
 }
 
 /// Which of the destinations a connection goes to.

@@ -6,10 +6,10 @@ use crate::destination::{self, Destination};
 use crate::engine::Entry;
 use crate::engine::waits::Waits;
 use crate::plan::Plan;
-use crate::request_log::RequestLog;
 use crate::run;
 use crate::worker::{Control, Published, Tally, Task};
 use loadgen_core::histogram::Recorder;
+use loadgen_core::load::request_log::RequestLog;
 use loadgen_core::machine;
 use loadgen_core::result::{FLOOR_SAMPLES_LEAST, Floor};
 use loadgen_core::sys::{affinity, clock, memory, process, ring, socket};
@@ -164,6 +164,7 @@ pub fn drive(plan: &Plan, to: &[Destination], places: Places) -> Result<Driven, 
     let task = Task {
         log: RequestLog::default(),
         config: run::config(plan, to, 0, origin),
+        remotes: destination::remotes(plan, to, 0),
         clients: plan.clients(0).map_err(|failure| failure.cause().to_owned())?,
         cpu: places.client,
         spin_ns: plan.spin_ns,

@@ -6,12 +6,13 @@ use crate::destination::Addresses;
 use crate::embedded::Injected;
 use crate::engine::{self, Engines};
 use crate::failure::Failure;
-use crate::load::StopRule;
 use crate::tls::Tls;
-use crate::traffic::Traffic;
+use crate::traffic;
 use crate::workload::client_options;
 use loadgen_core::arrivals::{Process, Profile, Schedule};
 use loadgen_core::confidence::Goal;
+use loadgen_core::load::StopRule;
+use loadgen_core::load::users::Traffic;
 use loadgen_core::protocol::{Client, ClientOptions, Protocol, Shape};
 use loadgen_core::report::{self, FORMATS};
 use loadgen_core::result::Shard;
@@ -157,7 +158,7 @@ impl Plan {
             connections_over_time: args.conns.steady().is_none().then(|| args.conns.clone()),
             spin_ns: spin(args, pacing.as_ref(), threads)?,
             pacing,
-            traffic: Traffic::new(args, protocol)?,
+            traffic: traffic::of(args, protocol)?,
             tls,
             request_log: request_log(args, protocol)?,
             idle,

@@ -3,7 +3,8 @@
 use crate::destination::{self, Destination};
 use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
-use crate::request_log::{ROW_BYTES, ROWS_MAX};
+use crate::request_log::ROWS_MAX;
+use loadgen_core::load::request_log::ROW_BYTES;
 use loadgen_core::machine;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::{limits, ring};

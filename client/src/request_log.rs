@@ -1,106 +1,36 @@
-//! Every request with its times, for those who want to check the rest (`--request-log`).
+//! Memory for the log of every request (`--request-log`).
 
+use loadgen_core::load::request_log::{ROW_BYTES, RequestLog};
 use loadgen_core::sys::memory;
-use loadgen_core::time::Instant;
-use std::io::{self, Write};
+use std::io;
 
 /// Requests that are kept, of all threads together: 56 bytes each, taken before the run.
 pub const ROWS_MAX: u64 = 4_000_000;
 
-/// Memory of a row.
-pub const ROW_BYTES: u64 = size_of::<Row>() as u64;
-
-/// One request: `CLOCK_MONOTONIC` nanoseconds; 0: never.
-#[derive(Clone, Copy, Debug)]
-pub struct Row {
-    pub slot: u32,
-    pub due: Instant,
-    pub sent: Instant,
-    /// When its fate was known: the reply was here, or it was given up.
-    pub ended: Instant,
-    pub outcome: &'static str,
-}
-
-/// The log of one worker, or of several.
-#[derive(Debug, Default)]
-pub struct RequestLog {
-    rows: Vec<Row>,
-    room: usize,
-    /// Of other workers, whose slot numbers go on behind so many. They stay where they are: there may be no memory for
-    /// a copy.
-    others: Vec<(u32, Vec<Row>)>,
-    /// Requests for which there was no room.
-    pub left_out: u64,
-}
-
-impl RequestLog {
-    /// A log with room for so many requests; none is kept with 0.
-    ///
-    /// # Errors
-    /// If there is no memory for them.
-    pub fn new(room: usize) -> io::Result<Self> {
-        let rows = memory::room(room).ok_or_else(|| {
-            let mib = (room as u64 * ROW_BYTES).div_ceil(1 << 20);
-            io::Error::new(io::ErrorKind::OutOfMemory, format!("no memory for --request-log, which keeps {mib} MiB"))
-        })?;
-        Ok(Self { rows, room, others: Vec::new(), left_out: 0 })
-    }
-
-    #[inline]
-    pub fn is_kept(&self) -> bool {
-        self.room > 0
-    }
-
-    /// Those that were kept, in the order in which their fate was known.
-    #[cfg(test)]
-    pub fn rows(&self) -> &[Row] {
-        &self.rows
-    }
-
-    pub fn note(&mut self, row: Row) {
-        if self.rows.len() < self.room {
-            self.rows.push(row);
-        } else {
-            self.left_out += 1;
-        }
-    }
-
-    /// Adds another worker's, whose slot numbers go on behind `slots_before`.
-    pub fn append(&mut self, other: Self, slots_before: u32) {
-        self.others.push((slots_before, other.rows));
-        self.left_out += other.left_out;
-    }
-
-    /// Writes them as CSV, in the order in which they were due. Takes no memory to speak of.
-    pub fn write(&mut self, out: &mut dyn Write) -> io::Result<()> {
-        let mut parts = std::mem::take(&mut self.others);
-        parts.push((0, std::mem::take(&mut self.rows)));
-        for (_, rows) in &mut parts {
-            rows.sort_unstable_by_key(|row| (row.due, row.slot, row.sent, row.ended));
-        }
-        let mut parts: Vec<_> = parts.iter().map(|(before, rows)| (*before, &rows[..])).collect();
-        writeln!(out, "slot,due_ns,sent_ns,received_ns,outcome")?;
-        loop {
-            let next = |(before, rows): &(u32, &[Row])| Some((rows.first()?.due, rows.first()?.slot + before));
-            let first = parts.iter_mut().filter(|(_, rows)| !rows.is_empty()).min_by_key(|part| next(part));
-            let Some((before, rows)) = first else { return Ok(()) };
-            let Row { slot, due, sent, ended, outcome } = rows[0];
-            writeln!(out, "{},{},{},{},{outcome}", slot + *before, due.0, sent.0, ended.0)?;
-            *rows = &rows[1..];
-        }
-    }
+/// A log with room for so many requests; none is kept with 0.
+///
+/// # Errors
+/// If there is no memory for them.
+pub fn with_room(room: usize) -> io::Result<RequestLog> {
+    let rows = memory::room(room).ok_or_else(|| {
+        let mib = (room as u64 * ROW_BYTES).div_ceil(1 << 20);
+        io::Error::new(io::ErrorKind::OutOfMemory, format!("no memory for --request-log, which keeps {mib} MiB"))
+    })?;
+    Ok(RequestLog::keeping(rows, room))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use loadgen_core::load::request_log::Row;
+    use loadgen_core::time::Instant;
 
     #[test]
     fn the_logs_of_all_workers_are_written_as_one() {
         let row =
             |slot, due| Row { slot, due: Instant(due), sent: Instant(due), ended: Instant(due + 1), outcome: "ok" };
         let of = |rows: &[Row]| {
-            let mut log = RequestLog::new(2).unwrap();
+            let mut log = with_room(2).unwrap();
             rows.iter().for_each(|one| log.note(*one));
             log
         };
@@ -112,6 +42,6 @@ mod tests {
         let lines = ["slot,due_ns,sent_ns,received_ns,outcome", "1,10,10,11,ok", "2,10,10,11,ok", "2,20,20,21,ok"];
         assert_eq!(String::from_utf8(text).unwrap(), format!("{}\n0,30,30,31,ok\n", lines.join("\n")));
         assert_eq!(all.left_out, 1);
-        assert!(RequestLog::new(usize::MAX / 128).is_err());
+        assert!(with_room(usize::MAX / 128).is_err());
     }
 }

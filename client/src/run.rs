@@ -4,14 +4,16 @@
 use crate::destination::{self, Destination};
 use crate::embedded::Embedded;
 use crate::failure::{Exit, Failure};
-use crate::load::{Config, StopRule};
 use crate::plan::Plan;
 use crate::progress::{Progress, sum};
-use crate::request_log::{self, RequestLog};
+use crate::request_log;
 use crate::start_at::Clocks;
-use crate::tally::Tally;
 use crate::until::{Handover, Until};
 use crate::worker::{Control, Published, Task};
+use loadgen_core::load::request_log::RequestLog;
+use loadgen_core::load::tally::CpuTime;
+use loadgen_core::load::tally::Tally;
+use loadgen_core::load::{Config, StopRule, Usage};
 use loadgen_core::machine;
 use loadgen_core::protocol::tls::Tls;
 use loadgen_core::protocol::{Client, Shape};
@@ -151,6 +153,7 @@ impl Supervisor {
             supervisor.handovers.extend(handover.clone());
             let task = Task {
                 log: logs.pop().unwrap_or_default(),
+                remotes: destination::remotes(plan, to, index),
                 config: config(plan, to, index, origin),
                 clients: under_tls(plan.clients(index)?, &tls),
                 cpu: pick(&plan.client_cpus, index),
@@ -274,11 +277,11 @@ pub fn config(plan: &Plan, to: &[Destination], thread: u64, origin: Instant) -> 
         StopRule::Requests(n) => StopRule::Requests(share(n)),
         StopRule::RequestsOrAfter(n, ns) => StopRule::RequestsOrAfter(share(n), ns),
     };
-    let (remotes, turns) = destination::remotes(plan, to, index as usize);
+    let turns = destination::turns(to);
     let schedules = destination::schedules(plan, &turns, (index, workers));
     Config {
         shape: plan.protocol.shape,
-        remotes,
+        addresses: to.iter().map(|to| to.endpoint.to_string()).collect(),
         turns,
         all_active: plan.connections,
         active: share(plan.connections) as usize,
@@ -297,7 +300,14 @@ pub fn config(plan: &Plan, to: &[Destination], thread: u64, origin: Instant) -> 
         unproven_max: share(plan.max_unproven).max(1) as usize,
         seed: plan.seed.wrapping_add(index),
         origin,
+        usage,
     }
+}
+
+fn usage() -> Usage {
+    let (user_ns, system_ns) = clock::thread_user_system_ns();
+    let cpu = CpuTime { total_ns: clock::thread_cpu_ns(), user_ns, system_ns };
+    Usage { cpu, run_delay_ns: machine::thread_run_delay_ns() }
 }
 
 /// One for each worker, all before the first connection: where there is no memory for them, there is no run.
@@ -306,7 +316,7 @@ fn request_logs(plan: &Plan) -> Result<Vec<RequestLog>, Failure> {
         return Ok(Vec::new());
     }
     let room = (request_log::ROWS_MAX / plan.threads) as usize;
-    let logs = (0..plan.threads).map(|_| RequestLog::new(room)).collect::<io::Result<_>>();
+    let logs = (0..plan.threads).map(|_| request_log::with_room(room)).collect::<io::Result<_>>();
     logs.map_err(|error| {
         Failure::new(Exit::Machine, error.to_string()).help("raise the limit of memory (`ulimit -v`), or leave it out")
     })

@@ -5,9 +5,9 @@
 //! run without `--until-ci` has neither.
 
 use crate::plan::Plan;
-use crate::tally::Tally;
 use loadgen_core::confidence::{Batches, Sample};
 use loadgen_core::histogram::Recorder;
+use loadgen_core::load::tally::Tally;
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};

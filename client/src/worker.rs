@@ -1,9 +1,9 @@
 //! One worker thread: an engine, a load, and the loop that gives each its turn.
 
-use crate::engine::Engine;
-use crate::load::{self, Config, Load};
-use crate::request_log::RequestLog;
+use crate::engine::{Engine, Remote};
 use crate::until::Handover;
+use loadgen_core::load::request_log::RequestLog;
+use loadgen_core::load::{self, Config, Load};
 use loadgen_core::protocol::Client;
 use loadgen_core::sys::{affinity, clock, process, ring};
 use loadgen_core::time::{Instant, NS_PER_MS};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-pub use crate::tally::Tally;
+pub use loadgen_core::load::tally::Tally;
 
 /// The longest wait. A word from the main thread ([`Control`]) is heard within it.
 const WAIT_MAX_NS: u64 = 50 * NS_PER_MS;
@@ -32,6 +32,8 @@ const CPU_LOOK_NS: u64 = 20 * NS_PER_MS;
 #[derive(Debug)]
 pub struct Task {
     pub config: Config,
+    /// Where connections go: the addresses of `config`.
+    pub remotes: Vec<Remote>,
     /// One for each target.
     pub clients: Vec<Box<dyn Client>>,
     pub cpu: Option<usize>,

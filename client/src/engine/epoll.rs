@@ -1,11 +1,10 @@
 //! The reference engine: edge-triggered epoll, one registration a connection, one receive and one send a request.
 
 use super::waits::{self, Waits};
-use super::{Counters, Engine, Entry, Handler, Io};
+use super::{Counters, Engine, Entry, Handler, Io, Remote};
 use crate::worker::{self, Tally, Task};
 use loadgen_core::histogram::Recorder;
 use loadgen_core::sys::clock;
-use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::errno;
 use loadgen_core::sys::poller::epoll::EpollEdge;
 use loadgen_core::sys::poller::{Event, Interest, Poller};
@@ -37,6 +36,7 @@ pub static ENTRY: Entry = Entry {
 /// Runs a worker's task on this engine.
 pub fn run(task: Task) -> io::Result<Tally> {
     let mut engine = Epoll::new(task.capacity(), task.wire())?;
+    engine.io.addresses = task.remotes.clone();
     engine.io.reset = task.config.traffic.reset;
     worker::run(engine, task)
 }
@@ -63,7 +63,9 @@ struct EpollIo {
     sockets: Vec<Option<OwnedFd>>,
     /// By slot: how many sockets it has had, so that an event of an earlier one is known. The top bit: connecting.
     generations: Vec<u32>,
-    /// Where connections go, by TCP.
+    /// Where connections go.
+    addresses: Vec<Remote>,
+    /// Likewise, of those that have been connected to, by TCP.
     remotes: Vec<SocketAddr>,
     again: Vec<u64>,
     /// Connections are closed by a reset.
@@ -92,6 +94,7 @@ impl Epoll {
             wire,
             sockets: (0..capacity).map(|_| None).collect(),
             generations: vec![0; capacity],
+            addresses: Vec::new(),
             remotes: Vec::new(),
             again: Vec::new(),
             reset: false,
@@ -244,8 +247,10 @@ impl Io for EpollIo {
         clock::now()
     }
 
-    fn connect(&mut self, slot: u32, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()> {
+    fn connect(&mut self, slot: u32, address: usize, attempt: usize) -> io::Result<()> {
         self.calls.connect += 1;
+        let remote = &self.addresses[address];
+        let (remote, source) = (&remote.endpoint, remote.source(attempt));
         let socket = socket::connect(remote, source)?;
         if self.reset && !remote.is_datagram() {
             socket::reset_on_close(socket.as_fd())?;

@@ -6,20 +6,18 @@
 //! further rings.
 
 use super::waits::{self, Waits};
-use super::{Counters, Engine, Entry, Handler, Io};
+use super::{Counters, Engine, Entry, Handler, Io, Remote};
 use crate::worker::{self, Tally, Task};
 use loadgen_core::histogram::Recorder;
 use loadgen_core::protocol::Shape;
 use loadgen_core::sys::clock;
 use loadgen_core::sys::datagram::CAPACITY;
-use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::limits;
 use loadgen_core::sys::ring::token::SLOTS_MAX;
 use loadgen_core::sys::ring::{Buffers, Completion, Event, Lane, Lanes, Op, Options, Token};
 use loadgen_core::time::Instant;
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 /// How long the next of the last completions is waited for when all connections have been closed.
@@ -42,6 +40,7 @@ pub fn run(task: Task) -> io::Result<Tally> {
         options.buffer_bytes = options.buffer_bytes.max(CAPACITY as u32);
     }
     let mut engine = Uring::new(task.capacity(), &task.wire(), &options)?;
+    engine.io.addresses = task.remotes.clone();
     if task.config.traffic.reset {
         engine.io.lanes.reset_on_close();
     }
@@ -74,6 +73,8 @@ struct UringIo {
     resumed: Vec<(u32, u16)>,
     /// Bytes that were handed over and not taken.
     not_taken: i64,
+    /// Where connections go.
+    addresses: Vec<Remote>,
     /// Connections are UDP sockets; how long the last datagram was, as they all are.
     datagrams: bool,
     datagram_bytes: usize,
@@ -105,6 +106,7 @@ impl Uring {
             wire: leases,
             resumed: Vec::new(),
             not_taken: 0,
+            addresses: Vec::new(),
             datagrams: false,
             datagram_bytes: 0,
             events: 0,
@@ -232,13 +234,14 @@ impl Io for UringIo {
         clock::now()
     }
 
-    fn connect(&mut self, slot: u32, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()> {
-        self.datagrams = remote.is_datagram();
-        let datagrams = self.datagrams;
-        let (Lane { ring, flows }, local) = self.lane(slot);
-        flows.datagrams = datagrams;
+    fn connect(&mut self, slot: u32, address: usize, attempt: usize) -> io::Result<()> {
+        let remote = &self.addresses[address];
+        self.datagrams = remote.endpoint.is_datagram();
+        let local = slot % self.a_lane;
+        let Lane { ring, flows } = self.lanes.lane((slot / self.a_lane) as usize);
+        flows.datagrams = self.datagrams;
         let generation = flows.admit(local, true);
-        ring.connect(Token::new(Op::Connect, generation, local), remote, source)
+        ring.connect(Token::new(Op::Connect, generation, local), &remote.endpoint, remote.source(attempt))
     }
 
     /// One send is in flight on a connection; until it is done, no more is taken.

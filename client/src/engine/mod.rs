@@ -12,14 +12,11 @@ pub mod waits;
 pub use choice::{Engines, make_room};
 
 use crate::worker::{Tally, Task};
+pub use loadgen_core::engine::{Counters, Handler, Io};
 use loadgen_core::histogram::Recorder;
-use loadgen_core::result::RingStats;
 use loadgen_core::sys::endpoint::Endpoint;
-use loadgen_core::time::Instant;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::time::Duration;
 use waits::Waits;
 
@@ -67,59 +64,17 @@ pub trait Engine {
     fn counters(&self) -> Counters;
 }
 
-/// What a handler may ask of an engine.
-pub trait Io {
-    /// The time, on the clock that all instants of a run are of. An engine reads it anew for each call.
-    fn now(&self) -> Instant;
-
-    /// Starts a connection; [`Handler::connected`] tells its outcome unless this fails at once.
-    fn connect(&mut self, slot: u32, remote: &Endpoint, source: Option<&SocketAddr>) -> io::Result<()>;
-
-    /// Hands over bytes of the requests that all connections share ([`Task::wire`]), and says how many were taken:
-    /// by the kernel, or by the engine, which answers for the rest. After less than all, [`Handler::writable`] says
-    /// when to go on.
-    fn send(&mut self, slot: u32, wire: Range<usize>) -> io::Result<usize>;
-
-    /// Likewise, bytes of this connection alone.
-    fn send_own(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize>;
-
-    /// Whether of the bytes that were said to be taken the kernel has yet to take some, or never will.
-    fn has_left_over(&self, slot: u32) -> bool;
-
-    /// Ends our stream; the peer's goes on until [`Handler::ended`].
-    fn end_stream(&mut self, slot: u32);
-
-    /// Closes, at once; nothing more is told about this connection.
-    fn close(&mut self, slot: u32);
-
-    /// Has [`Handler::writable`] called in the next turn, so that an endless sender lets others have theirs.
-    fn resume(&mut self, slot: u32);
+/// Where connections go.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    pub endpoint: Endpoint,
+    /// Local addresses to connect from, in turn; none: the kernel's choice.
+    pub sources: Vec<SocketAddr>,
 }
 
-/// What an engine tells.
-pub trait Handler<I: Io> {
-    /// A connection attempt came to its end.
-    fn connected(&mut self, io: &mut I, slot: u32, outcome: io::Result<()>);
-
-    /// Bytes arrived, just now: of a stream, or one whole datagram, which may be empty.
-    fn received(&mut self, io: &mut I, slot: u32, bytes: &[u8]);
-
-    /// The kernel has room for more of ours.
-    fn writable(&mut self, io: &mut I, slot: u32);
-
-    /// So many bytes that were said to be taken were not, because their connection is no more; negative: were after
-    /// all.
-    fn not_taken(&mut self, bytes: i64);
-
-    /// The peer ended its stream, or the connection broke. Everything that had arrived before was told before.
-    fn ended(&mut self, io: &mut I, slot: u32, cause: Option<io::Error>);
-}
-
-/// What an engine counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    pub syscalls: BTreeMap<&'static str, u64>,
-    pub waits: u64,
-    pub events: u64,
-    pub ring: Option<RingStats>,
+impl Remote {
+    /// The local address of an attempt.
+    fn source(&self, attempt: usize) -> Option<&SocketAddr> {
+        (!self.sources.is_empty()).then(|| &self.sources[attempt % self.sources.len()])
+    }
 }

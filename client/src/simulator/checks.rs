@@ -3,11 +3,11 @@
 use super::Outcome;
 use super::draw::Drawn;
 use super::network::ONE_WAY_MIN_NS;
-use crate::load::StopRule;
-use crate::request_log::Row;
-use crate::tally::Counts;
-use crate::traffic::Lengths;
 use loadgen_core::arrivals::Schedule;
+use loadgen_core::load::StopRule;
+use loadgen_core::load::request_log::Row;
+use loadgen_core::load::tally::Counts;
+use loadgen_core::load::users::Lengths;
 use loadgen_core::protocol::Shape;
 use loadgen_core::time::Instant;
 use std::collections::BTreeSet;

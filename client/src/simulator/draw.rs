@@ -2,16 +2,14 @@
 
 use super::faults::Faults;
 use super::peer::SIZE;
-use crate::load::{Config, Remote, StopRule};
-use crate::traffic::{Lengths, Sessions, Traffic};
-use crate::turns::Turns;
 use loadgen_core::arrivals::{Process, Profile, Schedule};
+use loadgen_core::load::turns::Turns;
+use loadgen_core::load::users::{Lengths, Sessions, Traffic};
+use loadgen_core::load::{Config, StopRule, Usage};
 use loadgen_core::protocol::{Client, ClientOptions, PROTOCOLS, Protocol, Shape};
 use loadgen_core::rng::Rng;
 use loadgen_core::service_time::Distribution;
-use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
-use std::net::SocketAddr;
 
 #[derive(Debug)]
 pub(super) struct Drawn {
@@ -67,8 +65,8 @@ impl Drawn {
     }
 
     pub(super) fn clients(&self) -> Vec<Box<dyn Client>> {
-        let client = |_: &Remote| (self.protocol.client)(&self.options).expect("a client half");
-        self.config.remotes.iter().map(client).collect()
+        let client = |_: &String| (self.protocol.client)(&self.options).expect("a client half");
+        self.config.addresses.iter().map(client).collect()
     }
 
     /// The request of which all are copies; empty where they differ.
@@ -96,12 +94,10 @@ fn options(protocol: &Protocol, size: usize, rng: &mut Rng) -> ClientOptions {
 }
 
 fn config(protocol: &Protocol, origin: Instant, rng: &mut Rng) -> Config {
-    let address = SocketAddr::from(([127, 0, 0, 1], 9));
-    let endpoint = if protocol.shape == Shape::Datagram { Endpoint::Udp(address) } else { Endpoint::Tcp(address) };
     let active = 1 + rng.below(8) as usize;
     Config {
         shape: protocol.shape,
-        remotes: vec![Remote { endpoint, sources: Vec::new() }],
+        addresses: vec!["simulated".to_owned()],
         turns: Turns::new(std::iter::once(0), &[1]),
         all_active: active as u64,
         active,
@@ -120,6 +116,7 @@ fn config(protocol: &Protocol, origin: Instant, rng: &mut Rng) -> Config {
         unproven_max: one_of(rng, &[1, 3, 100]),
         seed: rng.next_u64(),
         origin,
+        usage: Usage::default,
     }
 }
 
@@ -153,7 +150,7 @@ fn closed(config: &mut Config, protocol: &Protocol, rng: &mut Rng) {
     let streams = protocol.shape == Shape::Exchange;
     if rng.below(4) == 0 {
         // Two targets: each request is written anew, though they are alike.
-        config.remotes.push(config.remotes[0].clone());
+        config.addresses.push("another".to_owned());
         config.turns = Turns::new([0, 1].into_iter(), &[1, 2]);
     }
     match rng.below(6) {

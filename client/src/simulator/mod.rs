@@ -10,10 +10,10 @@ mod faults;
 mod network;
 mod peer;
 
-use crate::load::Load;
-use crate::request_log::RequestLog;
-use crate::tally::Tally;
 use draw::Drawn;
+use loadgen_core::load::Load;
+use loadgen_core::load::request_log::RequestLog;
+use loadgen_core::load::tally::Tally;
 use loadgen_core::rng::Rng;
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use network::Network;
@@ -46,7 +46,7 @@ struct Outcome {
 /// Runs a load to its end, as a worker thread does.
 fn run(drawn: &Drawn, rng: &mut Rng) -> Outcome {
     let mut session = Load::new(drawn.config.clone(), drawn.clients());
-    session.log_to(RequestLog::new(LOG_ROWS).expect("memory"));
+    session.log_to(RequestLog::keeping(Vec::with_capacity(LOG_ROWS), LOG_ROWS));
     let capacity = drawn.config.active + drawn.config.idle;
     let mut network = Network::new(
         drawn.protocol,

@@ -4,15 +4,13 @@
 use super::faults::{Fault, Faults};
 use super::peer::{Peer, Said};
 use crate::engine::{Handler, Io};
-use crate::load::Load;
+use loadgen_core::load::Load;
 use loadgen_core::protocol::{Protocol, Shape};
 use loadgen_core::rng::Rng;
-use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::time::{Instant, NS_PER_MS};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::ops::Range;
 
 /// No byte gets from one end to the other in less time.
@@ -318,7 +316,7 @@ impl Io for Network {
         Instant(self.now.get())
     }
 
-    fn connect(&mut self, slot: u32, _remote: &Endpoint, _source: Option<&SocketAddr>) -> io::Result<()> {
+    fn connect(&mut self, slot: u32, _address: usize, _attempt: usize) -> io::Result<()> {
         assert!(self.links[slot as usize].is_none(), "slot {slot} is connected twice");
         self.connects += 1;
         let outcome = self.faults.connect(&mut self.rng);

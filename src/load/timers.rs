@@ -1,34 +1,34 @@
 //! Deadlines of connections: 8 bytes each, in milliseconds, rounded up so that none fires early.
 
-use loadgen_core::time::{Instant, NS_PER_MS};
+use crate::time::{Instant, NS_PER_MS};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 /// A queue of (deadline, slot). An entry is not taken back when it is no longer wanted: the caller looks at the
 /// connection when it fires, and puts it in again where it came too early.
 #[derive(Debug)]
-pub struct Timers {
+pub(super) struct Timers {
     origin: Instant,
     heap: BinaryHeap<Reverse<u64>>,
 }
 
 impl Timers {
-    pub fn new(origin: Instant, capacity: usize) -> Self {
+    pub(super) fn new(origin: Instant, capacity: usize) -> Self {
         Self { origin, heap: BinaryHeap::with_capacity(capacity) }
     }
 
-    pub fn push(&mut self, at: Instant, slot: u32) {
+    pub(super) fn push(&mut self, at: Instant, slot: u32) {
         let ms = at.since(self.origin).div_ceil(NS_PER_MS).min(u64::from(u32::MAX));
         self.heap.push(Reverse(ms << 32 | u64::from(slot)));
     }
 
     /// The earliest deadline, or never.
-    pub fn next(&self) -> Instant {
+    pub(super) fn next(&self) -> Instant {
         self.heap.peek().map_or(Instant::NEVER, |entry| self.origin.after((entry.0 >> 32) * NS_PER_MS))
     }
 
     /// The slot of an entry that is due, if there is one.
-    pub fn pop(&mut self, now: Instant) -> Option<u32> {
+    pub(super) fn pop(&mut self, now: Instant) -> Option<u32> {
         if self.next() > now {
             return None;
         }

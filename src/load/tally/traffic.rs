@@ -1,6 +1,6 @@
 //! What was counted of sessions that arrive by a schedule, and of the streams of several targets.
 
-use loadgen_core::histogram::Recorder;
+use crate::histogram::Recorder;
 
 /// Lengths are 32-bit numbers; the last place has all of 2^30 and more.
 const LENGTHS: usize = u32::BITS as usize;

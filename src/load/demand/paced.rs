@@ -6,9 +6,9 @@
 use super::super::config::Config;
 use super::super::connections::Connections;
 use super::sessions::Sessions;
+use crate::arrivals::Schedule;
 use crate::engine::Io;
-use loadgen_core::arrivals::Schedule;
-use loadgen_core::time::Instant;
+use crate::time::Instant;
 use std::collections::VecDeque;
 
 /// Requests that are issued in one go: after a pause thousands may be due at once, and replies must not wait for all.

@@ -1,7 +1,7 @@
 //! What was agreed on with servers under TLS, and how often.
 
-use loadgen_core::histogram::Recorder;
-use loadgen_core::tls::Session;
+use crate::histogram::Recorder;
+use crate::tls::Session;
 use std::collections::BTreeSet;
 
 /// Handshakes that came to their end.

@@ -8,7 +8,7 @@ use super::paced::Paced;
 use super::sessions::{Next, Sessions};
 use super::thinking::Thinking;
 use crate::engine::Io;
-use loadgen_core::time::Instant;
+use crate::time::Instant;
 
 /// Connections that go on in one turn: replies must not wait for all that woke at once.
 const WAKES_A_TURN: usize = 256;

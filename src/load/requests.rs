@@ -3,11 +3,11 @@
 use super::config::{Config, StopRule};
 use super::connections::{Conn, Connections, Request, State, flag};
 use crate::engine::Io;
-use crate::request_log::Row;
-use crate::tally::Phase;
-use loadgen_core::protocol::Outcome;
-use loadgen_core::protocol::ticket::{Stamp, Ticket};
-use loadgen_core::time::Instant;
+use crate::load::request_log::Row;
+use crate::load::tally::Phase;
+use crate::protocol::Outcome;
+use crate::protocol::ticket::{Stamp, Ticket};
+use crate::time::Instant;
 
 /// Of a connection's oldest request, and of those behind it.
 pub(super) type Kinds = [&'static str; 2];
@@ -107,7 +107,7 @@ impl Connections {
         }
     }
 
-    /// Which of [`crate::tally::Tally::groups`] a request belongs to.
+    /// Which of [`crate::load::tally::Tally::groups`] a request belongs to.
     pub(super) fn group(&self, slot: u32, ticket: Ticket) -> usize {
         self.config.target(slot) * self.kinds_a_target + usize::from(self.tickets.kind(ticket))
     }

@@ -1,19 +1,19 @@
 //! What a load is to be, in one worker's share.
 
-use crate::traffic::Traffic;
-use crate::turns::Turns;
-use loadgen_core::arrivals::{Profile, Schedule};
-use loadgen_core::protocol::Shape;
-use loadgen_core::sys::endpoint::Endpoint;
-use loadgen_core::time::Instant;
-use std::net::SocketAddr;
+use super::tally::CpuTime;
+use super::turns::Turns;
+use super::users::Traffic;
+use crate::arrivals::{Profile, Schedule};
+use crate::protocol::Shape;
+use crate::time::Instant;
 
 /// What a load is to be. Counts are this worker's share.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub shape: Shape,
-    pub remotes: Vec<Remote>,
-    /// Which of `remotes` a connection goes to, by its number among those of all workers.
+    /// Where connections go, as messages name it.
+    pub addresses: Vec<String>,
+    /// Which of `addresses` a connection goes to, by its number among those of all workers.
     pub turns: Turns,
     /// How many carry load, of all workers.
     pub all_active: u64,
@@ -46,23 +46,21 @@ pub struct Config {
     pub seed: u64,
     /// The beginning of the run; times in the report count from here.
     pub origin: Instant,
+    /// What this thread has used by now.
+    pub usage: fn() -> Usage,
 }
 
-/// Where connections go.
-#[derive(Clone, Debug)]
-pub struct Remote {
-    pub endpoint: Endpoint,
-    /// Local addresses to connect from, in turn; none: the kernel's choice.
-    pub sources: Vec<SocketAddr>,
+/// What a thread has used of its CPU, and how long it had to wait for one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    pub cpu: CpuTime,
+    pub run_delay_ns: u64,
 }
 
 impl Config {
-    /// Where the connection in a slot goes.
-    pub fn remote(&self, slot: u32) -> &Remote {
-        if self.remotes.len() == 1 {
-            return &self.remotes[0];
-        }
-        &self.remotes[self.turns.address(self.number(slot))]
+    /// To which of the addresses the connection in a slot goes.
+    pub fn address(&self, slot: u32) -> usize {
+        if self.addresses.len() == 1 { 0 } else { self.turns.address(self.number(slot)) }
     }
 
     /// The number of a connection among those of all workers: first all that carry load, then all that are idle.
@@ -79,7 +77,7 @@ impl Config {
     /// Which target it belongs to.
     #[inline]
     pub fn target(&self, slot: u32) -> usize {
-        if self.remotes.len() == 1 { 0 } else { self.turns.target(self.number(slot)) }
+        if self.addresses.len() == 1 { 0 } else { self.turns.target(self.number(slot)) }
     }
 
     /// This worker's share of a number that all share.

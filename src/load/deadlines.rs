@@ -4,11 +4,11 @@
 use super::Load;
 use super::connections::{Conn, Connections, State, flag};
 use crate::engine::Io;
-use crate::tally::Phase;
-use loadgen_core::protocol::client::Cancelled;
-use loadgen_core::protocol::ticket::Stamp;
-use loadgen_core::time::Instant;
-use loadgen_core::units::format_duration;
+use crate::load::tally::Phase;
+use crate::protocol::client::Cancelled;
+use crate::protocol::ticket::Stamp;
+use crate::time::Instant;
+use crate::units::format_duration;
 use std::io;
 
 impl Load {

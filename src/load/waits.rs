@@ -5,8 +5,8 @@
 
 use super::connections::{Connections, State, flag};
 use crate::engine::Io;
-use loadgen_core::protocol::ticket::Ticket;
-use loadgen_core::time::Instant;
+use crate::protocol::ticket::Ticket;
+use crate::time::Instant;
 
 impl Connections {
     /// A request is due on this connection, whether it is open or not. False: there is none left of a given number.

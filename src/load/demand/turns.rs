@@ -2,7 +2,7 @@
 
 use super::super::connections::{Connections, State};
 use crate::engine::Io;
-use loadgen_core::time::Instant;
+use crate::time::Instant;
 
 /// Connections that are looked at in vain in one turn, where many are lost or busy.
 const LOOKS: usize = 64;

@@ -2,9 +2,9 @@
 //! (Schroeder, Wierman, Harchol-Balter, "Open versus closed: a cautionary tale", NSDI 2006).
 
 use super::super::connections::Connections;
-use crate::traffic::{self, Lengths};
-use loadgen_core::rng::Rng;
-use loadgen_core::time::Instant;
+use crate::load::users::{self, Lengths};
+use crate::rng::Rng;
+use crate::time::Instant;
 
 /// Sets these draws apart from others of the same seed.
 const SALT: u64 = 0x7365_7373_696f_6e73;
@@ -41,7 +41,7 @@ pub(super) enum Next {
 }
 
 impl Sessions {
-    pub(super) fn new(of: &traffic::Sessions, seed: u64, connections: usize) -> Self {
+    pub(super) fn new(of: &users::Sessions, seed: u64, connections: usize) -> Self {
         let (lengths, fresh) = (of.lengths.clone(), of.fresh);
         Self { lengths, rng: Rng::new(seed ^ SALT), fresh, slots: vec![Session::default(); connections] }
     }

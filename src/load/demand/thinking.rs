@@ -1,11 +1,11 @@
 //! Think times: how long a user looks at a reply before the next request is due. Latency counts from there, so a user
 //! who waits for a slow server is not taken for one who thinks.
 
-use crate::traffic::Traffic;
-use loadgen_core::rng::Rng;
-use loadgen_core::scenario::taken_apart;
-use loadgen_core::service_time::{Distribution, Draws};
-use loadgen_core::time::Instant;
+use crate::load::users::Traffic;
+use crate::rng::Rng;
+use crate::scenario::taken_apart;
+use crate::service_time::{Distribution, Draws};
+use crate::time::Instant;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -97,7 +97,7 @@ impl Thinking {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use loadgen_core::scenario::Scenario;
+    use crate::scenario::Scenario;
     use std::sync::Arc;
 
     #[test]

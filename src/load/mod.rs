@@ -18,21 +18,26 @@ mod early;
 mod endings;
 mod opening;
 mod outboxes;
+pub mod request_log;
 mod requests;
 mod talking;
+pub mod tally;
+mod timers;
+pub mod turns;
+pub mod users;
 mod waits;
 mod window;
 
-pub use config::{Config, Remote, StopRule};
+pub use config::{Config, StopRule, Usage};
 pub use connections::shares;
 
 use crate::engine::Io;
-use crate::request_log::RequestLog;
-use crate::tally::Tally;
+use crate::load::request_log::RequestLog;
+use crate::load::tally::Tally;
+use crate::protocol::Client;
+use crate::time::{Instant, NS_PER_S};
 use connections::{Connections, State};
 use demand::{Demand, Start};
-use loadgen_core::protocol::Client;
-use loadgen_core::time::{Instant, NS_PER_S};
 use std::ops::Range;
 
 /// Connections that begin with the load in one turn.

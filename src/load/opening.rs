@@ -5,8 +5,8 @@ use super::config::Config;
 use super::connections::{Conn, Connections, State, flag};
 use super::early::HELD;
 use crate::engine::Io;
-use crate::tally::Phase;
-use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use crate::load::tally::Phase;
+use crate::time::{Instant, NS_PER_MS, NS_PER_S};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
@@ -98,11 +98,9 @@ impl Load {
         if !self.demand.is_used(slot) {
             self.on.leave_script(slot);
         }
-        let remote = self.on.config.remote(slot);
-        let (endpoint, sources) = (&remote.endpoint, &remote.sources);
-        // After a failure from the next one: an address may be out of ports while another has some.
-        let turn = slot as usize + usize::from(self.on.conns[slot as usize].failures);
-        let source = (!sources.is_empty()).then(|| &sources[turn % sources.len()]);
+        let address = self.on.config.address(slot);
+        // After a failure from the next local address: one may be out of ports while another has some.
+        let attempt = slot as usize + usize::from(self.on.conns[slot as usize].failures);
         self.on.tally.connections.attempts += 1;
         self.on.gate.started(now);
         let conn = &mut self.on.conns[slot as usize];
@@ -113,7 +111,7 @@ impl Load {
         conn.state = State::Connecting;
         self.on.since[slot as usize] = now;
         self.on.open += 1;
-        match io.connect(slot, endpoint, source) {
+        match io.connect(slot, address, attempt) {
             Ok(()) => self.on.arm_timeout(slot, now),
             Err(error) => self.connect_failed(slot, &error, now),
         }
@@ -122,7 +120,7 @@ impl Load {
     /// A connection attempt failed; its socket is gone already.
     pub(super) fn connect_failed(&mut self, slot: u32, error: &io::Error, now: Instant) {
         let kind = connect_failure(error);
-        let example = format!("connect to {}: {error}", self.on.config.remote(slot).endpoint);
+        let example = format!("connect to {}: {error}", self.on.config.addresses[self.on.config.address(slot)]);
         self.on.note(kind, Phase::Connect, 1, || example);
         *self.on.tally.connections.failed.entry(kind).or_default() += 1;
         self.on.connect_failures += 1;

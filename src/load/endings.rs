@@ -6,9 +6,9 @@ use super::connections::{Connections, State, flag};
 use super::opening::connect_failure;
 use super::requests::Kinds;
 use crate::engine::Io;
-use crate::tally::Phase;
-use loadgen_core::protocol::client::End;
-use loadgen_core::time::Instant;
+use crate::load::tally::Phase;
+use crate::protocol::client::End;
+use crate::time::Instant;
 use std::io;
 
 /// The word in the ledger for connections that a server accepts only to refuse them.

@@ -16,7 +16,7 @@ mod users;
 use super::config::Config;
 use super::connections::Connections;
 use crate::engine::Io;
-use loadgen_core::time::Instant;
+use crate::time::Instant;
 use paced::Paced;
 use turns::Turns;
 use users::Users;

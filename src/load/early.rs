@@ -7,10 +7,10 @@
 use super::Load;
 use super::connections::{Connections, State};
 use crate::engine::Io;
-use crate::tally::Phase;
-use loadgen_core::protocol::ticket::Order;
-use loadgen_core::time::Instant;
-use loadgen_core::units::format_duration;
+use crate::load::tally::Phase;
+use crate::protocol::ticket::Order;
+use crate::time::Instant;
+use crate::units::format_duration;
 
 /// A bit of `Conn::queued`: what was to follow a reply waits for the rest of its request to leave.
 pub(super) const HELD: u8 = 4;

@@ -3,8 +3,8 @@
 
 use super::connections::{Connections, State, flag};
 use crate::engine::Io;
-use loadgen_core::protocol::outbox::{Front, Outbox};
-use loadgen_core::time::Instant;
+use crate::protocol::outbox::{Front, Outbox};
+use crate::time::Instant;
 use std::collections::HashMap;
 use std::io::ErrorKind;
 

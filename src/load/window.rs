@@ -4,13 +4,11 @@
 //! closes: answered, failed, or in flight (and then it counts with the time it has waited).
 
 use super::Load;
-use super::config::StopRule;
+use super::config::{StopRule, Usage};
 use super::connections::{Connections, State};
-use crate::tally::{Bytes, CpuTime, SERIES_INTERVAL_NS, Second};
-use loadgen_core::machine::thread_run_delay_ns;
-use loadgen_core::protocol::ticket::Ticket;
-use loadgen_core::sys::clock;
-use loadgen_core::time::Instant;
+use crate::load::tally::{Bytes, SERIES_INTERVAL_NS, Second};
+use crate::protocol::ticket::Ticket;
+use crate::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct Window {
@@ -32,8 +30,7 @@ pub(super) struct Window {
     second_sent: u64,
     opened_bytes: Bytes,
     opened_before: u64,
-    opened_cpu: CpuTime,
-    opened_run_delay_ns: u64,
+    opened_usage: Usage,
 }
 
 impl Window {
@@ -54,8 +51,7 @@ impl Window {
             second_sent: 0,
             opened_bytes: Bytes::default(),
             opened_before: 0,
-            opened_cpu: CpuTime::default(),
-            opened_run_delay_ns: 0,
+            opened_usage: Usage::default(),
         }
     }
 
@@ -143,8 +139,7 @@ impl Load {
             self.on.window.is_open = true;
             self.on.window.opened_bytes = self.on.tally.bytes;
             self.on.window.opened_before = self.on.tally.connections.opened;
-            self.on.window.opened_cpu = thread_cpu();
-            self.on.window.opened_run_delay_ns = thread_run_delay_ns();
+            self.on.window.opened_usage = (self.on.config.usage)();
             self.on.tally.window_from = Some(at);
         }
         if now >= self.on.window.closes {
@@ -233,11 +228,12 @@ impl Connections {
             self.settle_requests(at);
             self.window.from = Instant::NEVER;
         }
-        let cpu = thread_cpu().since(&self.window.opened_cpu);
+        let (opened, usage) = (self.window.opened_usage, (self.config.usage)());
+        let cpu = usage.cpu.since(&opened.cpu);
         self.tally.window_cpu = cpu;
         // The busiest is judged by what it did besides waiting for deadlines.
         self.tally.window_cpu_max_ns = cpu.total_ns.saturating_sub(self.tally.spin_ns);
-        self.tally.run_delay_ns = thread_run_delay_ns().saturating_sub(self.window.opened_run_delay_ns);
+        self.tally.run_delay_ns = usage.run_delay_ns.saturating_sub(opened.run_delay_ns);
         self.tally.window_bytes = self.tally.bytes.since(&self.window.opened_bytes);
         self.tally.window_opened = self.tally.connections.opened - self.window.opened_before;
         self.tally.window_replies = self.window.replies;
@@ -287,9 +283,4 @@ impl Connections {
         }
         self.close_second();
     }
-}
-
-fn thread_cpu() -> CpuTime {
-    let (user_ns, system_ns) = clock::thread_user_system_ns();
-    CpuTime { total_ns: clock::thread_cpu_ns(), user_ns, system_ns }
 }

@@ -8,12 +8,12 @@ mod traffic;
 pub use tls::TlsTally;
 pub use traffic::{StreamTally, Visits};
 
+use crate::confidence::Batches;
 use crate::engine::Counters;
-use crate::request_log::RequestLog;
-use loadgen_core::confidence::Batches;
-use loadgen_core::histogram::Recorder;
-use loadgen_core::result::Datagrams;
-use loadgen_core::time::{Instant, NS_PER_S};
+use crate::histogram::Recorder;
+use crate::load::request_log::RequestLog;
+use crate::result::Datagrams;
+use crate::time::{Instant, NS_PER_S};
 use std::collections::BTreeMap;
 
 /// A worker's tally, or the sum of several.

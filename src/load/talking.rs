@@ -3,12 +3,12 @@
 use super::Load;
 use super::connections::{Conn, Connections, State, flag};
 use crate::engine::{Handler, Io};
-use crate::tally::Phase;
-use loadgen_core::protocol::Client;
-use loadgen_core::protocol::client::{Context, End, Event};
-use loadgen_core::protocol::sequence::Unawaited;
-use loadgen_core::protocol::ticket::STREAM;
-use loadgen_core::time::Instant;
+use crate::load::tally::Phase;
+use crate::protocol::Client;
+use crate::protocol::client::{Context, End, Event};
+use crate::protocol::sequence::Unawaited;
+use crate::protocol::ticket::STREAM;
+use crate::time::Instant;
 use std::io;
 use std::ops::ControlFlow;
 
