@@ -9,7 +9,7 @@ use crate::engine::Io;
 use crate::load::request_log::RequestLog;
 use crate::load::tally::{Phase, Tally};
 use crate::load::timers::Timers;
-use crate::protocol::client::Event;
+use crate::protocol::client::Events;
 use crate::protocol::ticket::{Order, Ring, Ticket, Tickets};
 use crate::protocol::{Client, Shape};
 use crate::rng::Rng;
@@ -118,7 +118,7 @@ pub(super) struct Connections {
     pub(super) kinds_a_target: usize,
     pub(super) outboxes: Outboxes,
     /// What the protocol has told, to be dealt with next.
-    pub(super) events: Vec<Event>,
+    pub(super) events: Events,
     /// When protocols want to be called again, and the one wish of each connection that counts.
     pub(super) wakes: Timers,
     pub(super) wishes: HashMap<u32, Instant>,
@@ -199,7 +199,7 @@ impl Connections {
             owing: HashMap::new(),
             kinds_a_target,
             outboxes: Outboxes::default(),
-            events: Vec::new(),
+            events: Events::default(),
             wakes: Timers::new(config.origin, 0),
             wishes: HashMap::new(),
             kept: HashMap::new(),

@@ -24,8 +24,8 @@ impl Load {
                 let kept = self.on.take_kept(slot);
                 let outcome = self.on.ask(slot, now, |client, cx| client.stream_ended(slot, &kept, true, cx));
                 self.on.recycle(kept);
-                let is_silent = outcome.is_ok() && self.on.events.is_empty();
-                self.heard(io, slot, if is_silent { Err(End::Farewell) } else { outcome }, now);
+                let is_silent = outcome.is_ok() && self.on.events.are_none();
+                self.heard(io, slot, if is_silent { Err(Box::new(End::Farewell)) } else { outcome }, now);
             }
         }
     }

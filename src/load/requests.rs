@@ -36,6 +36,23 @@ impl Connections {
         self.send_issued(io, slot, issued, now);
     }
 
+    /// The same within the load, where nothing is special about a connection: as many as it may carry.
+    #[inline]
+    pub(super) fn fill_up(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
+        let conn = &self.conns[slot as usize];
+        let is_special = conn.flags & (flag::DUE | flag::RESERVED) != 0 || self.is_datagram;
+        if is_special || self.config.requests_per_connection.is_some() {
+            return self.begin(io, slot, now);
+        }
+        let fresh = u64::from(conn.capacity.saturating_sub(conn.ring.alive)).min(self.budget);
+        self.budget -= fresh;
+        self.schedule(fresh, now);
+        for _ in 0..fresh {
+            self.take_up(slot, now);
+        }
+        self.send_issued(io, slot, fresh > 0, now);
+    }
+
     /// The request that waited for this connection is one of its requests now.
     pub(super) fn issue_owed(&mut self, slot: u32) -> Option<Ticket> {
         let due = self.take_owed(slot)?;

@@ -2,10 +2,11 @@
 
 use super::Load;
 use super::connections::{Conn, Connections, State, flag};
+use super::early::HELD;
 use crate::engine::{Handler, Io};
 use crate::load::tally::Phase;
 use crate::protocol::Client;
-use crate::protocol::client::{Context, End, Event};
+use crate::protocol::client::{Context, Ended, Event};
 use crate::protocol::sequence::Unawaited;
 use crate::protocol::ticket::STREAM;
 use crate::time::Instant;
@@ -41,31 +42,37 @@ impl Load {
     }
 
     /// Deals with what the protocol told of a connection in one call, and with what follows from it.
-    pub(super) fn heard(&mut self, io: &mut impl Io, slot: u32, outcome: Result<(), End>, now: Instant) {
+    #[inline]
+    pub(super) fn heard(&mut self, io: &mut impl Io, slot: u32, outcome: Result<(), Ended>, now: Instant) {
         if !self.on.outboxes.writing.is_empty() {
             self.on.flush(io, slot);
         }
-        let mut events = std::mem::take(&mut self.on.events);
-        let (mut goes_on, mut is_over) = (false, false);
-        for event in events.drain(..) {
+        let replies = self.on.events.completed.len();
+        for at in 0..replies {
+            let (ticket, outcome) = self.on.events.completed[at];
+            self.on.complete(slot, ticket, outcome, now);
+        }
+        self.on.events.completed.clear();
+        if outcome.is_err() || !self.on.events.others.is_empty() {
+            return self.heard_more(io, slot, outcome, replies > 0, now);
+        }
+        if replies > 0 && self.on.conns[slot as usize].state == State::Open {
+            self.go_on(io, slot, now);
+        }
+    }
+
+    /// Likewise, where there was more than replies.
+    #[cold]
+    fn heard_more(&mut self, io: &mut impl Io, slot: u32, outcome: Result<(), Ended>, mut goes_on: bool, now: Instant) {
+        for event in std::mem::take(&mut self.on.events.others) {
             match event {
-                Event::Completed(ticket, outcome) => {
-                    self.on.complete(slot, ticket, outcome, now);
-                    goes_on = true;
-                }
-                Event::LastReply => {
-                    self.closed_as_announced(io, slot, now);
-                    is_over = true;
-                    break;
-                }
+                Event::LastReply => return self.closed_as_announced(io, slot, now),
                 Event::Draining => goes_on = false,
                 other => goes_on |= self.happened(io, slot, other, now).is_continue(),
             }
         }
-        self.on.events = events;
         match outcome {
-            _ if is_over => {}
-            Err(end) => self.ended_by_protocol(io, slot, end, now),
+            Err(end) => self.ended_by_protocol(io, slot, *end, now),
             Ok(()) if goes_on && self.on.conns[slot as usize].state == State::Open => self.go_on(io, slot, now),
             Ok(()) => {}
         }
@@ -107,7 +114,7 @@ impl Load {
                 self.on.wishes.insert(slot, at);
                 self.on.wakes.push(at, slot);
             }
-            Event::Completed(..) | Event::LastReply | Event::Draining => {}
+            Event::LastReply | Event::Draining => {}
         }
         ControlFlow::Break(())
     }
@@ -178,12 +185,13 @@ impl<I: Io> Handler<I> for Load {
     }
 
     fn writable(&mut self, io: &mut I, slot: u32) {
-        if !matches!(self.on.conns[slot as usize].state, State::Preparing | State::Open) {
+        let conn = &self.on.conns[slot as usize];
+        // Edges tell it with each reply that arrives.
+        let has_nothing_to_say = conn.flags & flag::OUTBOX == 0 && conn.queued & HELD == 0 && !self.on.fills;
+        if has_nothing_to_say || !matches!(conn.state, State::Preparing | State::Open) {
             return;
         }
-        if self.on.fills || self.on.has_unsent(slot) {
-            self.on.flush(io, slot);
-        }
+        self.on.flush(io, slot);
         self.rest_may_have_left(io, slot);
     }
 

@@ -17,12 +17,37 @@ use std::fmt::Debug;
 pub struct Context<'a> {
     pub now: Instant,
     pub out: &'a mut Outbox,
-    pub events: &'a mut Vec<Event>,
+    pub events: &'a mut Events,
     /// The requests of this connection that have no reply yet.
     pub awaited: Awaited<'a>,
 }
 
-/// What a client half tells the load.
+/// What a client half tells the load in one call. Replies come first: there are thousands of them for each of the rest.
+#[derive(Debug, Default)]
+pub struct Events {
+    /// Replies that are complete, in their order.
+    pub completed: Vec<(Ticket, Outcome)>,
+    /// What else happened, in its order, behind those replies.
+    pub others: Vec<Event>,
+}
+
+impl Events {
+    /// A reply is complete.
+    #[inline]
+    pub fn complete(&mut self, ticket: Ticket, outcome: Outcome) {
+        self.completed.push((ticket, outcome));
+    }
+
+    pub fn push(&mut self, event: Event) {
+        self.others.push(event);
+    }
+
+    pub fn are_none(&self) -> bool {
+        self.completed.is_empty() && self.others.is_empty()
+    }
+}
+
+/// What happens besides complete replies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A layer below has done its handshake.
@@ -35,13 +60,11 @@ pub enum Event {
     Wake(Instant),
     /// The peer has taken this connection in, on a connection that never completes a request.
     Served,
-    /// A reply is complete.
-    Completed(Ticket, Outcome),
     /// A request failed, and its connection goes on: the word in the ledger, and what happened.
     Failed(Ticket, &'static str, String),
     /// A reply that nobody waits for. It answers nothing, and is no error.
     Stray(Unawaited),
-    /// The reply that completes next was overtaken by one to a later request.
+    /// A reply that is complete was overtaken by one to a later request.
     Overtaken,
     /// The peer is about to close: nothing more is to be asked on this connection.
     Draining,
@@ -58,6 +81,15 @@ pub enum End {
     TurnedAway(String),
     /// The peer closes an idle connection, and said so.
     Farewell,
+}
+
+/// The end of a connection, in a box: a result of every call is cheap to look at thereby.
+pub type Ended = Box<End>;
+
+impl End {
+    pub fn broken(kinds: [&'static str; 2], why: impl Into<String>) -> Ended {
+        Box::new(Self::Broken(kinds, why.into()))
+    }
 }
 
 /// What became of a request that the load gives up.
@@ -112,7 +144,7 @@ pub trait Client: Debug + Send {
     }
 
     /// The transport is up: says what comes first (a handshake, a login), or is [`Event::Ready`] at once.
-    fn connected(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), End>;
+    fn connected(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), Ended>;
 
     /// What a connection that is not ready yet is waiting for, as in `the TLS handshake`.
     fn stage(&self, _slot: u32) -> &'static str {
@@ -130,7 +162,7 @@ pub trait Client: Debug + Send {
     ///
     /// # Errors
     /// The connection cannot be used any further. What events tell happened before.
-    fn received(&mut self, slot: u32, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, End>;
+    fn received(&mut self, slot: u32, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended>;
 
     /// The outbox is empty, and there is room for more.
     fn writable(&mut self, _slot: u32, _cx: &mut Context<'_>) {}
@@ -139,13 +171,13 @@ pub trait Client: Debug + Send {
     ///
     /// # Errors
     /// It ended where it must not.
-    fn stream_ended(&mut self, slot: u32, kept: &[u8], whole: bool, cx: &mut Context<'_>) -> Result<(), End>;
+    fn stream_ended(&mut self, slot: u32, kept: &[u8], whole: bool, cx: &mut Context<'_>) -> Result<(), Ended>;
 
     /// It is the time of the last [`Event::Wake`].
     ///
     /// # Errors
     /// The connection cannot be used any further.
-    fn timed_out(&mut self, _slot: u32, _cx: &mut Context<'_>) -> Result<(), End> {
+    fn timed_out(&mut self, _slot: u32, _cx: &mut Context<'_>) -> Result<(), Ended> {
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Streams without requests and replies: throughput only. A [`Codec`] says which block the client repeats, and whether
 //! what the server says is right.
 
-use super::client::{Client, Context, End, Event};
+use super::client::{Client, Context, End, Ended, Event};
 use super::ticket::Ticket;
 use super::{ClientState, Codec, quote};
 
@@ -52,7 +52,7 @@ impl<C: Codec + 'static> Client for Endless<C> {
         self.codec.request().is_empty()
     }
 
-    fn connected(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), End> {
+    fn connected(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), Ended> {
         self.states[slot as usize] = ClientState::default();
         cx.events.push(Event::Ready);
         Ok(())
@@ -63,7 +63,7 @@ impl<C: Codec + 'static> Client for Endless<C> {
         0
     }
 
-    fn received(&mut self, slot: u32, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, End> {
+    fn received(&mut self, slot: u32, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
         match self.codec.consume(&mut self.states[slot as usize], bytes) {
             Ok(_) => {
                 cx.events.push(Event::Served);
@@ -71,7 +71,7 @@ impl<C: Codec + 'static> Client for Endless<C> {
             }
             Err(error) => {
                 let why = format!("{}: {}", error.detail, quote(bytes));
-                Err(End::Broken([error.kind.name(), "aborted"], why))
+                Err(End::broken([error.kind.name(), "aborted"], why))
             }
         }
     }
@@ -83,7 +83,7 @@ impl<C: Codec + 'static> Client for Endless<C> {
     }
 
     /// The stream has no end of its own, so any end will do.
-    fn stream_ended(&mut self, _slot: u32, _kept: &[u8], _whole: bool, _cx: &mut Context<'_>) -> Result<(), End> {
+    fn stream_ended(&mut self, _slot: u32, _kept: &[u8], _whole: bool, _cx: &mut Context<'_>) -> Result<(), Ended> {
         Ok(())
     }
 

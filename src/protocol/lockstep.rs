@@ -1,7 +1,7 @@
 //! Protocols whose replies come in the order of requests: what they say of single requests and replies, their
 //! [`Codec`] knows; here is which reply answers which request, and what comes before the first and between them.
 
-use super::client::{Client, Context, End, Event};
+use super::client::{Client, Context, End, Ended, Event};
 use super::ticket::Ticket;
 use super::{ClientState, Codec, GREETING, Outcome, ReplyError, Unasked, quote};
 use std::collections::HashMap;
@@ -27,25 +27,33 @@ impl<C: Codec + 'static> Lockstep<C> {
     /// may say by them why it closes a connection, and that is not always an error: who waited for a request for long
     /// enough says 408 (RFC 9110, 15.5.9), who has too many connections says so as it accepts one.
     #[cold]
-    fn unasked(&mut self, slot: u32, input: &[u8], cx: &mut Context<'_>) -> Result<(), End> {
+    fn unasked(&mut self, slot: u32, input: &[u8], cx: &mut Context<'_>) -> Result<(), Ended> {
         match self.codec.unasked(input) {
             Unasked::Nothing => {
                 let why = format!("bytes that answer no request: {}", quote(input));
-                Err(End::Broken(["unexpected", "aborted"], why))
+                Err(End::broken(["unexpected", "aborted"], why))
             }
             Unasked::More => {
                 self.strays.insert(slot, input.to_vec());
                 cx.events.push(Event::Draining);
                 Ok(())
             }
-            Unasked::TurnedAway => Err(End::TurnedAway(quote(input))),
-            Unasked::Farewell => Err(End::Farewell),
+            Unasked::TurnedAway => Err(Box::new(End::TurnedAway(quote(input)))),
+            Unasked::Farewell => Err(Box::new(End::Farewell)),
         }
+    }
+
+    /// More bytes of that kind: they may be cut anywhere, and a request may have left since the first of them.
+    #[cold]
+    fn strayed(&mut self, slot: u32, input: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
+        let mut stray = self.strays.remove(&slot).unwrap_or_default();
+        stray.extend_from_slice(input);
+        self.unasked(slot, &stray, cx).map(|()| input.len())
     }
 
     /// Bytes arrived in answer to the greeting.
     #[cold]
-    fn greeted(&mut self, slot: u32, input: &[u8], cx: &mut Context<'_>) -> Result<usize, End> {
+    fn greeted(&mut self, slot: u32, input: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
         let (state, left) = (&mut self.states[slot as usize], &mut self.greetings[slot as usize]);
         let mut used = 0;
         while *left > 0 && used < input.len() {
@@ -57,9 +65,9 @@ impl<C: Codec + 'static> Lockstep<C> {
             match consumed.reply.map(|reply| reply.outcome) {
                 None => return Ok(used),
                 Some(Outcome::Ok) => *left -= 1,
-                Some(Outcome::TurnedAway) => return Err(End::TurnedAway(quote(reply))),
+                Some(Outcome::TurnedAway) => return Err(Box::new(End::TurnedAway(quote(reply)))),
                 Some(Outcome::Refused(kind)) => {
-                    return Err(End::Broken(
+                    return Err(End::broken(
                         [kind, "aborted"],
                         format!("the server refused the login: {}", quote(reply)),
                     ));
@@ -69,7 +77,7 @@ impl<C: Codec + 'static> Lockstep<C> {
         if *left == 0 {
             if used < input.len() {
                 let why = "bytes behind the answer to the greeting, which answer nothing";
-                return Err(End::Broken(["unexpected", "aborted"], why.to_owned()));
+                return Err(End::broken(["unexpected", "aborted"], why.to_owned()));
             }
             cx.events.push(Event::Ready);
         }
@@ -101,7 +109,7 @@ impl<C: Codec + 'static> Client for Lockstep<C> {
         self.codec.counts()
     }
 
-    fn connected(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), End> {
+    fn connected(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), Ended> {
         self.states[slot as usize] = ClientState::default();
         match self.codec.greeting() {
             None => cx.events.push(Event::Ready),
@@ -118,16 +126,12 @@ impl<C: Codec + 'static> Client for Lockstep<C> {
         self.codec.compose_next(place, cx.out.buffer())
     }
 
-    fn received(&mut self, slot: u32, input: &[u8], cx: &mut Context<'_>) -> Result<usize, End> {
-        if self.greetings.get(slot as usize).is_some_and(|left| *left > 0) {
+    fn received(&mut self, slot: u32, input: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
+        if !self.greetings.is_empty() && self.greetings[slot as usize] > 0 {
             return self.greeted(slot, input, cx);
         }
-        if !self.strays.is_empty()
-            && let Some(mut stray) = self.strays.remove(&slot)
-        {
-            // They may be cut anywhere, and a request may have left since the first of them.
-            stray.extend_from_slice(input);
-            return self.unasked(slot, &stray, cx).map(|()| input.len());
+        if !self.strays.is_empty() && self.strays.contains_key(&slot) {
+            return self.strayed(slot, input, cx);
         }
         let state = &mut self.states[slot as usize];
         let (mut used, mut answered) = (0, 0);
@@ -141,9 +145,9 @@ impl<C: Codec + 'static> Client for Lockstep<C> {
             used += consumed.bytes;
             let Some(reply) = consumed.reply else { break };
             if reply.outcome == Outcome::TurnedAway {
-                return Err(End::TurnedAway(quote(&rest[..consumed.bytes])));
+                return Err(Box::new(End::TurnedAway(quote(&rest[..consumed.bytes]))));
             }
-            cx.events.push(Event::Completed(ticket, reply.outcome));
+            cx.events.complete(ticket, reply.outcome);
             answered += 1;
             if reply.last {
                 cx.events.push(Event::LastReply);
@@ -153,21 +157,22 @@ impl<C: Codec + 'static> Client for Lockstep<C> {
         Ok(used)
     }
 
-    fn stream_ended(&mut self, slot: u32, kept: &[u8], whole: bool, cx: &mut Context<'_>) -> Result<(), End> {
+    fn stream_ended(&mut self, slot: u32, kept: &[u8], whole: bool, cx: &mut Context<'_>) -> Result<(), Ended> {
         let awaited = cx.awaited.sent(0);
         let state = &mut self.states[slot as usize];
         state.kind = awaited.map_or(0, |(_, kind)| kind);
         match (self.codec.finish(state, kept), awaited) {
             (Ok(Some(reply)), Some((ticket, _))) if whole => {
-                cx.events.extend([Event::Completed(ticket, reply.outcome), Event::LastReply]);
+                cx.events.complete(ticket, reply.outcome);
+                cx.events.push(Event::LastReply);
                 Ok(())
             }
             (Ok(_), _) if cx.awaited.count() == 0 => Ok(()),
             (Ok(_), _) => {
                 let why = "the server ended the stream before the reply".to_owned();
-                Err(End::Broken(["closed"; 2], why))
+                Err(End::broken(["closed"; 2], why))
             }
-            (Err(error), _) => Err(End::Broken([error.kind.name(), "closed"], error.detail.to_owned())),
+            (Err(error), _) => Err(End::broken([error.kind.name(), "closed"], error.detail.to_owned())),
         }
     }
 
@@ -186,6 +191,6 @@ impl<C: Codec + 'static> Client for Lockstep<C> {
 }
 
 #[cold]
-fn broken(error: ReplyError, input: &[u8]) -> End {
-    End::Broken([error.kind.name(), "aborted"], format!("{}: {}", error.detail, quote(input)))
+fn broken(error: ReplyError, input: &[u8]) -> Ended {
+    End::broken([error.kind.name(), "aborted"], format!("{}: {}", error.detail, quote(input)))
 }

@@ -1,7 +1,7 @@
 //! Requests and replies that are datagrams: each may be lost, doubled or overtaken by others. A request is found by its
 //! sequence number and given up alone; what comes late or twice answers nothing.
 
-use super::client::{Cancelled, Client, Context, End, Event};
+use super::client::{Cancelled, Client, Context, End, Ended, Event};
 use super::sequence::{Sequences, Tag, Unawaited};
 use super::ticket::{Order, Ticket};
 use super::{ClientState, Codec, Outcome, quote};
@@ -78,7 +78,7 @@ impl<C: Codec + 'static> Client for Tagged<C> {
         LINGER_NS
     }
 
-    fn connected(&mut self, _slot: u32, cx: &mut Context<'_>) -> Result<(), End> {
+    fn connected(&mut self, _slot: u32, cx: &mut Context<'_>) -> Result<(), Ended> {
         cx.events.push(Event::Ready);
         Ok(())
     }
@@ -95,7 +95,7 @@ impl<C: Codec + 'static> Client for Tagged<C> {
         0
     }
 
-    fn received(&mut self, slot: u32, datagram: &[u8], cx: &mut Context<'_>) -> Result<usize, End> {
+    fn received(&mut self, slot: u32, datagram: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
         let connection = self.connection(slot);
         let Some(Tag { sequence, .. }) = self.codec.tag_of(datagram).filter(|tag| tag.connection == connection) else {
             cx.events.push(Event::Stray(Unawaited::Unasked));
@@ -112,7 +112,7 @@ impl<C: Codec + 'static> Client for Tagged<C> {
                     cx.events.push(Event::Overtaken);
                 }
                 let outcome = consumed.reply.map_or(Outcome::Ok, |reply| reply.outcome);
-                cx.events.push(Event::Completed(ticket, outcome));
+                cx.events.complete(ticket, outcome);
             }
             Err(error) => {
                 self.sequences.gave_up(slot, sequence);
@@ -123,8 +123,8 @@ impl<C: Codec + 'static> Client for Tagged<C> {
         Ok(datagram.len())
     }
 
-    fn stream_ended(&mut self, _slot: u32, _kept: &[u8], _whole: bool, _cx: &mut Context<'_>) -> Result<(), End> {
-        Err(End::Broken(["closed"; 2], "the socket was closed".to_owned()))
+    fn stream_ended(&mut self, _slot: u32, _kept: &[u8], _whole: bool, _cx: &mut Context<'_>) -> Result<(), Ended> {
+        Err(End::broken(["closed"; 2], "the socket was closed".to_owned()))
     }
 
     fn cancel(&mut self, slot: u32, ticket: Ticket, cx: &mut Context<'_>) -> Cancelled {

@@ -1,7 +1,7 @@
 //! TLS as a layer: a client half whose bytes are those of another one, encrypted.
 
 use super::Codec;
-use super::client::{Cancelled, Client, Context, End, Event};
+use super::client::{Cancelled, Client, Context, End, Ended, Event};
 use super::outbox::Outbox;
 use super::ticket::{Order, STREAM, Ticket};
 use crate::tls::client::Settings;
@@ -100,7 +100,7 @@ impl Client for Tls {
         self.inner.lingers_ns()
     }
 
-    fn connected(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), End> {
+    fn connected(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), Ended> {
         let secure = self.settings.connect().map_err(failed)?;
         let connection = Connection { secure, kept: Vec::new(), plain: Outbox::default(), is_secured: false };
         self.connections[slot as usize].insert(Box::new(connection)).seal(cx.out);
@@ -127,7 +127,7 @@ impl Client for Tls {
         })
     }
 
-    fn received(&mut self, slot: u32, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, End> {
+    fn received(&mut self, slot: u32, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
         let Some(connection) = &mut self.connections[slot as usize] else { return Ok(bytes.len()) };
         self.arrived.clear();
         self.arrived.extend_from_slice(bytes);
@@ -158,11 +158,15 @@ impl Client for Tls {
         if connection.secure.has_output() {
             connection.seal(cx.out);
         }
-        if connection.secure.peer_closed() && cx.events.last() != Some(&Event::LastReply) {
-            let answered = cx.events.iter().filter(|event| matches!(event, Event::Completed(..))).count();
+        if connection.secure.peer_closed() && cx.events.others.last() != Some(&Event::LastReply) {
+            let answered = cx.events.completed.len();
             cx.awaited = cx.awaited.behind(answered);
             connection.lend(cx, |cx, kept| inner.stream_ended(slot, kept, true, cx))?;
-            return if cx.events.last() == Some(&Event::LastReply) { Ok(bytes.len()) } else { Err(End::Farewell) };
+            return if cx.events.others.last() == Some(&Event::LastReply) {
+                Ok(bytes.len())
+            } else {
+                Err(Box::new(End::Farewell))
+            };
         }
         Ok(bytes.len())
     }
@@ -179,14 +183,14 @@ impl Client for Tls {
         connection.seal(cx.out);
     }
 
-    fn stream_ended(&mut self, slot: u32, _kept: &[u8], _whole: bool, cx: &mut Context<'_>) -> Result<(), End> {
+    fn stream_ended(&mut self, slot: u32, _kept: &[u8], _whole: bool, cx: &mut Context<'_>) -> Result<(), Ended> {
         let Some(connection) = &mut self.connections[slot as usize] else { return Ok(()) };
         let inner = &mut self.inner;
         let whole = connection.secure.peer_closed();
         connection.lend(cx, |cx, kept| inner.stream_ended(slot, kept, whole, cx))
     }
 
-    fn timed_out(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), End> {
+    fn timed_out(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), Ended> {
         let Some(connection) = &mut self.connections[slot as usize] else { return Ok(()) };
         let inner = &mut self.inner;
         connection.lend(cx, |cx, _| inner.timed_out(slot, cx))
@@ -217,6 +221,6 @@ impl Client for Tls {
     }
 }
 
-fn failed(error: TlsError) -> End {
-    End::Broken([error.kind.name(), "aborted"], error.detail)
+fn failed(error: TlsError) -> Ended {
+    End::broken([error.kind.name(), "aborted"], error.detail)
 }

@@ -102,7 +102,7 @@ impl Demand {
     #[inline]
     pub(super) fn ended(&mut self, on: &mut Connections, io: &mut impl Io, slot: u32, now: Instant) {
         match self {
-            Self::Closed => on.begin(io, slot, now),
+            Self::Closed => on.fill_up(io, slot, now),
             Self::Turns(turns) => turns.take(on, io, now),
             Self::Paced(paced) => paced.ended(on, io, slot, now),
             Self::Users(users) => users.ended(on, io, slot, now),
