@@ -5,14 +5,6 @@ use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::{secrets, url};
 use std::path::{Path, PathBuf};
 
-/// Schemes that mean TLS under another scheme's protocol, and the usual port of that.
-const SECURE: &[(&str, &str, Option<u16>)] = &[
-    ("https", "http", Some(443)),
-    ("rediss", "redis", Some(6379)),
-    ("memcacheds", "memcached", Some(11211)),
-    ("tls", "tcp", None),
-];
-
 /// A target, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -75,15 +67,15 @@ impl Target {
             return Err("its port is empty".to_owned());
         }
         let scheme = parts.scheme.map(str::to_ascii_lowercase);
-        let secure = SECURE.iter().find(|(secure, ..)| scheme.as_deref() == Some(secure));
+        let secure = scheme.as_deref().and_then(protocol::by_secure_scheme);
         Ok(Self {
             typed: secrets::url(typed),
-            scheme: secure.map_or(scheme, |(_, plain, _)| Some((*plain).to_owned())),
+            scheme: secure.map_or(scheme, |(plain, _)| plain.schemes.first().map(|plain| (*plain).to_owned())),
             tls: secure.is_some(),
             host,
             zone,
             port,
-            usual_port: secure.and_then(|(_, _, usual)| *usual),
+            usual_port: secure.and_then(|(_, usual)| usual),
             path: parts.origin_form()?,
             socket: None,
             login,
@@ -115,7 +107,8 @@ impl Target {
         let Some(scheme) = &self.scheme else { return Ok(&protocol::PROTOCOLS[0]) };
         protocol::by_scheme(scheme).ok_or_else(|| {
             let known = protocol::PROTOCOLS.iter().flat_map(|p| p.schemes).copied();
-            let known: Vec<_> = known.chain(SECURE.iter().map(|(secure, ..)| *secure)).collect();
+            let secure = protocol::PROTOCOLS.iter().flat_map(|p| p.secure_schemes).map(|(secure, _)| *secure);
+            let known: Vec<_> = known.chain(secure).collect();
             format!("scheme '{scheme}' of target '{}' is not known; there are {}", self.typed, known.join(", "))
         })
     }

@@ -85,7 +85,7 @@ impl Tls {
             let message = format!("TLS is for streams, and {} has datagrams (that would be DTLS)", protocol.name);
             return Err(Failure::usage(message));
         }
-        let default_alpn = if protocol.name == "http" { vec![b"http/1.1".to_vec()] } else { Vec::new() };
+        let default_alpn = protocol.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let alpn = typed.alpn.as_deref().map(parse_alpn).transpose();
         let alpn = alpn.map_err(|why| Failure::usage(format!("--alpn: {why}")))?.unwrap_or(default_alpn);
         let server_certificate = typed.server_tls.then(|| tempfile::NamedTempFile::with_prefix("loadgen-tls-"));

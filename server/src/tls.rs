@@ -89,7 +89,7 @@ pub(crate) fn settings(options: &Options) -> Result<Option<Settings>, Failure> {
         certificate::certificates(&pem("--tls-client-ca", path)?).map_err(explain)
     };
     let client_issuers = tls.tls_client_ca.as_ref().map(issuers).transpose()?.unwrap_or_default();
-    let default_alpn = if options.protocol.name == "http" { vec![b"http/1.1".to_vec()] } else { Vec::new() };
+    let default_alpn = options.protocol.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     let settings = Settings::new(server::Options {
         identity,
         client_issuers,

@@ -10,6 +10,8 @@ use super::{
 pub const PROTOCOL: Protocol = Protocol {
     name: "chargen",
     schemes: &["chargen"],
+    secure_schemes: &[],
+    alpn: &[],
     about: "an endless stream of characters from the server (RFC 864), every byte verified; download throughput",
     default_port: None,
     shape: Shape::Download,

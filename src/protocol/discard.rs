@@ -9,6 +9,8 @@ use super::{
 pub const PROTOCOL: Protocol = Protocol {
     name: "discard",
     schemes: &["discard"],
+    secure_schemes: &[],
+    alpn: &[],
     about: "an endless stream to a server that throws it away (RFC 863); upload throughput",
     default_port: None,
     shape: Shape::Upload,

@@ -12,6 +12,8 @@ use crate::rng::Rng;
 pub const PROTOCOL: Protocol = Protocol {
     name: "echo",
     schemes: &["tcp", "echo"],
+    secure_schemes: &[("tls", None)],
+    alpn: &[],
     about: "the server sends back every byte (RFC 862); each reply is compared byte for byte",
     default_port: None,
     shape: Shape::Exchange,

@@ -56,6 +56,10 @@ pub struct Protocol {
     pub name: &'static str,
     /// URL schemes that choose this protocol.
     pub schemes: &'static [&'static str],
+    /// URL schemes that mean this protocol under TLS, and the usual port of each.
+    pub secure_schemes: &'static [(&'static str, Option<u16>)],
+    /// What it is called where TLS negotiates the protocol (ALPN, RFC 7301), best first; empty: it is not.
+    pub alpn: &'static [&'static str],
     /// One line of help.
     pub about: &'static str,
     /// The port of a URL that names none; `None`: a port must be given.
@@ -90,6 +94,15 @@ pub fn by_name(name: &str) -> Option<&'static Protocol> {
 /// The protocol that a URL scheme chooses.
 pub fn by_scheme(scheme: &str) -> Option<&'static Protocol> {
     PROTOCOLS.iter().find(|p| p.schemes.contains(&scheme))
+}
+
+/// The protocol that a URL scheme chooses under TLS, and the usual port.
+pub fn by_secure_scheme(scheme: &str) -> Option<(&'static Protocol, Option<u16>)> {
+    let of = |protocol: &'static Protocol| {
+        let port = protocol.secure_schemes.iter().find(|(secure, _)| *secure == scheme)?.1;
+        Some((protocol, port))
+    };
+    PROTOCOLS.iter().find_map(of)
 }
 
 /// Which way the bytes go.

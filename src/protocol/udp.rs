@@ -19,6 +19,8 @@ use super::{
 pub const PROTOCOL: Protocol = Protocol {
     name: "udp",
     schemes: &["udp"],
+    secure_schemes: &[],
+    alpn: &[],
     about: "the server sends back every datagram (RFC 862 over UDP); loss, doubles and reordering are counted",
     default_port: None,
     shape: Shape::Datagram,

@@ -18,6 +18,8 @@ use super::{Protocol, Shape};
 pub const PROTOCOL: Protocol = Protocol {
     name: "http",
     schemes: &["http"],
+    secure_schemes: &[("https", Some(443))],
+    alpn: &["http/1.1"],
     about: "HTTP/1.1 with keep-alive; replies of 4xx and 5xx count as refused",
     default_port: Some(80),
     shape: Shape::Exchange,

@@ -16,6 +16,8 @@ use super::{MAX_KEPT, Protocol, Shape};
 pub const PROTOCOL: Protocol = Protocol {
     name: "memcached",
     schemes: &["memcached"],
+    secure_schemes: &[("memcacheds", Some(11211))],
+    alpn: &[],
     about: "memcached, text or meta commands; misses are valid replies, and are counted",
     default_port: Some(11211),
     shape: Shape::Exchange,

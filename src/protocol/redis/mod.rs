@@ -17,6 +17,8 @@ use super::{Protocol, Shape};
 pub const PROTOCOL: Protocol = Protocol {
     name: "redis",
     schemes: &["redis"],
+    secure_schemes: &[("rediss", Some(6379))],
+    alpn: &[],
     about: "Redis (RESP2, RESP3): PING, a mix such as get=9,set=1, or commands as typed",
     default_port: Some(6379),
     shape: Shape::Exchange,
