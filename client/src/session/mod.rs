@@ -579,6 +579,7 @@ impl<I: Io> Handler<I> for Session {
     }
 
     fn writable(&mut self, io: &mut I, slot: u32) {
+        self.cross_boundaries(io.now());
         let conn = &self.conns[slot as usize];
         if self.shape == Shape::Upload && conn.state == State::Open {
             self.upload(io, slot);
