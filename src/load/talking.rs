@@ -191,6 +191,7 @@ impl<I: Io> Handler<I> for Load {
         if has_nothing_to_say || !matches!(conn.state, State::Preparing | State::Open) {
             return;
         }
+        self.cross_boundaries(io.now());
         self.on.flush(io, slot);
         self.rest_may_have_left(io, slot);
     }

@@ -2,6 +2,7 @@
 
 use loadgen_core::rng::Rng;
 use loadgen_core::time::{NS_PER_MS, NS_PER_US};
+use std::io;
 
 /// What is wrong with a connection, or with the attempt to make one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +29,11 @@ pub(super) enum Fault {
     EndsUnasked,
     /// Reads nothing after its first request.
     NeverReads,
+    /// Some sends are refused with an error (`EPERM` of a firewall, `ENOBUFS`, `ECONNREFUSED`, `ECONNRESET`).
+    SendFails,
 }
 
-const OF_CONNECTIONS: [Fault; 10] = [
+const OF_CONNECTIONS: [Fault; 11] = [
     Fault::EarlyReplies,
     Fault::EarlyThenDeaf,
     Fault::EarlyThenEnds,
@@ -41,6 +44,7 @@ const OF_CONNECTIONS: [Fault; 10] = [
     Fault::Resets,
     Fault::EndsUnasked,
     Fault::NeverReads,
+    Fault::SendFails,
 ];
 
 /// How a run's network and peers behave.
@@ -73,6 +77,11 @@ impl Faults {
         }
     }
 
+    /// Endless streams: no more on its way than can be simulated.
+    pub(super) fn is_for_streams(&mut self) {
+        self.capacity = self.capacity.min(5_000);
+    }
+
     /// Nothing ever goes wrong.
     pub(super) fn is_calm(&self) -> bool {
         self.of_connections == 0 && self.of_attempts == 0 && self.stalls == 0
@@ -95,6 +104,14 @@ impl Faults {
 
     pub(super) fn service_ns(&self, rng: &mut Rng) -> u64 {
         if self.service_mean_ns == 0 { 0 } else { rng.exponential(self.service_mean_ns as f64) as u64 }
+    }
+
+    /// What a send of a datagram is refused with.
+    pub(super) fn refusal(rng: &mut Rng) -> io::Error {
+        const EPERM: i32 = 1;
+        const ENOBUFS: i32 = 105;
+        const ECONNREFUSED: i32 = 111;
+        io::Error::from_raw_os_error([EPERM, ENOBUFS, ECONNREFUSED][rng.below(3) as usize])
     }
 
     /// How long what has arrived lies before the peer looks.

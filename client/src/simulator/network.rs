@@ -2,10 +2,11 @@
 //! the peer answers comes back the same way.
 
 use super::faults::{Fault, Faults};
-use super::peer::{Peer, Said};
-use crate::engine::{Handler, Io};
+use super::peer::{Kind, Peer, Said};
+use super::truth::{Datagram, Truth, Visit};
+use loadgen_core::engine::{Handler, Io};
 use loadgen_core::load::Load;
-use loadgen_core::protocol::{Protocol, Shape};
+use loadgen_core::protocol::Shape;
 use loadgen_core::rng::Rng;
 use loadgen_core::time::{Instant, NS_PER_MS};
 use std::cell::Cell;
@@ -25,16 +26,20 @@ enum Event {
     Connected(io::Result<()>),
     /// The peer looks at bytes of ours, or at a datagram.
     Arrived(Vec<u8>),
-    /// Bytes of the peer, or a datagram.
-    Received(Vec<u8>),
+    /// Bytes of the peer, or a datagram. They end the reply to which request of the connection.
+    Received(Vec<u8>, Option<usize>),
     Writable,
+    /// The peer has more of an endless stream.
+    Produces,
+    /// Our stream ended, and the peer has read all of it.
+    StreamEnded,
     Ended(Option<ErrorKind>),
 }
 
 /// A connection and both of its ends.
 #[derive(Debug)]
 struct Link {
-    /// Events of an earlier connection in the same slot are nobody's.
+    /// Events of an earlier connection in the same slot are nobody's. Its place in [`Truth::visits`].
     generation: u64,
     fault: Option<Fault>,
     /// What our kernel takes before the peer has read.
@@ -42,9 +47,11 @@ struct Link {
     /// Our side was told that there is no room.
     blocked: bool,
     peer: Peer,
-    /// Nothing of ours, or of the peer, comes before that: streams are in order.
     /// Bytes that the engine took although the kernel has no room for them yet.
     held: Vec<u8>,
+    /// Our stream has ended; behind those that are held.
+    ends: bool,
+    /// Nothing of ours, or of the peer, comes before that: streams are in order.
     next_arrival: Instant,
     next_delivery: Instant,
     broken: bool,
@@ -54,59 +61,55 @@ struct Link {
 /// The engine's side of it.
 #[derive(Debug)]
 pub(super) struct Network {
-    protocol: &'static Protocol,
+    kind: Kind,
     now: Cell<u64>,
     rng: Rng,
     faults: Faults,
     /// As engine io_uring does: what is handed over is the engine's, whether the kernel has room for it or not.
-    engine_holds: bool,
+    pub(super) engine_holds: bool,
     /// Of what it took, so much never left.
     not_taken: i64,
     wire: Vec<u8>,
-    /// Of which all are copies; empty where they differ.
-    request: Vec<u8>,
-    size: usize,
     /// By time, then in the order in which they were made.
     events: BTreeMap<(Instant, u64), (u32, u64, Event)>,
     made: u64,
     links: Vec<Option<Link>>,
     /// What both ends saw, to be held against the tally.
-    pub(super) taken_bytes: u64,
-    pub(super) delivered_bytes: u64,
-    pub(super) connects: u64,
+    pub(super) truth: Truth,
     pub(super) answered: u64,
+    /// Of all targets.
+    pub(super) addresses: usize,
     /// A stream had bytes that answered nothing: they may have been taken for the reply to the request behind.
     pub(super) misled: bool,
 }
 
 impl Network {
-    pub(super) fn new(
-        protocol: &'static Protocol,
-        (request, size): (Vec<u8>, usize),
-        depth: usize,
-        capacity: usize,
-        faults: Faults,
-        seed: u64,
-    ) -> Self {
+    pub(super) fn new(kind: Kind, depth: usize, capacity: usize, faults: Faults, seed: u64) -> Self {
         Self {
-            protocol,
             now: Cell::new(NS_PER_MS),
             rng: Rng::new(!seed),
             engine_holds: seed.is_multiple_of(3),
             not_taken: 0,
             faults,
-            wire: request.repeat(depth),
-            request,
-            size,
+            wire: kind.request.repeat(depth),
+            kind,
             events: BTreeMap::new(),
             made: 0,
             links: std::iter::repeat_with(|| None).take(capacity).collect(),
-            taken_bytes: 0,
-            delivered_bytes: 0,
-            connects: 0,
+            truth: Truth::default(),
             answered: 0,
+            addresses: 1,
             misled: false,
         }
+    }
+
+    fn is_datagram(&self) -> bool {
+        self.kind.protocol.shape == Shape::Datagram
+    }
+
+    /// Connections that nobody has closed.
+    pub(super) fn left_open(&self) -> usize {
+        self.links.iter().flatten().count()
     }
 
     /// When something happens next.
@@ -124,6 +127,12 @@ impl Network {
         self.now.set(self.now.get().max(until.0));
     }
 
+    /// A time that is after all that has happened.
+    pub(super) fn moment(&mut self) -> Instant {
+        self.pass(self.time().after(100));
+        self.time()
+    }
+
     /// Tells the session all that has happened by now, as an engine does: in order, nothing of a closed connection.
     pub(super) fn turn(&mut self, session: &mut Load) {
         let until = Instant(self.now.get());
@@ -138,21 +147,16 @@ impl Network {
     /// Tells what never left, as an engine does behind all else.
     pub(super) fn tell_not_taken(&mut self, session: &mut Load) {
         let bytes = std::mem::take(&mut self.not_taken);
-        self.taken_bytes -= bytes as u64;
+        self.truth.taken_bytes = self.truth.taken_bytes.wrapping_add_signed(-bytes);
         <Load as Handler<Self>>::not_taken(session, bytes);
     }
 
     fn tell(&mut self, session: &mut Load, slot: u32, event: Event) {
         match event {
-            Event::Connected(outcome) => {
-                if outcome.is_err() {
-                    self.links[slot as usize] = None;
-                }
-                session.connected(self, slot, outcome);
-            }
+            Event::Connected(outcome) => self.tell_connected(session, slot, outcome),
             Event::Arrived(bytes) => self.arrived(slot, &bytes),
-            Event::Received(bytes) => {
-                self.delivered_bytes += bytes.len() as u64;
+            Event::Received(bytes, reply) => {
+                self.note_told(slot, &bytes, reply);
                 session.received(self, slot, &bytes);
             }
             Event::Writable => {
@@ -164,8 +168,56 @@ impl Network {
                 }
                 session.writable(self, slot);
             }
-            Event::Ended(cause) => session.ended(self, slot, cause.map(io::Error::from)),
+            Event::Produces => self.produces(slot),
+            Event::StreamEnded => self.stream_ended(slot),
+            Event::Ended(cause) => {
+                if let Some(visit) = self.visit(slot) {
+                    visit.ended = true;
+                }
+                session.ended(self, slot, cause.map(io::Error::from));
+            }
         }
+    }
+
+    fn tell_connected(&mut self, session: &mut Load, slot: u32, outcome: io::Result<()>) {
+        let now = self.time();
+        if let Some(visit) = self.visit(slot) {
+            match outcome {
+                Ok(()) => visit.established = Some(now),
+                Err(_) => visit.gone = Some(now),
+            }
+        }
+        if outcome.is_err() {
+            self.links[slot as usize] = None;
+        } else if self.kind.protocol.shape == Shape::Download {
+            self.later(ONE_WAY_MIN_NS, slot, Event::Produces);
+        }
+        session.connected(self, slot, outcome);
+    }
+
+    /// The session is about to be told these bytes.
+    fn note_told(&mut self, slot: u32, bytes: &[u8], reply: Option<usize>) {
+        let now = self.time();
+        self.truth.delivered_bytes += bytes.len() as u64;
+        self.truth.bytes_now(now);
+        if self.is_datagram() {
+            self.truth.datagrams_told += 1;
+            let whole = bytes.len() == self.kind.size;
+            let tag = sequence_of(bytes);
+            self.truth.foreign_told += u64::from(tag.is_none());
+            let known = tag.and_then(|sequence| self.truth.datagrams.get_mut(&(slot, sequence)));
+            if let Some(datagram) = known.filter(|_| whole) {
+                datagram.answered.push(now);
+            }
+        } else if let (Some(number), Some(visit)) = (reply, self.visit(slot)) {
+            visit.seen[number].answered = Some(now);
+        }
+    }
+
+    /// What is being written down of the connection in a slot.
+    fn visit(&mut self, slot: u32) -> Option<&mut Visit> {
+        let generation = self.links[slot as usize].as_ref()?.generation;
+        self.truth.visits.get_mut(generation as usize)
     }
 
     fn later(&mut self, after_ns: u64, slot: u32, event: Event) {
@@ -184,16 +236,19 @@ impl Network {
 
     /// The peer reads what has arrived, and answers.
     fn arrived(&mut self, slot: u32, bytes: &[u8]) {
+        let (now, datagram) = (self.time(), self.is_datagram());
         let Some(link) = &mut self.links[slot as usize] else { return };
-        let datagram = self.protocol.shape == Shape::Datagram;
         if link.over || !datagram && link.fault == Some(Fault::NeverReads) && link.peer.requests > 0 {
             return;
         }
-        let said = link.peer.read(bytes, link.fault, &mut self.rng);
+        let visit = &mut self.truth.visits[link.generation as usize];
+        let said = link.peer.read(bytes, link.fault, &mut self.rng, (visit, now));
         link.room += bytes.len();
-        let answered = said.iter().filter(|said| matches!(said, Said::Reply(_))).count() as u64;
+        let answered = said.iter().filter(|said| matches!(said, Said::Reply(..))).count() as u64;
         self.answered += answered;
-        self.misled |= said.iter().any(|said| matches!(said, Said::Noise(_)));
+        let misled = said.iter().any(|said| matches!(said, Said::Noise(_)));
+        visit.misled |= misled;
+        self.misled |= misled;
         for said in said {
             self.say(slot, said);
         }
@@ -208,14 +263,52 @@ impl Network {
         link.room -= moved;
         link.held = held[moved..].to_vec();
         let goes_on = link.held.is_empty() && (link.blocked || moved > 0);
+        let ends = link.held.is_empty() && moved > 0 && link.ends;
         self.leaves(slot, &held[..moved]);
+        if ends {
+            self.end_leaves(slot);
+        }
         if goes_on {
             self.later(1_000, slot, Event::Writable);
         }
     }
 
+    /// An endless stream of the peer goes on, as fast as it may.
+    fn produces(&mut self, slot: u32) {
+        let Some(link) = self.links[slot as usize].as_mut().filter(|link| !link.over) else { return };
+        let bytes = link.peer.produces();
+        if link.fault == Some(Fault::Resets) && self.rng.below(20) == 0 {
+            return self.say(slot, Said::Reset);
+        }
+        self.say(slot, Said::Word(bytes));
+        let pause_ns = 50_000 + self.rng.below(300_000) + self.faults.reading_ns(&mut self.rng);
+        self.later(pause_ns, slot, Event::Produces);
+    }
+
+    /// The peer has read our stream to its end, and ends its own.
+    fn stream_ended(&mut self, slot: u32) {
+        let Some(link) = self.links[slot as usize].as_mut().filter(|link| !link.over) else { return };
+        if link.fault == Some(Fault::NeverReads) && link.peer.requests > 0 {
+            return;
+        }
+        let said = link.peer.reads_end();
+        if let Some(visit) = self.visit(slot) {
+            visit.read_to_end = true;
+        }
+        said.into_iter().for_each(|said| self.say(slot, said));
+    }
+
+    /// The end of our stream sets out for the peer, behind all of it.
+    fn end_leaves(&mut self, slot: u32) {
+        let at = self.time().after(self.one_way_ns());
+        let Some(link) = &mut self.links[slot as usize] else { return };
+        let at = at.max(link.next_arrival);
+        link.next_arrival = at.after(1);
+        self.at(at, slot, Event::StreamEnded);
+    }
+
     fn say(&mut self, slot: u32, said: Said) {
-        let datagram = self.protocol.shape == Shape::Datagram;
+        let datagram = self.is_datagram();
         let delay_ns = self.one_way_ns() + self.faults.service_ns(&mut self.rng);
         let now = self.time();
         let Some(link) = &mut self.links[slot as usize] else { return };
@@ -225,8 +318,9 @@ impl Network {
             link.next_delivery = at.after(1);
         }
         match said {
-            Said::Reply(bytes) | Said::Noise(bytes) if datagram => self.at(at, slot, Event::Received(bytes)),
-            Said::Reply(bytes) | Said::Noise(bytes) => self.deliver(slot, at, &bytes),
+            Said::Reply(bytes, _) | Said::Noise(bytes) if datagram => self.at(at, slot, Event::Received(bytes, None)),
+            Said::Reply(bytes, number) => self.deliver(slot, at, &bytes, Some(number)),
+            Said::Noise(bytes) | Said::Word(bytes) => self.deliver(slot, at, &bytes, None),
             Said::End => {
                 link.over = true;
                 self.at(at, slot, Event::Ended(None));
@@ -239,7 +333,7 @@ impl Network {
     }
 
     /// A stream may be cut anywhere.
-    fn deliver(&mut self, slot: u32, at: Instant, bytes: &[u8]) {
+    fn deliver(&mut self, slot: u32, at: Instant, bytes: &[u8], reply: Option<usize>) {
         let mut rest = bytes;
         let mut at = at;
         while !rest.is_empty() {
@@ -247,7 +341,8 @@ impl Network {
                 0 => 1 + self.rng.below(rest.len() as u64) as usize,
                 _ => rest.len(),
             };
-            self.at(at, slot, Event::Received(rest[..piece].to_vec()));
+            let ends = reply.filter(|_| piece == rest.len());
+            self.at(at, slot, Event::Received(rest[..piece].to_vec(), ends));
             rest = &rest[piece..];
             at = at.after(1 + self.rng.below(30_000));
         }
@@ -257,10 +352,39 @@ impl Network {
     }
 
     fn take(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize> {
-        let datagram = self.protocol.shape == Shape::Datagram;
+        let taken = self.take_some(slot, bytes);
+        if let Ok(taken @ 1..) = taken {
+            let now = self.time();
+            self.truth.taken_bytes += taken as u64;
+            self.truth.bytes_now(now);
+            if let Some(visit) = self.visit(slot) {
+                visit.took(taken, now);
+            }
+            if let Some(sequence) = sequence_of(bytes).filter(|_| self.is_datagram()) {
+                let datagram = Datagram { taken: now, answered: Vec::new() };
+                let known = self.truth.datagrams.insert((slot, sequence), datagram);
+                assert!(known.is_none(), "number {sequence} left twice");
+            }
+        }
+        taken
+    }
+
+    fn take_some(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize> {
+        let datagram = self.is_datagram();
+        let now = self.time();
         let Some(link) = &mut self.links[slot as usize] else { return Err(ErrorKind::NotConnected.into()) };
-        if link.broken {
+        if link.broken || link.ends {
             return Err(ErrorKind::BrokenPipe.into());
+        }
+        if link.fault == Some(Fault::SendFails) && self.rng.below(20) == 0 {
+            if datagram {
+                return Err(Faults::refusal(&mut self.rng));
+            }
+            // What had arrived before is told before.
+            (link.broken, link.over) = (true, true);
+            let at = now.after(1_000).max(link.next_delivery);
+            self.at(at, slot, Event::Ended(Some(ErrorKind::ConnectionReset)));
+            return Err(ErrorKind::ConnectionReset.into());
         }
         if !link.held.is_empty() {
             link.blocked = true;
@@ -275,7 +399,6 @@ impl Network {
         if self.engine_holds && !datagram {
             link.held = bytes[taken..].to_vec();
             let waits_for_nobody = link.room > 0 && !link.held.is_empty();
-            self.taken_bytes += bytes.len() as u64;
             self.leaves(slot, &bytes[..taken]);
             if waits_for_nobody {
                 self.later(2_000, slot, Event::Writable);
@@ -289,7 +412,6 @@ impl Network {
                 self.later(2_000, slot, Event::Writable);
             }
         }
-        self.taken_bytes += taken as u64;
         self.leaves(slot, &bytes[..taken]);
         Ok(taken)
     }
@@ -301,7 +423,7 @@ impl Network {
         }
         let delay_ns = self.one_way_ns() + self.faults.reading_ns(&mut self.rng);
         let mut at = self.time().after(delay_ns);
-        let datagram = self.protocol.shape == Shape::Datagram;
+        let datagram = self.is_datagram();
         if let Some(link) = self.links[slot as usize].as_mut().filter(|_| !datagram) {
             at = at.max(link.next_arrival);
             link.next_arrival = at.after(1);
@@ -316,24 +438,27 @@ impl Io for Network {
         Instant(self.now.get())
     }
 
-    fn connect(&mut self, slot: u32, _address: usize, _attempt: usize) -> io::Result<()> {
+    fn connect(&mut self, slot: u32, address: usize, _attempt: usize) -> io::Result<()> {
         assert!(self.links[slot as usize].is_none(), "slot {slot} is connected twice");
-        self.connects += 1;
+        let generation = self.truth.visits.len() as u64;
+        self.truth.visits.push(Visit::new(slot, address, self.time()));
         let outcome = self.faults.connect(&mut self.rng);
         if outcome == Some(Fault::ConnectFailsAtOnce) {
+            self.truth.visits[generation as usize].gone = Some(self.time());
             return Err(ErrorKind::AddrNotAvailable.into());
         }
         // At least a datagram.
-        let least = if self.protocol.shape == Shape::Datagram { self.size } else { 1 };
+        let least = if self.is_datagram() { self.kind.size } else { 1 };
         let room = self.faults.capacity(&mut self.rng).max(least);
         let fault = self.faults.connection(&mut self.rng);
         self.links[slot as usize] = Some(Link {
-            generation: self.connects,
+            generation,
             fault,
             room,
             blocked: false,
-            peer: Peer::new(self.protocol, &self.request, self.size),
+            peer: Peer::new(&self.kind),
             held: Vec::new(),
+            ends: false,
             next_arrival: Instant(0),
             next_delivery: Instant(0),
             broken: false,
@@ -364,8 +489,11 @@ impl Io for Network {
     }
 
     fn end_stream(&mut self, slot: u32) {
-        let delay_ns = 2 * self.one_way_ns();
-        self.later(delay_ns, slot, Event::Ended(None));
+        let Some(link) = &mut self.links[slot as usize] else { return };
+        link.ends = true;
+        if link.held.is_empty() {
+            self.end_leaves(slot);
+        }
     }
 
     fn has_left_over(&self, slot: u32) -> bool {
@@ -373,12 +501,23 @@ impl Io for Network {
     }
 
     fn close(&mut self, slot: u32) {
+        let now = self.time();
+        if let Some(visit) = self.visit(slot) {
+            visit.gone = Some(now);
+        }
         if let Some(link) = self.links[slot as usize].take() {
             self.not_taken += link.held.len() as i64;
         }
     }
 
     fn resume(&mut self, slot: u32) {
-        self.later(1_000, slot, Event::Writable);
+        let after_ns = if self.kind.protocol.shape == Shape::Upload { 20_000 } else { 1_000 };
+        self.later(after_ns, slot, Event::Writable);
     }
+}
+
+/// The sequence number of a datagram of ours (see [`loadgen_core::protocol::udp`]).
+fn sequence_of(datagram: &[u8]) -> Option<u64> {
+    let number = datagram.strip_prefix(b"LGU1")?.get(8..16)?;
+    number.try_into().ok().map(u64::from_be_bytes)
 }

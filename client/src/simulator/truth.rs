@@ -1,0 +1,104 @@
+//! What really happened, written down by the network and the peers: nothing of it is the session's word.
+
+use loadgen_core::time::Instant;
+use std::collections::BTreeMap;
+
+/// What a peer saw of one request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// Where in our stream it begins; unknown where that is encrypted.
+    pub(super) from: Option<u64>,
+    /// When the peer had all of it.
+    pub(super) whole: Option<Instant>,
+    /// When the session was told the last byte of its reply.
+    pub(super) answered: Option<Instant>,
+}
+
+/// One attempt to connect, and what became of it.
+#[derive(Debug)]
+pub(super) struct Visit {
+    pub(super) slot: u32,
+    pub(super) address: usize,
+    pub(super) attempted: Instant,
+    pub(super) established: Option<Instant>,
+    /// The session was told so, or said so.
+    pub(super) gone: Option<Instant>,
+    /// So many bytes of ours had been taken then.
+    pub(super) taken: Vec<(u64, Instant)>,
+    /// The peer read so many.
+    pub(super) read: u64,
+    pub(super) seen: Vec<Seen>,
+    /// Bytes came that answer nothing: they may have been taken for a reply.
+    pub(super) misled: bool,
+    /// The session was told of the end of the peer's stream.
+    pub(super) ended: bool,
+    /// We ended our stream, and the peer has read all of it.
+    pub(super) read_to_end: bool,
+    /// Which steps of scripts the requests were.
+    pub(super) steps: Vec<u8>,
+}
+
+impl Visit {
+    pub(super) fn new(slot: u32, address: usize, attempted: Instant) -> Self {
+        Self {
+            slot,
+            address,
+            attempted,
+            established: None,
+            gone: None,
+            taken: Vec::new(),
+            read: 0,
+            seen: Vec::new(),
+            misled: false,
+            ended: false,
+            read_to_end: false,
+            steps: Vec::new(),
+        }
+    }
+
+    pub(super) fn took(&mut self, bytes: usize, at: Instant) {
+        if bytes > 0 {
+            self.taken.push((self.taken_bytes() + bytes as u64, at));
+        }
+    }
+
+    pub(super) fn taken_bytes(&self) -> u64 {
+        self.taken.last().map_or(0, |(bytes, _)| *bytes)
+    }
+
+    /// When the byte at that place of our stream left.
+    pub(super) fn left_at(&self, place: u64) -> Option<Instant> {
+        let at = self.taken.partition_point(|(until, _)| *until <= place);
+        self.taken.get(at).map(|(_, at)| *at)
+    }
+}
+
+/// A datagram that left.
+#[derive(Debug)]
+pub(super) struct Datagram {
+    pub(super) taken: Instant,
+    /// When the session was told each of its whole replies.
+    pub(super) answered: Vec<Instant>,
+}
+
+/// Of all connections of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Truth {
+    pub(super) visits: Vec<Visit>,
+    /// By slot and sequence number.
+    pub(super) datagrams: BTreeMap<(u32, u64), Datagram>,
+    /// Datagrams that the session was told, in all, and those that are none of ours.
+    pub(super) datagrams_told: u64,
+    pub(super) foreign_told: u64,
+    /// Bytes that were said to be taken, and that the session was told.
+    pub(super) taken_bytes: u64,
+    pub(super) delivered_bytes: u64,
+    /// Likewise, until then.
+    pub(super) bytes_over_time: Vec<(Instant, u64, u64)>,
+}
+
+impl Truth {
+    pub(super) fn bytes_now(&mut self, at: Instant) {
+        self.bytes_over_time.push((at, self.taken_bytes, self.delivered_bytes));
+    }
+}
