@@ -20,7 +20,9 @@ impl Load {
             let since = match (state, self.on.tickets.oldest(slot, ring)) {
                 (State::Connecting | State::Preparing, _) => self.on.since[slot as usize],
                 (State::Open, Some(oldest)) => waits_since(self.on.tickets.stamp(oldest)),
-                (State::Open, None) if self.on.hold_for_rest(io, slot) => self.on.since[slot as usize],
+                (State::Open, None) if self.on.hold_for_rest(io, slot) || self.on.is_draining(slot) => {
+                    self.on.since[slot as usize]
+                }
                 _ => continue,
             };
             if now < since.after(self.on.config.timeout_ns) {
@@ -35,6 +37,10 @@ impl Load {
                 State::Preparing => {
                     let stage = self.on.clients[self.on.config.target(slot)].stage(slot);
                     self.preparing_failed(io, slot, "timeout", &format!("{stage} was not answered in time"), now);
+                }
+                _ if self.on.is_draining(slot) && ring.alive == 0 => {
+                    let why = "the server was about to close the connection, and did not in time";
+                    self.drop_connection(io, slot, ["closed"; 2], now, why.to_owned());
                 }
                 _ if ring.alive == 0 => self.rest_timed_out(io, slot, now),
                 _ => self.requests_timed_out(io, slot, now),
@@ -54,6 +60,7 @@ impl Load {
             let example = self.on.overdue(stamp, now);
             match self.on.ask(slot, now, |client, cx| client.cancel(slot, ticket, cx)) {
                 Cancelled::Connection => {
+                    self.on.events.clear();
                     return self.drop_connection(io, slot, ["timeout", "aborted"], now, example);
                 }
                 Cancelled::Alone => {
@@ -62,10 +69,19 @@ impl Load {
                         self.on.tally.datagrams.lost += u64::from(self.on.is_datagram);
                         self.on.note("timeout", Phase::Reply, 1, || example);
                     }
+                    // What it says of that leaves before anything else does, of this connection or another.
+                    self.heard(io, slot, Ok(()), now);
+                    if self.on.conns[slot as usize].state != State::Open {
+                        return;
+                    }
                 }
             }
         }
         self.go_on(io, slot, now);
+        if self.on.conns[slot as usize].ring.alive == 0 {
+            // Nothing is left that could prove it. It had its time, and others have waited for it.
+            self.on.passed_gate(slot);
+        }
     }
 }
 

@@ -191,6 +191,7 @@ impl Connections {
             return;
         }
         self.ask(slot, self.latest, |client, cx| client.close(slot, cx));
+        self.told_aside(slot);
         if !self.outboxes.writing.is_empty() {
             self.flush(io, slot);
         }

@@ -36,7 +36,7 @@ use crate::load::request_log::RequestLog;
 use crate::load::tally::Tally;
 use crate::protocol::Client;
 use crate::time::{Instant, NS_PER_S};
-use connections::{Connections, State};
+use connections::{Connections, State, flag};
 use demand::{Demand, Start};
 use std::ops::Range;
 
@@ -77,8 +77,8 @@ impl Load {
             // The word that the load began comes a little late. What proves a connection meanwhile was not booked as of
             // the window, and stays so.
             on.tickets.keep_before(at);
-            self.cross_boundaries(now);
         }
+        self.cross_boundaries(now);
         if self.demand.takes_turns() {
             return self.ask_for_what_is_due(io, now);
         }
@@ -163,7 +163,8 @@ impl Load {
             }
             return;
         }
-        if !on.carries_load(slot) {
+        // What is due may have waited for the peer to take it.
+        if !on.carries_load(slot) || on.conns[slot as usize].flags & flag::DUE != 0 {
             return on.begin(io, slot, now);
         }
         self.demand.ended(on, io, slot, now);

@@ -4,6 +4,7 @@ use super::Load;
 use super::config::Config;
 use super::connections::{Conn, Connections, State, flag};
 use super::early::HELD;
+use super::talking::DRAINING;
 use crate::engine::Io;
 use crate::load::tally::Phase;
 use crate::time::{Instant, NS_PER_MS, NS_PER_S};
@@ -278,7 +279,7 @@ impl Connections {
         let conn = &mut self.conns[slot as usize];
         self.alive -= u64::from(conn.state == State::Open);
         conn.state = State::Closed;
-        conn.queued &= !HELD;
+        conn.queued &= !(HELD | DRAINING);
         self.open -= 1;
     }
 

@@ -4,6 +4,7 @@
 use super::connections::{Connections, State, flag};
 use crate::engine::Io;
 use crate::protocol::outbox::{Front, Outbox};
+use crate::protocol::ticket::Ticket;
 use crate::time::Instant;
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -31,6 +32,14 @@ impl Outboxes {
     /// What a connection has left over.
     pub(super) fn left(&self, slot: u32) -> Option<&Outbox> {
         self.left.get(&slot)
+    }
+
+    /// A request of that connection ended before it left. Should its bytes leave yet, they are of no request.
+    #[cold]
+    pub(super) fn forget(&mut self, slot: u32, ticket: Ticket) {
+        if let Some(outbox) = self.left.get_mut(&slot) {
+            outbox.forget(ticket);
+        }
     }
 
     fn take(&mut self, slot: u32, own: bool) -> Outbox {
@@ -141,6 +150,7 @@ impl Connections {
         }
         std::mem::swap(outbox, &mut self.outboxes.writing);
         self.ask(slot, now, |client, cx| client.writable(slot, cx));
+        self.told_aside(slot);
         std::mem::swap(outbox, &mut self.outboxes.writing);
         if self.shared_len == 0 {
             outbox.unshare(self.clients[self.config.target(slot)].request());

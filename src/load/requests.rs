@@ -6,7 +6,7 @@ use crate::engine::Io;
 use crate::load::request_log::Row;
 use crate::load::tally::Phase;
 use crate::protocol::Outcome;
-use crate::protocol::ticket::{Stamp, Ticket};
+use crate::protocol::ticket::{Order, Stamp, Ticket};
 use crate::time::Instant;
 
 /// Of a connection's oldest request, and of those behind it.
@@ -18,8 +18,8 @@ impl Connections {
     pub(super) fn begin(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         let proof_only = !self.going || self.is_idle(slot) || self.config.in_flight_max.is_some();
         let conn = &self.conns[slot as usize];
-        // Of a datagram the request or the reply may be lost, and then there is another.
-        let unproven = conn.issued == 0 || self.is_datagram && conn.flags & flag::UNPROVEN != 0;
+        // The one that was to prove it may be lost, or given up alone, and then there is another.
+        let unproven = conn.issued == 0 || self.order == Order::Any && conn.flags & flag::UNPROVEN != 0;
         let most = if proof_only { u16::from(unproven).min(conn.capacity) } else { conn.capacity };
         let mut room = u32::from(most.saturating_sub(conn.ring.alive));
         if let Some(limit) = self.config.requests_per_connection {
@@ -40,7 +40,7 @@ impl Connections {
     #[inline]
     pub(super) fn fill_up(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         let conn = &self.conns[slot as usize];
-        let is_special = conn.flags & (flag::DUE | flag::RESERVED) != 0 || self.is_datagram;
+        let is_special = conn.flags & (flag::DUE | flag::RESERVED) != 0;
         if is_special || self.config.requests_per_connection.is_some() {
             return self.begin(io, slot, now);
         }
@@ -93,6 +93,7 @@ impl Connections {
             let kind = self.ask(slot, self.latest, |client, cx| client.start(slot, ticket, &mut place, cx));
             self.places[slot as usize] = place;
             self.tickets.set_kind(ticket, kind);
+            self.told_aside(slot);
         }
         ticket
     }
@@ -188,6 +189,9 @@ impl Connections {
             *freed = now;
         }
         self.in_flight -= 1;
+        if sent == Instant(0) {
+            self.outboxes.forget(slot, ticket);
+        }
         Request { due, sent, group }
     }
 

@@ -13,6 +13,9 @@ use crate::time::Instant;
 use std::io;
 use std::ops::ControlFlow;
 
+/// A bit of `Conn::queued`: the peer is about to close.
+pub(super) const DRAINING: u8 = 8;
+
 impl Load {
     /// The connection is established: the protocol says what comes first.
     pub(super) fn prepare(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
@@ -44,16 +47,14 @@ impl Load {
     /// Deals with what the protocol told of a connection in one call, and with what follows from it.
     #[inline]
     pub(super) fn heard(&mut self, io: &mut impl Io, slot: u32, outcome: Result<(), Ended>, now: Instant) {
-        if !self.on.outboxes.writing.is_empty() {
-            self.on.flush(io, slot);
-        }
         let replies = self.on.events.completed.len();
         for at in 0..replies {
             let (ticket, outcome) = self.on.events.completed[at];
             self.on.complete(slot, ticket, outcome, now);
         }
         self.on.events.completed.clear();
-        if outcome.is_err() || !self.on.events.others.is_empty() {
+        let is_more = outcome.is_err() || !self.on.events.others.is_empty();
+        if is_more || !self.on.outboxes.writing.is_empty() {
             return self.heard_more(io, slot, outcome, replies > 0, now);
         }
         if replies > 0 && self.on.conns[slot as usize].state == State::Open {
@@ -64,11 +65,22 @@ impl Load {
     /// Likewise, where there was more than replies.
     #[cold]
     fn heard_more(&mut self, io: &mut impl Io, slot: u32, outcome: Result<(), Ended>, mut goes_on: bool, now: Instant) {
-        for event in std::mem::take(&mut self.on.events.others) {
+        let events = std::mem::take(&mut self.on.events.others);
+        // What it says leaves before anything else does, of this connection or another.
+        if !self.on.outboxes.writing.is_empty() {
+            self.on.flush(io, slot);
+        }
+        for event in events {
             match event {
                 Event::LastReply => return self.closed_as_announced(io, slot, now),
-                Event::Draining => goes_on = false,
-                other => goes_on |= self.happened(io, slot, other, now).is_continue(),
+                Event::Ready => {
+                    self.opened(io, slot, now);
+                    // At the end of a run, or of a user's stay, it is closed at once: what else was told is of nobody.
+                    if self.on.conns[slot as usize].state != State::Open {
+                        return;
+                    }
+                }
+                other => goes_on |= self.on.happened(slot, other, now).is_continue(),
             }
         }
         match outcome {
@@ -76,47 +88,6 @@ impl Load {
             Ok(()) if goes_on && self.on.conns[slot as usize].state == State::Open => self.go_on(io, slot, now),
             Ok(()) => {}
         }
-    }
-
-    /// What happens less often than replies. Says whether the connection may go on from there.
-    fn happened(&mut self, io: &mut impl Io, slot: u32, event: Event, now: Instant) -> ControlFlow<()> {
-        match event {
-            Event::Ready => self.opened(io, slot, now),
-            Event::Secured(session) => {
-                self.on.tally.tls.handshake.record(now.since(self.on.since[slot as usize]));
-                self.on.tally.tls.note(session);
-            }
-            Event::Served => self.on.served(slot),
-            Event::Failed(ticket, kind, why) => {
-                let request = self.on.end(slot, ticket, now);
-                self.on.fail(slot, request, kind, now);
-                self.on.note(kind, Phase::Reply, 1, || why);
-                return ControlFlow::Continue(());
-            }
-            Event::Stray(what) => {
-                let counts = &mut self.on.tally.datagrams;
-                *match what {
-                    Unawaited::Duplicate => &mut counts.duplicated,
-                    Unawaited::Late => &mut counts.late,
-                    Unawaited::Old => &mut counts.old,
-                    Unawaited::Unasked => &mut counts.foreign,
-                } += 1;
-            }
-            Event::Overtaken => self.on.tally.datagrams.reordered += 1,
-            Event::Capacity(most) => {
-                let most = (most as usize).min(self.on.config.depth) as u16;
-                let before = std::mem::replace(&mut self.on.conns[slot as usize].capacity, most);
-                if most > before {
-                    return ControlFlow::Continue(());
-                }
-            }
-            Event::Wake(at) => {
-                self.on.wishes.insert(slot, at);
-                self.on.wakes.push(at, slot);
-            }
-            Event::LastReply | Event::Draining => {}
-        }
-        ControlFlow::Break(())
     }
 
     /// Protocols that wanted to be called at a certain time.
@@ -151,12 +122,86 @@ impl Connections {
         ask(&mut *self.clients[target], &mut cx)
     }
 
+    /// What happens less often than replies. Says whether the connection may go on from there.
+    fn happened(&mut self, slot: u32, event: Event, now: Instant) -> ControlFlow<()> {
+        match event {
+            Event::Secured(session) => {
+                self.tally.tls.handshake.record(now.since(self.since[slot as usize]));
+                self.tally.tls.note(session);
+            }
+            Event::Served => self.served(slot),
+            Event::Failed(ticket, kind, why) => {
+                let request = self.end(slot, ticket, now);
+                self.fail(slot, request, kind, now);
+                self.note(kind, Phase::Reply, 1, || why);
+                return ControlFlow::Continue(());
+            }
+            Event::Stray(what) => {
+                let counts = &mut self.tally.datagrams;
+                *match what {
+                    Unawaited::Duplicate => &mut counts.duplicated,
+                    Unawaited::Late => &mut counts.late,
+                    Unawaited::Old => &mut counts.old,
+                    Unawaited::Unasked => &mut counts.foreign,
+                } += 1;
+            }
+            Event::Overtaken => self.tally.datagrams.reordered += 1,
+            Event::Capacity(most) => {
+                let most = (most as usize).min(self.config.depth) as u16;
+                let before = std::mem::replace(&mut self.conns[slot as usize].capacity, most);
+                if most > before {
+                    return ControlFlow::Continue(());
+                }
+            }
+            Event::Wake(at) => {
+                self.wishes.insert(slot, at);
+                self.wakes.push(at, slot);
+            }
+            Event::Draining => {
+                self.since[slot as usize] = now;
+                let conn = &mut self.conns[slot as usize];
+                conn.capacity = 0;
+                conn.queued |= DRAINING;
+                self.arm_timeout(slot, now);
+            }
+            Event::LastReply | Event::Ready => {}
+        }
+        ControlFlow::Break(())
+    }
+
+    /// Deals with what the protocol told while it was asked to say something: there nothing comes to its end.
+    #[inline]
+    pub(super) fn told_aside(&mut self, slot: u32) {
+        if !self.events.are_none() {
+            self.note_aside(slot);
+        }
+    }
+
+    #[cold]
+    fn note_aside(&mut self, slot: u32) {
+        debug_assert!(self.events.completed.is_empty(), "a reply while something is said");
+        for event in std::mem::take(&mut self.events.others) {
+            let ends = matches!(event, Event::Ready | Event::Failed(..) | Event::LastReply);
+            debug_assert!(!ends, "{event:?} while something is said");
+            if !ends {
+                // Should there be room for more, what comes next finds it.
+                let (ControlFlow::Continue(()) | ControlFlow::Break(())) = self.happened(slot, event, self.latest);
+            }
+        }
+    }
+
+    /// Whether the peer is about to close a connection.
+    pub(super) fn is_draining(&self, slot: u32) -> bool {
+        self.conns[slot as usize].queued & DRAINING != 0
+    }
+
     /// The stream of a connection may flow, where there are no requests.
     pub(super) fn let_flow(&mut self, io: &mut impl Io, slot: u32) {
         if !self.going || self.is_idle(slot) {
             return;
         }
         self.ask(slot, self.latest, |client, cx| client.start(slot, STREAM, &mut 0, cx));
+        self.told_aside(slot);
         if self.fills {
             self.flush(io, slot);
         }

@@ -36,7 +36,12 @@ impl Connections {
 
     /// Sends what is owed to an open connection.
     pub(super) fn send_due(&mut self, io: &mut impl Io, slot: u32, due: Instant) {
-        debug_assert_eq!(self.conns[slot as usize].state, State::Open);
+        let conn = &self.conns[slot as usize];
+        debug_assert_eq!(conn.state, State::Open);
+        if conn.ring.alive >= conn.capacity {
+            // The peer takes none now: it is owed until one is taken.
+            return;
+        }
         self.issuing = self.issue_owed(slot);
         let Some(ticket) = self.issuing else { return };
         self.flush(io, slot);

@@ -42,6 +42,11 @@ impl Events {
         self.others.push(event);
     }
 
+    pub fn clear(&mut self) {
+        self.completed.clear();
+        self.others.clear();
+    }
+
     pub fn are_none(&self) -> bool {
         self.completed.is_empty() && self.others.is_empty()
     }
@@ -52,7 +57,7 @@ impl Events {
 pub enum Event {
     /// A layer below has done its handshake.
     Secured(Session),
-    /// The connection can carry requests.
+    /// The connection can carry requests: at least one, which is asked at once to prove it.
     Ready,
     /// The peer takes so many requests at a time, from now on.
     Capacity(u32),
@@ -66,7 +71,7 @@ pub enum Event {
     Stray(Unawaited),
     /// A reply that is complete was overtaken by one to a later request.
     Overtaken,
-    /// The peer is about to close: nothing more is to be asked on this connection.
+    /// The peer is about to close: nothing more is to be asked on this connection, as if it took none at a time.
     Draining,
     /// The peer closes behind what has been told, as it had announced.
     LastReply,
@@ -155,6 +160,7 @@ pub trait Client: Debug + Send {
     /// far the user of this connection is in a script (see [`Codec::compose_next`]).
     ///
     /// Where there are no requests, it is called once, with [`super::ticket::STREAM`]: the stream may flow.
+    /// No request ends meanwhile: what events tell is of the connection (a wish, a capacity).
     fn start(&mut self, slot: u32, ticket: Ticket, place: &mut u32, cx: &mut Context<'_>) -> u16;
 
     /// Bytes of the peer, or one whole datagram. Answers how many of them need not be shown again, with more behind
@@ -181,7 +187,8 @@ pub trait Client: Debug + Send {
         Ok(())
     }
 
-    /// The load does not wait for a request any longer.
+    /// The load does not wait for a request any longer. Where [`Outbox::withdraw`] says that it had not begun to leave,
+    /// the peer need not hear of it.
     fn cancel(&mut self, _slot: u32, _ticket: Ticket, _cx: &mut Context<'_>) -> Cancelled {
         Cancelled::Connection
     }

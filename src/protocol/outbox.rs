@@ -3,7 +3,10 @@
 //! It holds bytes of this connection's own, with marks where requests begin; and behind them requests of which all
 //! connections share the bytes, so that those are never copied. On a transport of datagrams each mark begins one.
 
-use super::ticket::Ticket;
+use super::ticket::{STREAM, Ticket};
+
+/// In the place of a ticket: what begins there is no request.
+const NONE: Ticket = STREAM;
 
 /// What one connection has to say.
 #[derive(Debug, Default)]
@@ -30,10 +33,15 @@ pub enum Front<'a> {
 impl Outbox {
     /// Says something that is no request.
     pub fn say(&mut self, bytes: &[u8]) {
+        if self.starts.last().is_some_and(|(_, ticket)| *ticket != NONE) {
+            // So much ends the request before it: that can be withdrawn, and this stays.
+            self.starts.push((self.bytes.len(), NONE));
+        }
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// Where to write to, for what is no request or has been marked by [`Outbox::begin`].
+    /// Where to write a request that has been marked by [`Outbox::begin`], or what no request that is withdrawn takes
+    /// along with it.
     pub fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
@@ -72,7 +80,7 @@ impl Outbox {
     pub fn took(&mut self, bytes: usize, mut sent: impl FnMut(Ticket)) {
         self.taken += bytes;
         let begun = self.starts.partition_point(|(start, _)| *start < self.taken);
-        self.starts.drain(..begun).for_each(|(_, ticket)| sent(ticket));
+        self.starts.drain(..begun).filter(|(_, ticket)| *ticket != NONE).for_each(|(_, ticket)| sent(ticket));
         if self.taken == self.bytes.len() {
             self.bytes.clear();
             self.taken = 0;
@@ -93,7 +101,8 @@ impl Outbox {
 
     /// Whether bytes have yet to leave from before the requests of which none has; shared ones have `shared_len` bytes.
     pub fn has_begun(&self, shared_len: usize) -> bool {
-        let own_end = self.starts.first().map_or(self.bytes.len(), |(start, _)| *start);
+        let first = self.starts.iter().find(|(_, ticket)| *ticket != NONE);
+        let own_end = first.map_or(self.bytes.len(), |(start, _)| *start);
         let in_shared = self.bytes.is_empty() && shared_len > 0 && !self.shared.is_multiple_of(shared_len);
         self.taken < own_end || in_shared
     }
@@ -112,14 +121,22 @@ impl Outbox {
         }
     }
 
-    /// A request that has not begun to leave is not sent at all (datagrams).
-    pub fn withdraw(&mut self, ticket: Ticket) {
-        let Some(at) = self.starts.iter().position(|(_, other)| *other == ticket) else { return };
+    /// A request that has not begun to leave is not sent at all. Answers whether it was one.
+    pub fn withdraw(&mut self, ticket: Ticket) -> bool {
+        let Some(at) = self.starts.iter().position(|(_, other)| *other == ticket) else { return false };
         let start = self.starts[at].0;
         let end = self.starts.get(at + 1).map_or(self.bytes.len(), |(next, _)| *next);
         self.bytes.drain(start..end);
         self.starts.remove(at);
         self.starts[at..].iter_mut().for_each(|(start_behind, _)| *start_behind -= end - start);
+        true
+    }
+
+    /// A request that has not begun to leave is given up. Its bytes are of no request from now on.
+    pub fn forget(&mut self, ticket: Ticket) {
+        if let Some((_, known)) = self.starts.iter_mut().find(|(_, other)| *other == ticket) {
+            *known = NONE;
+        }
     }
 
     /// Takes all out of `plain`, and says it as `seal` writes it, which answers where the first of it lies. Its
@@ -176,6 +193,27 @@ mod tests {
         assert!(out.is_empty());
     }
 
+    /// On a stream that multiplexes, what is no request stands between them, and stays.
+    #[test]
+    fn a_request_is_withdrawn_without_what_was_said_behind_it() {
+        let mut out = Outbox::default();
+        out.say(b"hello");
+        for (ticket, bytes, said) in [(1, &b"one"[..], &b"ping"[..]), (2, b"two", b"reset"), (3, b"three", b"")] {
+            out.begin(ticket);
+            out.buffer().extend_from_slice(bytes);
+            out.say(said);
+            out.say(said);
+        }
+        assert_eq!((out.withdraw(2), out.withdraw(2)), (true, false));
+        assert_eq!(out.front(), Front::Own(b"helloonepingpingresetresetthree"));
+        // Of one that has begun to leave all leaves; the last one's end nobody waits for any more.
+        out.took(6, |ticket| assert_eq!(ticket, 1));
+        assert!(!out.withdraw(1) && out.has_begun(0));
+        out.forget(3);
+        out.took(25, |ticket| panic!("{ticket} was given up"));
+        assert!(out.is_empty());
+    }
+
     #[test]
     fn a_datagram_can_be_withdrawn_from_between_others() {
         let mut out = Outbox::default();
@@ -183,8 +221,7 @@ mod tests {
             out.begin(ticket);
             out.buffer().extend_from_slice(bytes);
         }
-        out.withdraw(2);
-        out.withdraw(9);
+        assert!(out.withdraw(2) && !out.withdraw(9));
         assert_eq!(out.datagram(), Some((&b"a"[..], 1)));
         out.took(1, |_| {});
         assert_eq!(out.datagram(), Some((&b"ccc"[..], 3)));

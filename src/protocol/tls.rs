@@ -120,7 +120,7 @@ impl Client for Tls {
         connection.lend(cx, |cx, _| {
             if inner.shares() && ticket != STREAM {
                 cx.out.begin(ticket);
-                cx.out.say(inner.request());
+                cx.out.buffer().extend_from_slice(inner.request());
                 return 0;
             }
             inner.start(slot, ticket, place, cx)
