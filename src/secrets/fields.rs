@@ -3,22 +3,23 @@
 
 use super::markup::is_name;
 use super::{MASK, is_secret_name, is_secret_parameter};
+use std::ops::Range;
 
 /// Characters of a longer name are not looked at.
 const NAME_MAX: usize = 200;
 /// Fields that say what the field behind them is called: `{"name": "password", "value": "…"}`.
-const NAMING: &[&str] = &["name", "key", "field", "param", "id"];
+const NAMING: &[&str] = &["name", "key", "field", "param", "id", "path"];
 const NAMED: &[&str] = &["value", "val", "content", "data"];
 
-/// Which names begin a field.
+/// Which names begin a field, by what the text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Names {
     /// In quotes; without, where a quote begins the value.
-    OfMessages,
+    Message,
     /// Also without quotes, where the name leaves no doubt.
-    OfValues,
+    Value,
     /// Also without quotes.
-    OfBodies,
+    Body,
 }
 
 /// A name before a `:` or `=`.
@@ -32,56 +33,88 @@ struct Name {
 /// `text` with `***` in the place of what stands under a secret name, with all that belongs to it.
 pub(super) fn masked(text: &str, names: Names) -> String {
     let first_bracket = text.find(['{', '[', '(']).unwrap_or(text.len());
-    let (mut out, mut done, mut from, mut named) = (String::new(), 0, 0, false);
+    let mut secrets: Vec<Range<usize>> = Vec::new();
+    let (mut done, mut from, mut pair) = (0, 0, Pair::default());
     while let Some(at) = text[from..].find([':', '=']).map(|at| from + at) {
         from = at + 1;
         let Some(name) = name_before(text, done, at) else { continue };
-        let rest = text[from..].strip_prefix('>').unwrap_or(&text[from..]);
+        let rest = text[from..].strip_prefix('>').unwrap_or_else(|| &text[from..]);
         let value = rest.trim_start();
         let start = text.len() - value.len();
-        let plain = name.text.to_ascii_lowercase();
-        if NAMING.contains(&plain.as_str()) && quoted(value).is_some_and(|(open, end)| is_name(&value[open..end])) {
-            named = true;
-        }
-        let is_named = named && NAMED.contains(&plain.as_str()) && names == Names::OfBodies;
+        let is_named = names == Names::Body && pair.names(text, &name.text, value, start, &mut secrets);
         if !is_named && !is_secret(&name, value, rest, names) || value.is_empty() {
             continue;
         }
-        named &= !is_named;
         let (skipped, end) = if let Some((open, end)) = quoted(value) {
             (open, end)
         } else if value.starts_with(['{', '[']) {
             (0, balanced(value))
-        } else if let Some(end) = block(text, &name, from).filter(|_| names == Names::OfBodies) {
+        } else if let Some(end) = block(text, &name, from).filter(|_| names == Names::Body) {
             (0, end.saturating_sub(start))
         } else {
             (0, bare(value, name.in_quotes.is_some(), first_bracket < at, text[at..].starts_with('=')))
         };
         if end > skipped {
-            out.push_str(&text[done..start + skipped]);
-            out.push_str(MASK);
             done = start + end;
+            secrets.push(start + skipped..done);
         }
         from = from.max(start + end);
+    }
+    secrets.sort_unstable_by_key(|secret| secret.start);
+    let (mut out, mut done) = (String::new(), 0);
+    for secret in secrets {
+        out.push_str(&text[done..secret.start]);
+        out.push_str(MASK);
+        done = secret.end;
     }
     out + &text[done..]
 }
 
+/// A field that says what the one beside it is called: `{"name": "password", "value": "…"}`, in any order.
+#[derive(Default)]
+struct Pair {
+    /// The next value is that of a secret.
+    is_secret: bool,
+    /// A value before its name.
+    early: Option<Range<usize>>,
+}
+
+impl Pair {
+    /// Whether the field `name` is the value of something secret; where it is the name of something, its value may
+    /// have come before it.
+    fn names(&mut self, text: &str, name: &str, value: &str, start: usize, secrets: &mut Vec<Range<usize>>) -> bool {
+        let name = name.to_ascii_lowercase();
+        let quoted = quoted(value).map(|(open, end)| start + open..start + end);
+        if NAMED.contains(&name.as_str()) {
+            self.early = quoted.filter(|value| !value.is_empty());
+            return std::mem::take(&mut self.is_secret);
+        }
+        let Some(quoted) = quoted.filter(|quoted| NAMING.contains(&name.as_str()) && is_name(&text[quoted.clone()]))
+        else {
+            return false;
+        };
+        let beside = |early: &Range<usize>| !text[early.end..quoted.start].contains(['{', '}', '<', '>']);
+        let early =
+            self.early.take().filter(beside).filter(|early| secrets.last().is_none_or(|it| it.end <= early.start));
+        self.is_secret = early.is_none();
+        secrets.extend(early);
+        false
+    }
+}
+
 fn is_secret(name: &Name, value: &str, behind: &str, names: Names) -> bool {
-    let in_message = names == Names::OfMessages;
+    let in_message = names == Names::Message;
     let is_text = quoted(value).is_some();
     match name.in_quotes {
         // A sentence with a quotation in it.
-        Some(_) if names != Names::OfBodies && name.text.contains(' ') => false,
+        Some(_) if names != Names::Body && name.text.contains(' ') => false,
         Some('\'') if in_message => is_text && is_secret_parameter(&name.text),
         Some(_) => is_secret_parameter(&name.text),
         None if in_message => is_text && is_secret_name(&name.text),
         None if behind.starts_with("//") => false,
-        None if names == Names::OfBodies && behind.len() > value.len() => is_secret_parameter(&name.text),
+        None if names == Names::Body && behind.len() > value.len() => is_secret_parameter(&name.text),
         // `token:7` is a key, and `token: 7` a field.
-        None if names == Names::OfBodies || behind.len() > value.len() || !is_number(behind) => {
-            is_secret_name(&name.text)
-        }
+        None if names == Names::Body || behind.len() > value.len() || !is_number(behind) => is_secret_name(&name.text),
         None => false,
     }
 }

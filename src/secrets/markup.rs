@@ -5,30 +5,44 @@ use super::{MASK, is_secret_parameter};
 /// Elements whose text is the name of what the element behind them holds: `<name>password</name><value>…</value>`.
 const NAMING: &[&str] = &["name", "key", "field", "param"];
 
-/// `<password>…</password>`. `to_the_end`: also what is never closed.
+/// `<password>…</password>`, also as text within XML. `to_the_end`: also what is never closed.
 pub(super) fn elements(text: &str, to_the_end: bool) -> String {
+    between(&between(text, ("<", ">"), to_the_end), ("&lt;", "&gt;"), to_the_end)
+}
+
+fn between(text: &str, (opens, closes): (&str, &str), to_the_end: bool) -> String {
     let (mut out, mut rest, mut named) = (String::new(), text, false);
-    while let Some(open) = rest.find('<') {
-        let (before, behind) = rest.split_at(open + 1);
+    while let Some(open) = rest.find(opens) {
+        let (before, behind) = rest.split_at(open + opens.len());
         out.push_str(before);
         rest = behind;
         let in_name = |c: char| c.is_alphanumeric() || "-_.:".contains(c);
         let name = &behind[..behind.find(|c| !in_name(c)).unwrap_or(behind.len())];
-        let Some(end) = behind.find('>').filter(|_| !name.is_empty()) else { continue };
+        if name.is_empty() {
+            continue;
+        }
+        // Nothing is a tag from here on.
+        let Some(end) = behind.find(closes) else { break };
         let attributes = &behind[name.len()..end];
-        let (tag, inside) = behind.split_at(end + 1);
+        let (tag, inside) = behind.split_at(end + closes.len());
         out.push_str(tag);
         rest = inside;
         if attributes.ends_with('/') {
             continue;
         }
         let local = name.rsplit(':').next().unwrap_or(name);
-        let close = inside.find(&format!("</{name}"));
+        let is_naming = NAMING.contains(&local.to_ascii_lowercase().as_str());
+        let is_secret = std::mem::take(&mut named) || is_secret_parameter(local);
+        if !is_secret && !is_naming && attributes.is_empty() {
+            continue;
+        }
+        let close = inside.find(&format!("{opens}/{name}"));
         let content = &inside[..close.unwrap_or(inside.len())];
-        let is_secret = std::mem::take(&mut named) || is_secret_parameter(local) || names_a_secret(attributes);
-        if NAMING.contains(&local.to_ascii_lowercase().as_str()) && is_name(content) {
+        // `<input name="password">` is closed by nothing, in HTML.
+        let is_called = close.is_some() && names_a_secret(attributes);
+        if is_naming && is_name(content) {
             named = true;
-        } else if is_secret && !content.is_empty() && (close.is_some() || to_the_end) {
+        } else if (is_secret && (close.is_some() || to_the_end) || is_called) && !content.is_empty() {
             out.push_str(MASK);
         } else {
             continue;
@@ -69,6 +83,21 @@ pub(super) fn parts(text: &str) -> String {
             out.push_str(MASK);
             rest = &content[end..];
         }
+    }
+    out + rest
+}
+
+/// What stands between the lines around a private key (RFC 7468).
+pub(super) fn private_keys(text: &str) -> String {
+    const BEGIN: &str = "PRIVATE KEY-----";
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find(BEGIN) {
+        let (before, key) = rest.split_at(at + BEGIN.len());
+        let is_begin = before.rfind("-----BEGIN ").is_some_and(|begin| !before[begin..].contains('\n'));
+        let end = if is_begin { key.find("-----END ").unwrap_or(key.len()) } else { 0 };
+        out.push_str(before);
+        out.push_str(if end > 0 { MASK } else { "" });
+        rest = &key[end..];
     }
     out + rest
 }

@@ -50,7 +50,7 @@ pub fn label(name: &str, value: &str) -> String {
 
 /// The value of a header or a label that is harmless by its name: `a; token=x`, `password: x`.
 fn plain(value: &str) -> String {
-    text(&fields::masked(value, Names::OfValues))
+    text(&fields::masked(value, Names::Value))
 }
 
 /// A body: fields of a form (also of several parts), of JSON and what resembles it, or of XML; and whatever a text has.
@@ -61,13 +61,14 @@ pub fn body(typed: &str) -> String {
         _ if typed.contains('=') && !typed.contains(char::is_whitespace) && !opens(typed) => {
             text(&urls::parameters(&format!("?{typed}"))[1..])
         }
-        _ => text(&fields::masked(&markup::parts(&markup::elements(typed, true)), Names::OfBodies)),
+        _ => text(&fields::masked(&markup::parts(&markup::elements(typed, true)), Names::Body)),
     }
 }
 
 /// Any text: a message, a value. URLs in it, and headers, and fields of JSON and XML.
 pub fn text(text: &str) -> String {
     let breaks = |c: char| c.is_whitespace() || "'\"`<>|(),".contains(c);
+    let text = markup::private_keys(text);
     let lines = text.split_inclusive('\n').map(headers);
     let piece = |piece: &str| {
         let word = piece.strip_suffix(breaks).unwrap_or(piece);
@@ -75,7 +76,7 @@ pub fn text(text: &str) -> String {
     };
     let lines = lines.map(|line| line.split_inclusive(breaks).map(piece).collect::<String>());
     let lines = schemes(&lines.collect::<String>());
-    fields::masked(&markup::elements(&lines, false), Names::OfMessages)
+    fields::masked(&markup::elements(&lines, false), Names::Message)
 }
 
 /// `Bearer …` and `Basic …` within a text. The second is a word of English, too: what follows must look encoded.
@@ -116,10 +117,13 @@ fn headers(line: &str) -> String {
         let is_file = before[..before.len() - name.len()].ends_with(['/', '.']);
         let alone = ["authorization", "cookie"].iter().any(|known| name.eq_ignore_ascii_case(known));
         let value = behind.trim_start();
+        let is_header = (alone || name.contains('-')) && is_secret_header(name) && !value.starts_with("//");
+        if is_file || !is_header {
+            continue;
+        }
         let end = value.find(['\'', '"', '`', '\n']).unwrap_or(value.len());
         let is_port = value[..end].trim_end().bytes().all(|byte| byte.is_ascii_digit());
-        let is_header = (alone || name.contains('-')) && is_secret_header(name) && !value.starts_with("//");
-        if is_file || is_port || !is_header {
+        if is_port {
             continue;
         }
         out.push_str(&behind[..behind.len() - value.len()]);
@@ -257,6 +261,25 @@ mod tests {
                 ("<property name=\"password\">x</property>", "<property name=\"password\">***</property>"),
                 ("<name>password</name><value><s>x</s></value>", "<name>password</name><value>***</value>"),
                 ("<token>x", "<token>***"),
+                ("<a>&lt;password&gt;x&lt;/password&gt;</a>", "<a>&lt;password&gt;***&lt;/password&gt;</a>"),
+                (
+                    "<input value='x' name='csrf'><input value='y' name='n'>",
+                    "<input value='***' name='csrf'><input value='y' name='n'>",
+                ),
+                (
+                    r#"[{"value": "x", "name": "password"}, {"value": "y", "name": "n"}]"#,
+                    r#"[{"value": "***", "name": "password"}, {"value": "y", "name": "n"}]"#,
+                ),
+                (r#"[{"value": "y"}, {"name": "password"}]"#, r#"[{"value": "y"}, {"name": "password"}]"#),
+                (
+                    r#"[{"op": "add", "path": "/password", "value": "x"}]"#,
+                    r#"[{"op": "add", "path": "/password", "value": "***"}]"#,
+                ),
+                ("j=%7B%22password%22%3A%22x%22%7D&k=%7B%22a%22%3A1%7D", "j=***&k=%7B%22a%22%3A1%7D"),
+                (
+                    "-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----\ny",
+                    "-----BEGIN PRIVATE KEY-----***-----END PRIVATE KEY-----\ny",
+                ),
                 (
                     "--b\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\nx\r\n--b--\r\n",
                     "--b\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\n***\r\n--b--\r\n",

@@ -1,6 +1,7 @@
 //! Secrets within URLs: logins, and parameters.
 
-use super::{MASK, is_secret_name, is_secret_parameter};
+use super::fields::{self, Names};
+use super::{MASK, is_secret_name, is_secret_parameter, markup};
 use crate::url::{authority, split};
 use percent_encoding::percent_decode_str;
 
@@ -119,8 +120,13 @@ fn secret_value(pair: &str, is_secret: fn(&str) -> bool) -> Option<usize> {
     (at + 1 < pair.len()).then_some(at + 1)
 }
 
-/// A text as %XX with a secret in it: a URL in its turn, or `=` written as %3D.
+/// A text as %XX with a secret in it: a URL in its turn, `=` written as %3D, JSON, XML.
 fn hides(value: &str, nested: usize) -> bool {
+    if nested == 0 || !value.contains('%') {
+        return false;
+    }
     let plain = percent_decode_str(value).decode_utf8_lossy();
-    nested > 0 && plain != value && (logins(&plain) != plain || pairs(&plain, nested - 1) != plain)
+    let hides = |mask: fn(&str) -> String| mask(&plain) != plain;
+    let content = |text: &str| fields::masked(&markup::elements(text, false), Names::Value);
+    plain != value && (hides(logins) || hides(content) || pairs(&plain, nested - 1) != plain)
 }
