@@ -55,7 +55,11 @@ impl Target {
                 None => shown(typed),
                 Some((_, host)) => {
                     let scheme = url::split(typed).scheme.map_or(String::new(), |scheme| format!("{scheme}://"));
-                    format!("{scheme}{}@{}", secrets::MASK, shown(host))
+                    // Behind an @, a number can only be meant for a port.
+                    let (_, port) = host.rsplit_once(':').unwrap_or_default();
+                    let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+                    let host = if is_number { secrets::url(host) } else { shown(host) };
+                    format!("{scheme}{}@{host}", secrets::MASK)
                 }
             };
             let login =
