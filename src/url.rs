@@ -8,6 +8,7 @@ use percent_encoding::{AsciiSet, percent_decode_str, percent_encode, utf8_percen
 
 /// The longest name of a host (RFC 1035, 2.3.4).
 const NAME_MAX: usize = 253;
+const NO_NAME: &str = "its host is no name of a host";
 
 /// A text, taken apart at its delimiters. Nothing is decoded, and nothing was looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +92,7 @@ pub struct Authority {
 /// Understands an authority: `[user:password@]host[:port]`.
 ///
 /// # Errors
-/// One clause, in which nothing of the login is.
+/// One clause, in which nothing of `text` is: what is none may have been meant as a login.
 pub fn authority(text: &str) -> Result<Authority, String> {
     let (login, place) = match text.split_once('@') {
         Some((_, rest)) if rest.contains('@') => return Err("it has more than one @: one in a login is %40".to_owned()),
@@ -123,7 +124,8 @@ pub fn authority(text: &str) -> Result<Authority, String> {
 fn number(text: &str) -> Result<u16, String> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let port = text.parse().ok().filter(|port| digits && *port > 0);
-    port.ok_or_else(|| format!("'{text}' is not a port (1 to 65535)"))
+    // It is not quoted, here as little as a host below: `user:password` may have been meant.
+    port.ok_or_else(|| "what stands behind its : is not a port (1 to 65535)".to_owned())
 }
 
 fn understand_login(text: &str) -> Result<(String, String), String> {
@@ -152,13 +154,13 @@ fn name(text: &str) -> Result<String, String> {
     let host = decoded(text, "host")?;
     let host = match host.is_ascii() {
         true => host,
-        false => idna::domain_to_ascii(&host).map_err(|_| format!("'{host}' is no name of a host"))?,
+        false => idna::domain_to_ascii(&host).map_err(|_| NO_NAME.to_owned())?,
     };
     // What else is no name of the domain name system is for whoever looks names up to say.
     let fine = |byte: u8| !byte.is_ascii_control() && !br"/?#@:[]\%".contains(&byte);
     match host.bytes().all(fine) && host.len() <= NAME_MAX {
         true => Ok(host),
-        false => Err(format!("{host:?} is no name of a host")),
+        false => Err(NO_NAME.to_owned()),
     }
 }
 
@@ -166,7 +168,7 @@ fn name(text: &str) -> Result<String, String> {
 fn address(text: &str) -> Result<(String, Option<String>), String> {
     let (ip, zone) = cut(text, '%');
     if ip.parse::<Ipv6Addr>().is_err() {
-        return Err(format!("'{ip}' in brackets is no IPv6 address"));
+        return Err("what stands in its brackets is no IPv6 address".to_owned());
     }
     let zone = zone.map(|zone| zone.strip_prefix("25").filter(|rest| !rest.is_empty()).unwrap_or(zone));
     let zone = zone.map(|zone| decoded(zone, "zone")).transpose()?;

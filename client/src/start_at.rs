@@ -8,14 +8,18 @@ use time::format_description::well_known::Rfc3339;
 const AHEAD_MAX_NS: u64 = 24 * 3_600 * NS_PER_S;
 /// Digits of a second down to its nanoseconds.
 const NS_DIGITS: usize = 9;
+/// Where the time of a stamp begins, behind its date.
+const TIME: usize = "2026-11-23T".len();
 /// When workers are told, so that all have heard of it by then.
 pub const NOTICE_NS: u64 = 5 * NS_PER_MS;
 
 /// Nanoseconds since 1970, UTC: of `2026-11-23T13:02:40.5Z`, `2026-11-23 15:02:40+02:00` (as `date --rfc-3339` writes
 /// it), or of seconds since then (`1795438960.5`, or with an `@` before it, as `date` reads it).
 pub fn parse(text: &str) -> Result<u64, String> {
-    let wrong =
-        || format!("'{text}' is no time: write 2026-11-23T13:02:40Z, 2026-11-23T15:02:40+02:00, or seconds since 1970");
+    let wrong = || {
+        let forms = "write 2026-11-23T13:02:40Z, 2026-11-23T15:02:40+02:00, or seconds since 1970";
+        format!("'{text}' is no time{}: {forms}", unlike_ours(text))
+    };
     let beyond = || format!("'{text}' is not between 1970 and 2554");
     if is_stamp(text) {
         let time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| wrong())?;
@@ -31,6 +35,21 @@ pub fn parse(text: &str) -> Result<u64, String> {
     // All digits: it can only be too large.
     let whole = whole.parse::<u64>().ok().and_then(|seconds| seconds.checked_mul(NS_PER_S));
     whole.and_then(|whole| whole.checked_add(ns)).ok_or_else(beyond)
+}
+
+/// What is wrong with a stamp of ISO 8601 that is none of RFC 3339.
+fn unlike_ours(text: &str) -> &'static str {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if text.get(..8).is_some_and(digits) && text.as_bytes().get(8) == Some(&b'T') {
+        return " as it is read here (it lacks its - and :)";
+    }
+    // The last of a date's own hyphens is before this place.
+    let Some(behind) = text.get(TIME..).filter(|_| is_stamp(text)) else { return "" };
+    match behind.split_once(['+', '-']) {
+        Some((_, offset)) if digits(offset) => " as it is read here (its offset lacks minutes behind a colon: +02:00)",
+        None if !behind.ends_with(['Z', 'z']) => " that all agree about (it lacks its offset from UTC: Z or +02:00)",
+        _ => "",
+    }
 }
 
 /// Whether it may be a time stamp of RFC 3339. The crate `time` reads those strictly, a second 60 (the end of a day in
@@ -164,6 +183,17 @@ mod tests {
         for wrong in WRONG {
             let problem = parse(wrong).expect_err(wrong);
             assert!(problem.contains(wrong) && !problem.contains("panicked"), "{problem}");
+        }
+        for (wrong, why) in [
+            ("2026-11-23T13:02:40+0200", "(its offset lacks minutes behind a colon: +02:00)"),
+            ("2026-11-23T13:02:40.5-0200", "(its offset lacks minutes behind a colon: +02:00)"),
+            ("2026-11-23 13:02:40+02", "(its offset lacks minutes behind a colon: +02:00)"),
+            ("2026-11-23T13:02:40", "(it lacks its offset from UTC: Z or +02:00)"),
+            ("20261123T130240Z", "(it lacks its - and :)"),
+            ("20261123T130240+0200", "(it lacks its - and :)"),
+        ] {
+            let problem = parse(wrong).expect_err(wrong);
+            assert!(problem.contains(why) && problem.contains("2026-11-23T15:02:40+02:00"), "{problem}");
         }
         for wrong in ["", "now", "+2s", "-1", "1.", ".5", "1e9", "2026-11-23", "1.0000000001", "99999999999999"] {
             assert!(parse(wrong).is_err(), "{wrong}");

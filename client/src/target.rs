@@ -30,16 +30,28 @@ pub struct Target {
     pub login: Option<(String, String)>,
 }
 
+/// A target, or what is left of one, that cannot be used; `user:password` may have been meant by `host:port`.
+fn shown(typed: &str) -> String {
+    match url::split(typed).scheme {
+        Some(_) => secrets::url(typed),
+        None => secrets::url(&format!("//{typed}"))["//".len()..].to_owned(),
+    }
+}
+
 impl Target {
     /// Takes `typed` apart, or says in one line what is wrong with it.
     pub fn parse(typed: &str) -> Result<Self, String> {
         Self::take_apart(typed).map_err(|why| {
             // What cannot be taken apart may hold a password anywhere before its last @.
             let shown = match typed.rsplit_once('@') {
-                None => secrets::url(typed),
+                None => shown(typed),
                 Some((_, host)) => {
                     let scheme = url::split(typed).scheme.map_or(String::new(), |scheme| format!("{scheme}://"));
-                    format!("{scheme}{}@{}", secrets::MASK, secrets::url(host))
+                    // Behind an @, a number can only be meant for a port.
+                    let (_, port) = host.rsplit_once(':').unwrap_or_default();
+                    let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+                    let host = if is_number { secrets::url(host) } else { shown(host) };
+                    format!("{scheme}{}@{host}", secrets::MASK)
                 }
             };
             let login =
@@ -58,7 +70,7 @@ impl Target {
         }
         let parts = url::split(typed);
         if parts.scheme.is_none() && parts.authority.len() < typed.len() {
-            let guess = format!("; did you mean {}?", secrets::url(&format!("http://{typed}")));
+            let guess = format!("; did you mean {}?", shown(&format!("http://{typed}")));
             let guess = if typed.contains('@') { "" } else { &guess };
             return Err(format!("it has a path or a query but no scheme{guess}"));
         }

@@ -284,3 +284,24 @@ fn runs_of_a_bundle_are_named_without_another_tool() {
     let ended = loadgen_plain(&["report", bundle]);
     assert!(ended.code == 2 && ended.stderr.contains("FILE#1") && !ended.stderr.contains("jq"), "{}", ended.stderr);
 }
+
+/// `cat one.json other.json` is no bundle, and neither is a list of reports.
+#[test]
+fn several_reports_in_one_file_are_told_by_their_number() {
+    let golden = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/golden/result-1.json")).unwrap();
+    let folder = scratch();
+    let (behind, list) = (format!("{golden}{golden}"), format!("[{golden},{golden},{golden}]"));
+    for (name, text, told) in
+        [("cat", behind, "2 texts of JSON, one behind"), ("list", list, "3 texts of JSON, as a list")]
+    {
+        let file = folder.path().join(name).display().to_string();
+        fs::write(&file, text).unwrap();
+        for command in ["report", "compare", "merge"] {
+            for file in [file.clone(), format!("{file}#1"), format!("{file}#9")] {
+                let ended = loadgen_plain(&[command, &file, &file]);
+                assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{command} {file}: {}", ended.stderr);
+                assert!(ended.stderr.contains(told) && ended.stderr.lines().count() == 1, "{}", ended.stderr);
+            }
+        }
+    }
+}

@@ -70,6 +70,26 @@ fn messages_have_no_secret_in_them() {
         vec!["redis://127.0.0.1:1".into(), "--command".into(), format!("AUTH {secret}{{x}}")],
         vec!["redis://127.0.0.1:1".into(), "--command".into(), format!("AUTH '{secret}")],
         vec!["http://127.0.0.1:1".into(), format!("--path=/a b?token={secret}")],
+        // What is refused because it is no URL, in every place that takes one, and in those that take none.
+        vec![format!("redis://u:{secret}")],
+        vec![format!("redis://:{secret}")],
+        vec![format!("redis://u:{}/{secret}", &secret[..4])],
+        vec![format!("redis://{secret}%")],
+        vec![format!("http://u:{secret}")],
+        vec![format!("u:{secret}")],
+        vec![format!("redis://u:p@h:{secret}")],
+        vec![format!("[::1]:{secret}")],
+        vec!["--target".into(), format!("tcp://u:{secret}")],
+        vec![format!("--targt=redis://u:{secret}")],
+        vec!["--rate".into(), format!("redis://u:{secret}@h")],
+        vec!["--rate".into(), format!("token={secret}")],
+        vec!["--label".into(), format!("Bearer {secret}")],
+        vec!["ab".into(), "--a-target".into(), format!("redis://u:{secret}"), "--b-target".into(), "h:1".into()],
+        vec!["search".into(), "--slo".into(), "p99<1s".into(), format!("redis://u:{secret}")],
+        vec!["doctor".into(), format!("redis://u:{secret}")],
+        vec!["report".into(), format!("/no?token={secret}")],
+        vec!["--scenario".into(), format!("/no/token={secret}")],
+        vec!["server".into(), "--listen".into(), format!("redis://u:{secret}")],
     ] {
         let ended = loadgen_plain(&words(&args));
         assert!(
@@ -77,6 +97,58 @@ fn messages_have_no_secret_in_them() {
             "{}",
             ended.stderr
         );
+    }
+}
+
+/// In bodies, headers, queries and labels of every kind.
+#[test]
+fn a_secret_is_known_in_every_notation() {
+    let secret = secret("notation");
+    let bodies = [
+        "<a><password>S!</password></a>",
+        "{'user': 'u', 'password': 'S!'}",
+        "{\"passwords\": [\"S!\", \"S!\"]}",
+        "{\"credentials\": {\"a\": \"S!\"}}",
+        "{\"a\": \"{\\\"password\\\": \\\"S!\\\"}\"}",
+        "{\"u\": \"redis://u:S!@h\"}",
+        "{user: u, password: S!}",
+        "a: b\npasswords:\n  - S!\n  - S!\n",
+        "<member><name>password</name><value>S!</value></member>",
+        "--b\r\nContent-Disposition: form-data; name=\"password\"\r\n\r\nS!\r\n--b--",
+        "a=b c&to%6ben=S!",
+    ];
+    let more = ["--header=%41uthorization: S!", "--path=/p?to%6ben=S!&a%26token%3DS!", "--label=n=Bearer S!"];
+    let more =
+        [&more[..], &["--label=k=token=S!", "--header=X-Forwarded: token=S!", "--header=X-On: password: S!"]].concat();
+    for body in bodies {
+        let body = format!("--body={body}");
+        let typed = [&["--method=POST"], &more[..], &[&*body]].concat();
+        let typed: Vec<String> = typed.iter().map(|word| word.replace("S!", &secret)).collect();
+        let args = [&["--protocol", "http", "--requests", "5", "--conns", "1"], &words(&typed)[..]].concat();
+        let ended = loadgen(&args);
+        let text = serde_json::to_string(ended.expect(0)).unwrap();
+        let dump = loadgen_plain(&[&args[..], &["--dump-scenario"]].concat());
+        assert_eq!(dump.code, 0, "{}", dump.stderr);
+        for text in [&text, &ended.stdout, &ended.stderr, &dump.stdout] {
+            assert!(!text.contains(&secret), "{body}: {text}");
+        }
+        assert!(ended.report().scenario.secret_headers.contains(&"%41uthorization".to_owned()));
+    }
+}
+
+/// What the documents recommend where a path has a token: without it, it is kept.
+#[test]
+fn a_path_is_kept_and_a_line_of_a_file_is_not() {
+    let secret = secret("path");
+    let folder = scratch();
+    let file = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+    file("tokens.txt", format!("{secret}\n"));
+    file("bot.toml", "[[request]]\npath = '/{line:tokens.txt}/send'\n".to_owned());
+    let scenario = folder.path().join("bot.toml").display().to_string();
+    for (typed, is_kept) in [(["--path", &*format!("/{secret}/send")], true), (["--scenario", &scenario], false)] {
+        let ended = loadgen(&[&["--protocol", "http", "--requests", "5", "--conns", "1"], &typed[..]].concat());
+        let text = serde_json::to_string(ended.expect(0)).unwrap() + &ended.stdout + &ended.stderr;
+        assert_eq!(text.contains(&secret), is_kept, "{text}");
     }
 }
 

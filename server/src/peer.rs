@@ -3,9 +3,10 @@
 //!
 //! The bounds are the same: at most [`crate::connection::CAPACITY`] bytes of output under way, and of input that is
 //! kept. While output is under way nothing more is received, but for what the kernel had taken already: one receive,
-//! which ends after `CAPACITY` bytes (before Linux 6.17 it ends when the ring's buffers are used up).
+//! which brings at most `CAPACITY` bytes (before Linux 6.17 it ends when the ring's buffers are used up).
 
 use crate::cause::Cause;
+use crate::connection::CAPACITY;
 use crate::deadlines::{Awaits, Signs};
 use crate::held::{Half, Held};
 use crate::injector::Injector;
@@ -314,7 +315,9 @@ impl Turn<'_> {
             let awaits = self.peer.awaits(self.context, self.is_sending());
             self.peer.draining = Draining::of(awaits, false);
             if !self.peer.ended {
-                self.lane.flows.look(&mut self.lane.ring, self.slot);
+                let Lane { ring, flows } = &mut *self.lane;
+                // What is kept has to go first: a look brings as much again.
+                if self.peer.unseen { flows.pause(ring, self.slot) } else { flows.look(ring, self.slot) }
             }
         }
         After::Nothing
@@ -465,7 +468,10 @@ impl Turn<'_> {
         if self.peer.tls.is_some() {
             return self.send_sealed();
         }
-        let bytes = self.context.output.take(self.lane.ring.spare());
+        let mut spare = self.lane.ring.spare();
+        // Exactly, here too: what is never written to costs nothing.
+        spare.reserve_exact(CAPACITY);
+        let bytes = self.context.output.take(spare);
         self.send(bytes)
     }
 

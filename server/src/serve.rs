@@ -94,7 +94,11 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
     warn_of_exposure(&address);
     memory::keep_reserve().map_err(|e| Failure::new(MACHINE, e.to_string()))?;
 
-    let asked = ServerOptions { size: options.size, store: Arc::new(Store::within(store_bytes(options))) };
+    let asked = ServerOptions {
+        size: options.size,
+        is_secure: tls.is_some(),
+        store: Arc::new(Store::within(store_bytes(options))),
+    };
     let (ready, started) = mpsc::channel();
     let workers = listeners
         .into_iter()

@@ -47,6 +47,33 @@ fn a_refusal_reaches_a_peer_that_is_still_sending() {
     });
 }
 
+/// One answer for a Host line and for a target that stands in its place; and a target of another scheme is no mistake.
+#[test]
+fn targets_are_judged_as_the_standard_says() {
+    with_every_variant(|engine| {
+        let server = Server::start(engine, &["--protocol", "http"]);
+        for (target, host, status) in [
+            ("/", "a:0", "400"),
+            ("http://a:0/", "a", "400"),
+            ("/", "<a>", "400"),
+            ("http://<a>/", "a", "400"),
+            ("/\u{e9}", "a", "400"),
+            ("http://a/?\u{e9}", "a", "400"),
+            ("ftp://a/", "a", "421"),
+            ("https://a/", "a", "421"),
+            ("HTTP://a/", "b", "200"),
+        ] {
+            let mut stream = server.connect();
+            let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut reply = String::new();
+            stream.read_to_string(&mut reply).unwrap();
+            assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{target} {host}: {reply}");
+        }
+        server.stop();
+    });
+}
+
 #[test]
 fn a_reply_to_connection_close_is_the_last() {
     with_every_variant(|engine| {

@@ -100,7 +100,9 @@ fn all_to_their_end(clients: &mut [Slow<'_>], seed: u64) -> u64 {
 
 /// Every way of having too little.
 fn with_too_little(seeds: u64, mut test: impl FnMut(&str, u64)) {
-    for ring in [TINY, "sq=8,cq=16,buffers=8x64", "cq=16,buffers=8x64,inline-send"] {
+    for ring in
+        [TINY, "sq=8,cq=16,buffers=8x64", "cq=16,buffers=8x64,inline-send", "sq=8,cq=16,buffers=8x64,sqpoll=1ms"]
+    {
         for seed in 0..seeds {
             eprintln!("{ring}, seed {seed}");
             test(ring, seed);

@@ -350,6 +350,27 @@ fn has(program: &str) -> bool {
     there
 }
 
+/// A request says the scheme of what it wants, and is told where that is not served.
+#[test]
+fn schemes_are_those_of_the_server() {
+    with_every_engine(|engine| {
+        let secured = Secured::start(engine, &["--protocol", "http", "--size", "1"]);
+        let mut stream = secured.connect();
+        for (target, status) in [("https://h/", "200"), ("/", "200"), ("http://h/", "421"), ("HTTPS://h/", "200")] {
+            stream.write(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.extend(stream.read(1));
+            }
+            let head = String::from_utf8(head).unwrap();
+            assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{target}: {head}");
+            stream.read(if status == "200" { 1 } else { 4 });
+        }
+        stream.close();
+        secured.stop();
+    });
+}
+
 #[test]
 fn curl_is_content() {
     if !has("curl") {

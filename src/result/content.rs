@@ -1,7 +1,7 @@
 //! JSON text into values and types, with errors that name field and place.
 
 use super::integers;
-use serde::de::{DeserializeOwned, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use std::fmt;
@@ -12,6 +12,8 @@ pub(super) enum Fault {
     Empty,
     /// It ends before it is complete; the place.
     CutOff(String),
+    /// So many texts, each complete, one behind the other.
+    Several(usize),
     /// The field (where there is one), the cause, the place.
     Wrong(String),
 }
@@ -32,8 +34,15 @@ pub(super) fn value(text: &[u8]) -> Result<Value, Fault> {
     }
     let mut parser = serde_json::Deserializer::from_slice(text);
     let Strict(value) = serde_path_to_error::deserialize(&mut parser).map_err(|error| Fault::Wrong(located(&error)))?;
-    parser.end().map_err(|error| Fault::Wrong(error.to_string()))?;
+    parser.end().map_err(|error| several(text).map_or_else(|| Fault::Wrong(error.to_string()), Fault::Several))?;
     Ok(value)
+}
+
+/// How many texts there are. `None`: it is not JSON all through.
+fn several(text: &[u8]) -> Option<usize> {
+    let texts = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
+    // Why it is none has been said.
+    texts.map(Result::ok).collect::<Option<Vec<_>>>().map(|texts| texts.len()).filter(|texts| *texts > 1)
 }
 
 /// The text, whose `content` this is, as a `T`.
@@ -139,6 +148,7 @@ mod tests {
             wrong(r#"{"a": {"b": [{}, {"c": 1, "c": 1}]}}"#),
             "`a.b[1]`: duplicate field `c` at line 1 column 29"
         );
+        assert_eq!(value(b"{}\n{} []"), Err(Fault::Several(3)));
         assert_eq!(wrong("{} {"), "trailing characters at line 1 column 4");
         assert!(wrong("{\"a\":\n 1e999}").starts_with("`a`: number out of range at line 2"));
         assert!(wrong(&"[".repeat(100_000)).contains("recursion limit"));

@@ -57,6 +57,8 @@ pub enum Problem {
     IsBundle(usize),
     /// It has so many runs, and another one is wanted.
     NoSuchRun(usize, usize),
+    /// So many texts of JSON, in what way, where one is wanted; no number chooses among them.
+    Several(usize, &'static str),
     /// One run by its number is wanted, and it is one report, without numbers.
     NotSeveral,
 }
@@ -79,6 +81,10 @@ impl Problem {
             Self::NoSuchRun(wanted, runs) => {
                 format!("has no run {wanted}: its runs are #1 to #{runs}, in the order in which they were made")
             }
+            Self::Several(texts, how) => format!(
+                "holds {texts} texts of JSON, {how}, and not one report: give each report a file of its own \
+                 (#1 names a run of a bundle or a search only)"
+            ),
             Self::NotSeveral => "is one report, without runs to choose from: leave out what is behind #".to_owned(),
             Self::IsBundle(runs) => format!(
                 "is a bundle of {runs} runs, and one run is wanted: compare those with `loadgen compare FILE`, \
@@ -171,6 +177,7 @@ pub fn parse_document(bytes: &[u8]) -> Result<Document, Problem> {
     let mut content = content::value(bytes).map_err(|fault| match fault {
         Fault::Empty => Problem::Empty,
         Fault::CutOff(place) => Problem::CutOff(place),
+        Fault::Several(texts) => Problem::Several(texts, "one behind the other"),
         Fault::Wrong(what) => Problem::Malformed(what),
     })?;
     // The version first: a file of another version may lack fields, and that would be a misleading complaint.
@@ -193,6 +200,9 @@ pub fn parse_document(bytes: &[u8]) -> Result<Document, Problem> {
 }
 
 pub(super) fn schema(content: &Value) -> Result<String, Problem> {
+    if let Some(list) = content.as_array().filter(|list| list.iter().any(Value::is_object)) {
+        return Err(Problem::Several(list.len(), "as a list"));
+    }
     let Some(fields) = content.as_object() else {
         return Err(Problem::Malformed("it does not hold an object, at line 1 column 1".to_owned()));
     };

@@ -36,6 +36,9 @@ const PARAMETERS: &[&str] = &["key", "sig", "code", "assertion", "pw"];
 /// Headers that end with `-Key` are secret, but for these.
 const OPEN_KEYS: &[&str] = &["idempotency", "surrogate", "cache", "partition"];
 
+/// How many times %XX in a name is undone.
+const DECODED_MAX: usize = 3;
+
 /// Of an option of some program, a variable of the environment, a label.
 pub fn is_secret_name(name: &str) -> bool {
     let words = words(name);
@@ -51,19 +54,23 @@ pub fn is_secret_header(name: &str) -> bool {
     is_secret_name(name) || ends(&words, LAST_OF_FIELDS) || key
 }
 
-/// Of a parameter in a query (also as %XX), or of a field of a form or of JSON.
+/// Of a parameter in a query, or of a field of a form or of JSON.
 pub fn is_secret_parameter(name: &str) -> bool {
-    let name = percent_decode_str(name).decode_utf8_lossy();
-    let words = words(&name);
-    is_secret_name(&name) || ends(&words, LAST_OF_FIELDS) || PARAMETERS.contains(&words.concat().as_str())
+    let words = words(name);
+    is_secret_name(name) || ends(&words, LAST_OF_FIELDS) || PARAMETERS.contains(&words.concat().as_str())
 }
 
 fn ends(words: &[String], known: &[&str]) -> bool {
     words.last().is_some_and(|last| known.contains(&last.as_str()))
 }
 
-/// `X-Auth-Token`, `x_auth_token` and `xAuthToken` as x, auth, token.
+/// `X-Auth-Token`, `x_auth_token` and `xAuthToken` as x, auth, token; also with letters as %XX, of which some servers
+/// make letters wherever they find them, and gateways before them once more.
 fn words(name: &str) -> Vec<String> {
+    let mut name = name.to_owned();
+    for _ in 0..DECODED_MAX {
+        name = percent_decode_str(&name).decode_utf8_lossy().into_owned();
+    }
     let (mut words, mut was_small) = (vec![String::new()], false);
     for c in name.chars() {
         let begins = c.is_uppercase() && was_small || !c.is_alphanumeric();

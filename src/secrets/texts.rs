@@ -1,6 +1,6 @@
 //! Texts of words: commands of a store, and command lines.
 
-use super::{MASK, body, header, is_secret_name, text, url};
+use super::{MASK, body, header, is_secret_name, label, text, url};
 use crate::url::split;
 use std::ops::Range;
 
@@ -50,6 +50,7 @@ enum Kind {
     Header,
     Command,
     Body,
+    Label,
     Shell,
     Login,
     Secret,
@@ -61,6 +62,7 @@ impl Kind {
             "-H" | "--header" => Some(Self::Header),
             "--command" => Some(Self::Command),
             "--body" | "--data" => Some(Self::Body),
+            "--label" => Some(Self::Label),
             "--a" | "--b" | "--a-flags" | "--b-flags" | "-c" => Some(Self::Shell),
             "-u" | "--user" | "--proxy-user" => Some(Self::Login),
             name if is_secret_name(name) => Some(Self::Secret),
@@ -73,6 +75,10 @@ impl Kind {
             Self::Header => header(value),
             Self::Command => command(value),
             Self::Body => body(value),
+            Self::Label => match value.split_once('=') {
+                Some((name, value)) => format!("{name}={}", label(name, value)),
+                None => text(value),
+            },
             Self::Shell => shell(value),
             Self::Login => value.split_once(':').map_or_else(|| value.to_owned(), |(user, _)| format!("{user}:{MASK}")),
             Self::Secret => MASK.to_owned(),
@@ -230,6 +236,13 @@ mod tests {
                 "loadgen --label url=redis://:p@h --label token=x",
                 "loadgen --label url=redis://:***@h --label token=***",
             ),
+            ("loadgen --label 'note=Bearer x'", "loadgen --label 'note=***'"),
+            ("loadgen --label=k=token=x --label k=token=x", "loadgen --label=k=token=*** --label k=token=***"),
+            ("loadgen --label 'k=a, password: x'", "loadgen --label 'k=a, password: ***'"),
+            ("loadgen --label commit=abc:7", "loadgen --label commit=abc:7"),
+            ("loadgen -H '%41uthorization: x'", "loadgen -H '%41uthorization: ***'"),
+            ("loadgen redis://u:x --target=redis://u:x", "loadgen redis://u:*** --target=redis://u:***"),
+            ("loadgen --body '<password>x</password>'", "loadgen --body '<password>***</password>'"),
             ("loadgen --keys 10 --session-requests 5", "loadgen --keys 10 --session-requests 5"),
             ("loadgen token.example.org:80 --body a=b", "loadgen token.example.org:80 --body a=b"),
             ("loadgen --body '{\"pin\": 12}'", "loadgen --body '{\"pin\": ***}'"),

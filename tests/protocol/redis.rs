@@ -355,7 +355,7 @@ fn what_is_said_before_the_first_request() {
 }
 
 fn server(store: &Arc<Store>, room: usize) -> ServerCaller {
-    let options = ServerOptions { size: 10, store: Arc::clone(store) };
+    let options = ServerOptions { size: 10, store: Arc::clone(store), ..ServerOptions::default() };
     ServerCaller::new((redis::PROTOCOL.server)(&options).unwrap(), room, usize::MAX)
 }
 
@@ -485,7 +485,9 @@ fn a_value_that_changes_while_it_is_sent_breaks_nothing() {
     for after in ["", "y", &"y".repeat(5000)] {
         let store = Arc::<Store>::default();
         store.lock().set(b"a", &[b'x'; 1000], 0).unwrap();
-        let mut server = (redis::PROTOCOL.server)(&ServerOptions { size: 1, store: Arc::clone(&store) }).unwrap();
+        let mut server =
+            (redis::PROTOCOL.server)(&ServerOptions { size: 1, store: Arc::clone(&store), ..ServerOptions::default() })
+                .unwrap();
         let mut state = ServerState::default();
         let mut out = Output::new(MIN_OUTPUT);
         let first = server.serve(&mut state, b"GET a\r\n", false, &mut out);

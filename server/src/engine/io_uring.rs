@@ -215,8 +215,8 @@ impl Uring {
     }
 
     fn received(&mut self, index: usize, slot: u32, filled: Filled, look: bool) {
-        // A look that did not fill its buffer has emptied the socket, unless it got what others had left of one.
-        let last = look && !self.options.incremental && filled.len() < self.options.buffer_bytes as usize;
+        // A look that got less than it takes has emptied the socket, unless it got what others had left of a buffer.
+        let last = look && !self.options.incremental && filled.len() < self.options.look_bytes() as usize;
         let generation = self.lanes.lane(index).flows.generation(slot);
         let buffers = std::mem::take(&mut self.buffers);
         for piece in buffers[index].pieces(&filled) {

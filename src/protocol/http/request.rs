@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use httparse::{Error, ParserConfig, Request, Status};
 
 use super::head::{Body, Fields, Transfer, decimal};
-use super::target::is_target;
+use super::target::{is_absolute, is_misdirected, is_target};
 use super::{MAX_HEAD, MAX_HEADERS};
 use crate::url;
 
@@ -33,13 +33,22 @@ pub(super) enum Answer {
     Status(u16),
 }
 
+/// What a server has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Site {
+    /// The body's bytes for paths without a meaning of their own.
+    pub(super) size: u64,
+    /// It is reached under TLS.
+    pub(super) is_secure: bool,
+}
+
 /// Reads a head at the start of `input`: its length and meaning, or `None` when there is more of it to come.
-/// `Err`: the status to refuse it with. `size`: the body's bytes for paths without a meaning of their own.
-pub(super) fn parse(input: &[u8], size: u64) -> Result<Option<(usize, RequestHead)>, u16> {
+/// `Err`: the status to refuse it with.
+pub(super) fn parse(input: &[u8], site: Site) -> Result<Option<(usize, RequestHead)>, u16> {
     // What is behind the limit is not looked at, so that the outcome does not depend on how much has arrived.
     let bounded = &input[..input.len().min(MAX_HEAD)];
-    let parsed = match parse_head(bounded, size) {
-        Err(Error::Version) => as_version_1_1(bounded).map_or(Err(Error::Version), |head| parse_head(&head, size)),
+    let parsed = match parse_head(bounded, site) {
+        Err(Error::Version) => as_version_1_1(bounded).map_or(Err(Error::Version), |head| parse_head(&head, site)),
         parsed => parsed,
     };
     match parsed {
@@ -54,12 +63,12 @@ pub(super) fn parse(input: &[u8], size: u64) -> Result<Option<(usize, RequestHea
 /// The length of the head, and its meaning or the status to refuse it with.
 type Parsed = (usize, Result<RequestHead, u16>);
 
-fn parse_head(input: &[u8], size: u64) -> httparse::Result<Parsed> {
+fn parse_head(input: &[u8], site: Site) -> httparse::Result<Parsed> {
     let mut headers = [const { MaybeUninit::uninit() }; MAX_HEADERS];
     let mut request = Request::new(&mut []);
     let parsed = ParserConfig::default().parse_request_with_uninit_headers(&mut request, input, &mut headers)?;
     Ok(match parsed {
-        Status::Complete(bytes) => Status::Complete((bytes, meaning(&request, size))),
+        Status::Complete(bytes) => Status::Complete((bytes, meaning(&request, site))),
         Status::Partial => Status::Partial,
     })
 }
@@ -81,7 +90,7 @@ fn as_version_1_1(head: &[u8]) -> Option<Vec<u8>> {
     })
 }
 
-fn meaning(request: &Request<'_, '_>, size: u64) -> Result<RequestHead, u16> {
+fn meaning(request: &Request<'_, '_>, site: Site) -> Result<RequestHead, u16> {
     let (Some(method), Some(path), Some(minor)) = (request.method, request.path, request.version) else {
         return Err(400);
     };
@@ -98,8 +107,9 @@ fn meaning(request: &Request<'_, '_>, size: u64) -> Result<RequestHead, u16> {
         (Some(Transfer::Other), _) => return Err(400),        // RFC 9112, 6.3, rule 4
     };
     let answer = match method {
+        _ if is_misdirected(path, site.is_secure) => Answer::Status(421),
         "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH" => {
-            answer(origin_form(path).ok_or(400_u16)?, minor, size)
+            answer(origin_form(path).ok_or(400_u16)?, minor, site.size)
         }
         _ => Answer::Status(501),
     };
@@ -132,7 +142,7 @@ fn answer(path: &str, minor: u8, size: u64) -> Answer {
 }
 
 /// Path and query of a request's target; of `http://host/path` too, which a server must accept (RFC 9112, 3.2.2).
-/// `None`: it has what no target has: a fragment, a login (RFC 9110, 4.2.4), or no host.
+/// `None`: it has what no target has: a fragment, a login, or no host.
 fn origin_form(target: &str) -> Option<&str> {
     if target.contains('#') {
         return None;
@@ -140,13 +150,14 @@ fn origin_form(target: &str) -> Option<&str> {
     if target.starts_with('/') {
         return Some(target);
     }
+    if !is_absolute(target) {
+        return (target == "*").then_some("/");
+    }
     let parts = url::split(target);
-    let Some(scheme) = parts.scheme else { return Some("/") };
-    // Whatever is wrong with it, the answer is 400.
-    let authority = url::authority(parts.authority).ok()?;
-    let behind = &target[scheme.len() + "://".len() + parts.authority.len()..];
+    let scheme = parts.scheme.map_or(0, |scheme| scheme.len() + "://".len());
+    let behind = &target[scheme + parts.authority.len()..];
     // A query without a path: the path is `/`, and nothing here depends on the query.
-    authority.login.is_none().then_some(if behind.starts_with('/') { behind } else { "/" })
+    Some(if behind.starts_with('/') { behind } else { "/" })
 }
 
 #[cfg(test)]

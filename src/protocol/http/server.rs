@@ -7,7 +7,7 @@ use std::io::Write as _;
 
 use super::chunked::{self, Chunked};
 use super::head::Body;
-use super::request::{self, Answer, RequestHead};
+use super::request::{self, Answer, RequestHead, Site};
 use crate::protocol::{Next, Output, Served, Server, ServerOptions, ServerState};
 
 // ServerState::step; from chunked::FIRST on, those of a chunked request body.
@@ -38,7 +38,8 @@ const CHUNK: u64 = 16 * 1024;
 static FILLER: [u8; CHUNK as usize] = [b'x'; CHUNK as usize];
 
 pub(super) fn server(options: &ServerOptions) -> Result<Box<dyn Server>, String> {
-    Ok(Box::new(HttpServer { size: options.size as u64, known: Vec::new(), meaning: None, reply: Prepared::default() }))
+    let site = Site { size: options.size as u64, is_secure: options.is_secure };
+    Ok(Box::new(HttpServer { site, known: Vec::new(), meaning: None, reply: Prepared::default() }))
 }
 
 /// `ServerState`: `left` and `seen` belong to the request's body (see [`Chunked`]); `flags` and `out_left` are the
@@ -46,7 +47,7 @@ pub(super) fn server(options: &ServerOptions) -> Result<Box<dyn Server>, String>
 #[derive(Debug)]
 struct HttpServer {
     /// Bytes of the body of paths without a meaning of their own.
-    size: u64,
+    site: Site,
     /// The last request head, with its empty line, and its meaning: clients repeat themselves.
     known: Vec<u8>,
     meaning: Option<RequestHead>,
@@ -90,7 +91,7 @@ impl HttpServer {
                 served.consumed += self.known.len();
                 head
             }
-            _ => match request::parse(input, self.size) {
+            _ => match request::parse(input, self.site) {
                 Ok(Some((length, head))) => {
                     self.known.clear();
                     self.known.extend_from_slice(&input[..length]);
@@ -303,6 +304,7 @@ fn reason(status: u16) -> &'static str {
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
+        421 => "Misdirected Request",
         429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",

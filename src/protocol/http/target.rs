@@ -1,10 +1,13 @@
 //! What a request is addressed to: the forms that its target may have (RFC 9112, 3.2), and its Host (RFC 9110, 7.2).
 
+use crate::url;
 use core::net::Ipv6Addr; // a value: no socket
 
-/// Whether `target` has one of the forms that `method` allows. What is in the path is no concern of ours.
+/// Whether `target` has one of the forms that `method` allows. What is in the path is no concern of ours, but that it
+/// is written in ASCII: a URI has nothing else (RFC 3986, 2), and what a byte beyond it was to mean nobody knows. Other
+/// characters that a URI has no place for (`|`, `{`) are harmless, and there are clients that send them.
 pub(super) fn is_target(method: &str, target: &str) -> bool {
-    if target.bytes().any(|byte| byte.is_ascii_control() || byte == b' ' || byte == b'#') {
+    if target.bytes().any(|byte| !byte.is_ascii_graphic() || byte == b'#') {
         return false;
     }
     match method {
@@ -17,18 +20,26 @@ pub(super) fn is_target(method: &str, target: &str) -> bool {
 /// `host:port`, both of them.
 fn is_authority(target: &str) -> bool {
     let port = target.rsplit_once(':').map_or("", |(_, port)| port);
-    !port.is_empty() && !target.starts_with(':') && is_host(target.as_bytes())
+    !port.is_empty() && is_host(target.as_bytes())
 }
 
-/// `scheme://authority` and what follows; without an authority there is no server that could be meant.
-fn is_absolute(target: &str) -> bool {
-    let Some((scheme, rest)) = target.split_once("://") else { return false };
-    let letters = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
-    let named = scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && scheme.bytes().all(letters);
-    named && !rest.is_empty() && !rest.starts_with(['/', '?'])
+/// `scheme://authority` and what follows; without an authority there is no server that could be meant. It is judged as
+/// the value of a Host line is, in whose place it stands (RFC 9112, 3.2.2); so it has no login (RFC 9110, 4.2.4).
+pub(super) fn is_absolute(target: &str) -> bool {
+    let parts = url::split(target);
+    parts.scheme.is_some() && !parts.authority.is_empty() && is_host(parts.authority.as_bytes())
 }
 
-/// The value of a Host line: `uri-host [":" port]`. It may be empty.
+/// Whether `target` asks for what is served elsewhere: under another scheme than ours. Such a request must be rejected
+/// (RFC 9110, 7.4: `https` where nothing is encrypted), and 421 is the status that says why (15.5.20); it is well
+/// formed, so 400 would be wrong, and the connection can go on.
+pub(super) fn is_misdirected(target: &str, is_secure: bool) -> bool {
+    let ours = if is_secure { "https" } else { "http" };
+    !target.starts_with('/') && url::split(target).scheme.is_some_and(|scheme| !scheme.eq_ignore_ascii_case(ours))
+}
+
+/// The value of a Host line: `uri-host [":" port]`. It may be empty, but a port alone belongs to nobody (RFC 9110,
+/// 4.2.1: an empty host is invalid).
 pub(super) fn is_host(value: &[u8]) -> bool {
     let Ok(value) = std::str::from_utf8(value) else { return false };
     let (host, port) = match value.strip_prefix('[') {
@@ -38,7 +49,7 @@ pub(super) fn is_host(value: &[u8]) -> bool {
         },
         None => value.split_at(value.find(':').unwrap_or(value.len())),
     };
-    is_name(host) && is_port(port)
+    is_name(host) && is_port(port) && !value.starts_with(':')
 }
 
 /// What is within the brackets. A zone has no meaning for others, but there are clients that send theirs.
@@ -71,11 +82,12 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
 }
 
-/// Nothing, or a colon and a port, which may be left out.
+/// Nothing, or a colon and a port, which may be left out. RFC 3986 (3.2.3) takes any digits; but neither 65536 nor 0
+/// (RFC 6335, 6: reserved) is a port of TCP that anybody can have connected to, so who says so is mistaken.
 fn is_port(text: &str) -> bool {
     let Some(port) = text.strip_prefix(':') else { return text.is_empty() };
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
-    digits && (port.is_empty() || port.parse::<u16>().is_ok())
+    digits && (port.is_empty() || port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 #[cfg(test)]
@@ -107,6 +119,11 @@ mod tests {
             "a:b",
             "a:80:80",
             "a:65536",
+            "a:0",
+            "a:00",
+            "[::1]:0",
+            ":80",
+            ":",
             "a:+1",
             "a:-1",
             "[::1",
@@ -137,7 +154,8 @@ mod tests {
             ("GET", "/"),
             ("GET", "//"),
             ("GET", "/a?b=http://c"),
-            ("GET", "/\u{f6}"),
+            ("GET", "/a|{b}%zz"),
+            ("GET", "http://[v1.x:y]:80"),
             ("GET", "http://h"),
             ("PUT", "HTTP://h:1/x?y"),
             ("OPTIONS", "*"),
@@ -160,6 +178,17 @@ mod tests {
             ("GET", "http:///x"),
             ("GET", "1a://h"),
             ("GET", "/a#b"),
+            ("GET", "/\u{f6}"),
+            ("GET", "/?\u{f6}"),
+            ("GET", "http://h/\u{f6}"),
+            ("GET", "http://h\u{f6}/"),
+            ("GET", "http://h:0/"),
+            ("BREW", "http://h:0/"),
+            ("GET", "ftp://h:0/"),
+            ("GET", "http://u@h/"),
+            ("GET", "http://<h>/"),
+            ("GET", "http://:80/"),
+            ("CONNECT", "h:0"),
             ("GET", "/a\u{1}"),
             ("GET", "/a\u{7f}"),
             ("OPTIONS", "**"),

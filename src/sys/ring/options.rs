@@ -13,7 +13,8 @@ pub struct Options {
     /// Buffers to receive into, a power of two, and their size.
     pub buffers: u16,
     pub buffer_bytes: u32,
-    /// Bytes after which a multishot receive ends by itself, where the kernel can count them (Linux 6.17); 0: none.
+    /// The most that a multishot receive brings before it ends by itself, where the kernel can count that (Linux
+    /// 6.17); 0: no bound.
     /// Not a word of the command line: it is what bounds the memory of a server's connection.
     pub receive_limit: u32,
     /// Sends by send(2) at once, and through the ring only what that does not take. Needs ordinary descriptors, so
@@ -49,6 +50,8 @@ impl Default for Options {
     }
 }
 
+/// A look takes no more, however large the buffers.
+const LOOK_BYTES: u32 = 64 << 10;
 /// The smallest send that goes without a copy, where nothing else is said: below, the bookkeeping costs more.
 const ZERO_COPY_BYTES: u32 = 4096;
 const SQPOLL_IDLE_MS: u32 = 1000;
@@ -105,6 +108,11 @@ impl Options {
             return Err("bundles and incremental do not go together".into());
         }
         Ok(options)
+    }
+
+    /// How much a look takes, if there is as much: one that brings less has emptied the socket.
+    pub fn look_bytes(&self) -> u32 {
+        self.buffer_bytes.min(LOOK_BYTES)
     }
 
     /// The word of an option that datagrams cannot have, if one was given: they are received one by one, each into a

@@ -198,10 +198,12 @@ impl Ring {
 
     fn submit(&mut self) -> io::Result<usize> {
         self.counters.enters += 1;
-        let waits_for_thread = self.options.sqpoll_idle_ms.is_some();
+        let polled = self.options.sqpoll_idle_ms.is_some();
         let uring = self.uring();
-        if waits_for_thread {
-            return uring.submit().and_then(|_| uring.submitter().squeue_wait());
+        if polled {
+            // Only woken: to wait until it has made room (IORING_ENTER_SQ_WAIT) has no timeout, and no end where the
+            // thread does not run. What finds no room leaves with an enter.
+            return uring.submit();
         }
         let len = uring.submission().len() as u32;
         // SAFETY: no argument is passed, and what the entries point to is held (see `push`).
@@ -211,6 +213,11 @@ impl Ring {
     /// Submits what was asked for, and waits until there are `want` completions or the time is over.
     pub fn enter(&mut self, want: u32, timeout: Option<Duration>) -> io::Result<Wait> {
         self.push_backlog();
+        if self.options.sqpoll_idle_ms.is_some() && !self.backlog.is_empty() {
+            // The thread may need this CPU to make room.
+            std::thread::sleep(BACK_OFF);
+            self.push_backlog();
+        }
         let nothing_here = self.done.is_empty() && self.early.is_empty() && self.backlog.is_empty();
         let want = if nothing_here { want } else { 0 };
         let time = timeout.map(|t| Timespec::new().sec(t.as_secs()).nsec(t.subsec_nanos()));

@@ -5,7 +5,7 @@ use super::leases::Leases;
 use super::options::Options;
 use super::queues::{Held, Ring, RingCounters};
 use super::refusal::Refusal;
-use super::submit::{BUFFER_GROUP, with_total};
+use super::submit::{BUFFER_GROUP, Bounds, bounded};
 use super::token::SLOTS_MAX;
 use crate::machine;
 use crate::sys::limits;
@@ -132,10 +132,11 @@ fn build(options: &Options) -> io::Result<(IoUring, Vec<String>)> {
     Err(last.unwrap_or_else(|| io::ErrorKind::InvalidInput.into()))
 }
 
-/// Whether receives can be told to end after so many bytes: on a slot without a socket, a kernel that can says that the
-/// socket is missing (EBADF), another that it does not understand (EINVAL).
+/// Whether receives can be told how much to take, at once and in all: on a slot without a socket, a kernel that can
+/// says that the socket is missing (EBADF), another that it does not understand (EINVAL).
 fn limits_receives(uring: &mut IoUring) -> bool {
-    let entry = with_total(opcode::RecvMulti::new(io_uring::types::Fixed(0), BUFFER_GROUP).build(), 1);
+    let entry = opcode::RecvMulti::new(io_uring::types::Fixed(0), BUFFER_GROUP).build();
+    let entry = bounded(entry, Bounds::within(2, 2, false));
     // SAFETY: the entry points to no memory.
     let pushed = unsafe { uring.submission().push(&entry) };
     if pushed.is_err() || uring.submit_and_wait(1).is_err() {

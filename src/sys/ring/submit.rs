@@ -1,6 +1,7 @@
 //! What is asked of the kernel, as submission queue entries. Nothing leaves before the next wait.
 
 use super::flow::{Completion, Driver};
+use super::options::Options;
 use super::queues::Ring;
 use super::token::{Op, Token};
 use crate::sys::endpoint::Endpoint;
@@ -142,15 +143,38 @@ impl Ring {
     }
 }
 
-/// Where `optlen` is in `struct io_uring_sqe`; the crate does not know it as a field of receives.
+/// Where `len` and `optlen` are in `struct io_uring_sqe`; the crate does not know them as fields of such receives.
+const LEN: usize = 24;
 const OPTLEN: usize = 44;
 const _: () = assert!(size_of::<squeue::Entry>() == 64);
 
-/// A multishot receive that ends after so many bytes (Linux 6.17; older kernels say EINVAL).
-pub(super) fn with_total(mut entry: squeue::Entry, bytes: u32) -> squeue::Entry {
-    // SAFETY: an Entry is one io_uring_sqe of 64 bytes, and `optlen` four aligned bytes in it, of which any value is
-    // valid.
-    unsafe { (&raw mut entry).cast::<u8>().add(OPTLEN).cast::<u32>().write(bytes) };
+/// What a multishot receive is told so that it ends by itself: how much it takes at once (0: a buffer), and after how
+/// many bytes it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Bounds {
+    once: u32,
+    total: u32,
+}
+
+impl Bounds {
+    /// It brings no more than `most` bytes. The kernel cuts a bundle to what is left of the total. A single buffer it
+    /// does not: it counts what it has put there, so that the last one goes beyond by all but a byte.
+    pub(super) fn within(most: u32, buffer_bytes: u32, bundles: bool) -> Self {
+        if bundles {
+            return Self { once: 0, total: most };
+        }
+        let once = buffer_bytes.min((most / 2).max(1));
+        Self { once: if once < buffer_bytes { once } else { 0 }, total: most - once + 1 }
+    }
+}
+
+/// A multishot receive with bounds (Linux 6.17; older kernels say EINVAL).
+pub(super) fn bounded(mut entry: squeue::Entry, bounds: Bounds) -> squeue::Entry {
+    for (at, value) in [(LEN, bounds.once), (OPTLEN, bounds.total)] {
+        // SAFETY: an Entry is one io_uring_sqe of 64 bytes, and each of the two fields four aligned bytes in it, of
+        // which any value is valid.
+        unsafe { (&raw mut entry).cast::<u8>().add(at).cast::<u32>().write(value) };
+    }
     entry
 }
 
@@ -166,13 +190,15 @@ impl Driver for Ring {
         } else {
             opcode::RecvMulti::new(target, BUFFER_GROUP).build()
         });
-        let limit = self.options.receive_limit;
-        self.push_one(if limit > 0 { with_total(entry, limit) } else { entry }, token);
+        let Options { receive_limit: most, buffer_bytes, bundles, .. } = self.options;
+        let entry = if most > 0 { bounded(entry, Bounds::within(most, buffer_bytes, bundles)) } else { entry };
+        self.push_one(entry, token);
     }
 
     fn look(&mut self, token: Token) {
         let entry = on_socket!(self, token.slot(), |target| {
-            opcode::Recv::new(target, std::ptr::null_mut(), 0).buf_group(BUFFER_GROUP).flags(libc::MSG_DONTWAIT).build()
+            let entry = opcode::Recv::new(target, std::ptr::null_mut(), self.options.look_bytes());
+            entry.buf_group(BUFFER_GROUP).flags(libc::MSG_DONTWAIT).build()
         });
         self.push_one(entry.flags(squeue::Flags::BUFFER_SELECT), token);
     }
@@ -234,5 +260,24 @@ impl Driver for Ring {
     #[inline]
     fn release(&mut self, lease: u32) {
         self.leases.release(lease);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receive_brings_no_more_than_its_bound() {
+        for most in [1, 2, 1000, 64 << 10] {
+            for buffer in [1, 64, 999, 32 << 10, 64 << 10, 1 << 24] {
+                let Bounds { once, total } = Bounds::within(most, buffer, false);
+                let at_once = if once == 0 { buffer } else { once.min(buffer) };
+                // Just short of its end, and then as much as it takes at once.
+                assert!(total - 1 + at_once <= most, "{most} {buffer}: {once}, {total}");
+                assert!(at_once >= buffer.min(most / 2).max(1) && total > most / 2, "{most} {buffer}: {once}, {total}");
+            }
+            assert_eq!(Bounds::within(most, 64 << 10, true), Bounds { once: 0, total: most });
+        }
     }
 }
