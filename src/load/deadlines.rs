@@ -86,6 +86,7 @@ impl Load {
 }
 
 impl Connections {
+    #[inline]
     pub(super) fn arm_timeout(&mut self, slot: u32, from: Instant) {
         let conn = &mut self.conns[slot as usize];
         if conn.flags & flag::TIMER == 0 {

@@ -75,7 +75,7 @@ impl Connections {
         let own = conn.flags & flag::OUTBOX != 0;
         if !own && self.shared_len > 0 && self.outboxes.writing.is_one_shared(self.shared_len) && conn.ring.alive > 0 {
             // Nearly always it is one request, of which nothing has left.
-            let ticket = self.tickets.nth(slot, conn.ring, usize::from(conn.ring.alive) - 1);
+            let ticket = self.tickets.newest(slot, conn.ring);
             let taken = match io.send(slot, 0..self.shared_len) {
                 Ok(taken) => taken,
                 Err(error) => self.not_sent(slot, error),

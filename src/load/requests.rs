@@ -89,13 +89,18 @@ impl Connections {
         if self.shared_len > 0 {
             self.outboxes.of(slot, conn.flags & flag::OUTBOX != 0).share(self.shared_len);
         } else {
-            let mut place = self.places[slot as usize];
-            let kind = self.ask(slot, self.latest, |client, cx| client.start(slot, ticket, &mut place, cx));
-            self.places[slot as usize] = place;
-            self.tickets.set_kind(ticket, kind);
-            self.told_aside(slot);
+            self.start(slot, ticket);
         }
         ticket
+    }
+
+    /// Has the protocol write a request that is not the same for all connections.
+    fn start(&mut self, slot: u32, ticket: Ticket) {
+        let mut place = self.places[slot as usize];
+        let kind = self.ask(slot, self.latest, |client, cx| client.start(slot, ticket, &mut place, cx));
+        self.places[slot as usize] = place;
+        self.tickets.set_kind(ticket, kind);
+        self.told_aside(slot);
     }
 
     fn take_reserved(&mut self, slot: u32, room: u32) -> u64 {
@@ -118,6 +123,7 @@ impl Connections {
         }
     }
 
+    #[inline]
     pub(super) fn schedule(&mut self, requests: u64, due: Instant) {
         self.tally.whole.scheduled += requests;
         if self.window.covers(due) {
@@ -149,6 +155,7 @@ impl Connections {
     }
 
     /// A reply is complete.
+    #[inline]
     pub(super) fn complete(&mut self, slot: u32, ticket: Ticket, outcome: Outcome, now: Instant) {
         let request = self.end(slot, ticket, now);
         let conn = &self.conns[slot as usize];

@@ -152,6 +152,14 @@ impl Tickets {
         (slot as usize * self.depth + at) as Ticket
     }
 
+    /// The one that was taken last, of a connection that has some in their order.
+    #[inline]
+    pub fn newest(&self, slot: u32, ring: Ring) -> Ticket {
+        let behind = usize::from(ring.next);
+        let at = if behind == 0 { self.depth - 1 } else { behind - 1 };
+        (slot as usize * self.depth + at) as Ticket
+    }
+
     /// What a protocol may see of them.
     #[inline]
     pub fn awaited(&self, slot: u32, ring: Ring) -> Awaited<'_> {
