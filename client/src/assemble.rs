@@ -376,17 +376,17 @@ fn streams(plan: &Plan, tally: &Tally) -> Vec<Stream> {
 
 fn sessions(plan: &Plan, tally: &Tally) -> Option<Sessions> {
     plan.traffic.sessions.as_ref()?;
-    let visits = &tally.visits;
-    let lengths = visits.lengths.iter().enumerate().filter(|(_, count)| **count > 0);
+    let sessions = &tally.sessions;
+    let lengths = sessions.lengths.iter().enumerate().filter(|(_, count)| **count > 0);
     Some(Sessions {
-        arrived: visits.started + visits.unstarted,
-        completed: visits.lengths.iter().sum(),
-        broken: visits.broken,
-        in_progress_at_end: visits.in_progress,
-        unstarted: visits.unstarted,
+        arrived: sessions.started + sessions.unstarted,
+        completed: sessions.lengths.iter().sum(),
+        broken: sessions.broken,
+        in_progress_at_end: sessions.in_progress,
+        unstarted: sessions.unstarted,
         lengths: lengths.map(|(exponent, count)| ((1_u64 << exponent).to_string(), *count)).collect(),
-        duration: visits.duration.report(),
-        censored: visits.censored,
+        duration: sessions.duration.report(),
+        censored: sessions.censored,
     })
 }
 

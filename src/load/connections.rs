@@ -76,7 +76,7 @@ pub(super) struct Request {
     pub(super) due: Instant,
     /// 0: never.
     pub(super) sent: Instant,
-    /// Its place in [`Tally::groups`], if there are any.
+    /// Its index in [`Tally::groups`], if there are any.
     pub(super) group: usize,
 }
 
@@ -147,7 +147,7 @@ pub(super) struct Connections {
     /// Something is to be opened before we sleep.
     pub(super) opens_now: bool,
     /// Where each connection is in its script, where requests are written anew.
-    pub(super) places: Vec<u32>,
+    pub(super) cursors: Vec<u32>,
     /// The request that is being issued.
     pub(super) issuing: Option<Ticket>,
     /// Of the active slots, those in use: all, unless their number changes over time.
@@ -218,7 +218,7 @@ impl Connections {
             schedule_ends: Instant::NEVER,
             lags: HashMap::new(),
             opens_now: false,
-            places: if shares(&clients) { Vec::new() } else { vec![0; capacity] },
+            cursors: if shares(&clients) { Vec::new() } else { vec![0; capacity] },
             issuing: None,
             in_use,
             began: Instant::NEVER,
@@ -324,14 +324,14 @@ impl Connections {
     }
 
     /// How far the user of a connection is in a script; 0: at its beginning.
-    pub(super) fn place(&self, slot: u32) -> u32 {
-        self.places.get(slot as usize).copied().unwrap_or(0)
+    pub(super) fn cursor(&self, slot: u32) -> u32 {
+        self.cursors.get(slot as usize).copied().unwrap_or(0)
     }
 
     /// A script ends with its connection, or its session: the next request begins another.
     pub(super) fn leave_script(&mut self, slot: u32) {
-        if let Some(place) = self.places.get_mut(slot as usize) {
-            *place = 0;
+        if let Some(cursor) = self.cursors.get_mut(slot as usize) {
+            *cursor = 0;
         }
     }
 

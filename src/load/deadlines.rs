@@ -20,7 +20,7 @@ impl Load {
             let since = match (state, self.on.tickets.oldest(slot, ring)) {
                 (State::Connecting | State::Preparing, _) => self.on.since[slot as usize],
                 (State::Open, Some(oldest)) => waits_since(self.on.tickets.stamp(oldest)),
-                (State::Open, None) if self.on.hold_for_rest(io, slot) || self.on.is_draining(slot) => {
+                (State::Open, None) if self.on.awaits_rest(io, slot) || self.on.is_draining(slot) => {
                     self.on.since[slot as usize]
                 }
                 _ => continue,

@@ -1,7 +1,7 @@
 //! Replies that come before their requests have left: a server may answer from the head alone (RFC 9110, 10.1.1).
 //!
 //! Answered is not sent. The rest of such a request leaves before anything else that its connection says (RFC 9112, 9.3
-//! and 9.5), and before that is closed as planned; in an open loop nobody else is given the place in between. Where it
+//! and 9.5), and before that is closed as planned; in an open loop nobody else is given the connection in between. Where it
 //! does not leave within the timeout after the reply, the connection is closed, and that is told.
 
 use super::Load;
@@ -13,18 +13,18 @@ use crate::time::Instant;
 use crate::units::format_duration;
 
 /// A bit of `Conn::queued`: what was to follow a reply waits for the rest of its request to leave.
-pub(super) const HELD: u8 = 4;
+pub(super) const AWAITS_REST: u8 = 4;
 
 impl Load {
     /// The kernel took more: where that was the rest, what waited for it goes on.
     pub(super) fn rest_may_have_left(&mut self, io: &mut impl Io, slot: u32) {
-        if self.on.conns[slot as usize].queued & HELD == 0 || self.on.has_rest(io, slot) {
+        if self.on.conns[slot as usize].queued & AWAITS_REST == 0 || self.on.has_rest(io, slot) {
             return;
         }
-        self.on.conns[slot as usize].queued &= !HELD;
+        self.on.conns[slot as usize].queued &= !AWAITS_REST;
         let now = io.now();
         self.cross_boundaries(now);
-        // Until now the server kept its place taken.
+        // Until now the server kept its ticket taken.
         self.on.free_from(slot, now);
         self.go_on(io, slot, now);
     }
@@ -68,10 +68,10 @@ impl Connections {
     }
 
     /// What is planned for a connection waits for such a rest to leave, if there is one.
-    pub(super) fn hold_for_rest(&mut self, io: &impl Io, slot: u32) -> bool {
+    pub(super) fn awaits_rest(&mut self, io: &impl Io, slot: u32) -> bool {
         let has_rest = self.has_rest(io, slot);
-        if has_rest && self.conns[slot as usize].queued & HELD == 0 {
-            self.conns[slot as usize].queued |= HELD;
+        if has_rest && self.conns[slot as usize].queued & AWAITS_REST == 0 {
+            self.conns[slot as usize].queued |= AWAITS_REST;
             self.since[slot as usize] = self.latest;
         }
         has_rest

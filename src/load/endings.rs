@@ -172,7 +172,7 @@ impl Connections {
 
     pub(super) fn close_when_answered(&mut self, io: &mut impl Io, slot: u32) {
         let lingers = self.linger_until != Instant::NEVER;
-        if self.conns[slot as usize].ring.alive == 0 && !lingers && !self.hold_for_rest(io, slot) {
+        if self.conns[slot as usize].ring.alive == 0 && !lingers && !self.awaits_rest(io, slot) {
             self.close_in_order(io, slot);
         }
     }
@@ -191,7 +191,7 @@ impl Connections {
             return;
         }
         self.ask(slot, self.latest, |client, cx| client.close(slot, cx));
-        self.told_aside(slot);
+        self.heard_aside(slot);
         if !self.outboxes.writing.is_empty() {
             self.flush(io, slot);
         }

@@ -156,7 +156,7 @@ impl Load {
             // An idle connection made its one request and stays, whatever the limit.
             let conn = &on.conns[slot as usize];
             let is_done = conn.ring.alive == 0 && !on.is_idle(slot) && (on.going || conn.issued > 1);
-            if is_done && !on.hold_for_rest(io, slot) {
+            if is_done && !on.awaits_rest(io, slot) {
                 on.close_in_order(io, slot);
                 self.goes_on_elsewhere(slot, now);
                 self.reopen(slot, now);

@@ -3,7 +3,7 @@
 use super::Load;
 use super::config::Config;
 use super::connections::{Conn, Connections, State, flag};
-use super::early::HELD;
+use super::early::AWAITS_REST;
 use super::talking::DRAINING;
 use crate::engine::Io;
 use crate::load::tally::Phase;
@@ -279,7 +279,7 @@ impl Connections {
         let conn = &mut self.conns[slot as usize];
         self.alive -= u64::from(conn.state == State::Open);
         conn.state = State::Closed;
-        conn.queued &= !(HELD | DRAINING);
+        conn.queued &= !(AWAITS_REST | DRAINING);
         self.open -= 1;
     }
 

@@ -150,7 +150,7 @@ impl Connections {
         }
         std::mem::swap(outbox, &mut self.outboxes.writing);
         self.ask(slot, now, |client, cx| client.writable(slot, cx));
-        self.told_aside(slot);
+        self.heard_aside(slot);
         std::mem::swap(outbox, &mut self.outboxes.writing);
         if self.shared_len == 0 {
             outbox.unshare(self.clients[self.config.target(slot)].request());

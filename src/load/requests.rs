@@ -96,11 +96,11 @@ impl Connections {
 
     /// Has the protocol write a request that is not the same for all connections.
     fn start(&mut self, slot: u32, ticket: Ticket) {
-        let mut place = self.places[slot as usize];
-        let kind = self.ask(slot, self.latest, |client, cx| client.start(slot, ticket, &mut place, cx));
-        self.places[slot as usize] = place;
+        let mut cursor = self.cursors[slot as usize];
+        let kind = self.ask(slot, self.latest, |client, cx| client.start(slot, ticket, &mut cursor, cx));
+        self.cursors[slot as usize] = cursor;
         self.tickets.set_kind(ticket, kind);
-        self.told_aside(slot);
+        self.heard_aside(slot);
     }
 
     fn take_reserved(&mut self, slot: u32, room: u32) -> u64 {
@@ -187,7 +187,7 @@ impl Connections {
         self.note(kind, Phase::Reply, 1, || "the server answered with an error status".to_owned());
     }
 
-    /// Takes a request off its connection. Its place is free from now on: the open loop wants to know since when.
+    /// Takes a request off its connection. Its ticket is free from now on: the open loop wants to know since when.
     #[inline]
     pub(super) fn end(&mut self, slot: u32, ticket: Ticket, now: Instant) -> Request {
         let group = if self.tally.groups.is_empty() { 0 } else { self.group(slot, ticket) };

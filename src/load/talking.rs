@@ -2,7 +2,7 @@
 
 use super::Load;
 use super::connections::{Conn, Connections, State, flag};
-use super::early::HELD;
+use super::early::AWAITS_REST;
 use crate::engine::{Handler, Io};
 use crate::load::tally::Phase;
 use crate::protocol::Client;
@@ -171,14 +171,14 @@ impl Connections {
 
     /// Deals with what the protocol told while it was asked to say something: there nothing comes to its end.
     #[inline]
-    pub(super) fn told_aside(&mut self, slot: u32) {
+    pub(super) fn heard_aside(&mut self, slot: u32) {
         if !self.events.are_none() {
-            self.note_aside(slot);
+            self.deal_with_asides(slot);
         }
     }
 
     #[cold]
-    fn note_aside(&mut self, slot: u32) {
+    fn deal_with_asides(&mut self, slot: u32) {
         debug_assert!(self.events.completed.is_empty(), "a reply while something is said");
         for event in std::mem::take(&mut self.events.others) {
             let ends = matches!(event, Event::Ready | Event::Failed(..) | Event::LastReply);
@@ -201,7 +201,7 @@ impl Connections {
             return;
         }
         self.ask(slot, self.latest, |client, cx| client.start(slot, STREAM, &mut 0, cx));
-        self.told_aside(slot);
+        self.heard_aside(slot);
         if self.fills {
             self.flush(io, slot);
         }
@@ -232,7 +232,7 @@ impl<I: Io> Handler<I> for Load {
     fn writable(&mut self, io: &mut I, slot: u32) {
         let conn = &self.on.conns[slot as usize];
         // Edges tell it with each reply that arrives.
-        let has_nothing_to_say = conn.flags & flag::OUTBOX == 0 && conn.queued & HELD == 0 && !self.on.fills;
+        let has_nothing_to_say = conn.flags & flag::OUTBOX == 0 && conn.queued & AWAITS_REST == 0 && !self.on.fills;
         if has_nothing_to_say || !matches!(conn.state, State::Preparing | State::Open) {
             return;
         }

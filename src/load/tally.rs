@@ -6,7 +6,7 @@ mod tls;
 mod traffic;
 
 pub use tls::TlsTally;
-pub use traffic::{StreamTally, Visits};
+pub use traffic::{SessionTally, StreamTally};
 
 use crate::confidence::Batches;
 use crate::engine::Counters;
@@ -36,7 +36,7 @@ pub struct Tally {
     pub generator_lag: Recorder,
     /// How many of `response` had no reply.
     pub censored: u64,
-    /// How long within the window places were taken by requests that had been due before it.
+    /// How long within the window tickets were taken by requests that had been due before it.
     pub carried_ns: u64,
     /// Valid replies that arrived within the window, whenever they were due.
     pub window_replies: u64,
@@ -65,7 +65,7 @@ pub struct Tally {
     /// Open loop with several targets: what was due for each.
     pub streams: Vec<StreamTally>,
     /// Sessions that arrived by a schedule.
-    pub visits: Visits,
+    pub sessions: SessionTally,
     /// What the clients' protocol counted, such as `hits`.
     pub counted: BTreeMap<&'static str, u64>,
     /// Requests one by one, and how many connections they are of.
@@ -105,7 +105,7 @@ impl Tally {
             datagrams: Datagrams::default(),
             groups: Vec::new(),
             streams: Vec::new(),
-            visits: Visits::default(),
+            sessions: SessionTally::default(),
             counted: BTreeMap::new(),
             log: RequestLog::default(),
             slots: 0,
@@ -179,7 +179,7 @@ impl Tally {
         }
         self.groups.iter_mut().zip(&other.groups).for_each(|(sum, group)| sum.merge(group));
         traffic::merge_streams(&mut self.streams, &other.streams);
-        self.visits.merge(&other.visits);
+        self.sessions.merge(&other.sessions);
         self.window_opened += other.window_opened;
         for (name, count) in &other.counted {
             *self.counted.entry(name).or_default() += count;

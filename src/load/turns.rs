@@ -12,12 +12,12 @@ pub struct Turns {
     order: Arc<[u16]>,
     /// How many turns its target has had before in `order`.
     before: Arc<[u32]>,
-    places: Arc<[Place]>,
+    of_targets: Arc<[Share]>,
 }
 
 /// What belongs to a target.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Place {
+struct Share {
     /// Its addresses, by their numbers among those of all targets.
     addresses: Vec<u16>,
     /// Its turns in `order`.
@@ -27,16 +27,16 @@ struct Place {
 impl Turns {
     /// `of`: for each address the target that it belongs to; `weights`: of each target.
     pub fn new(of: impl Iterator<Item = usize>, weights: &[u32]) -> Self {
-        let mut places = vec![Place::default(); weights.len().max(1)];
-        of.zip(0..).for_each(|(target, address)| places[target].addresses.push(address));
+        let mut of_targets = vec![Share::default(); weights.len().max(1)];
+        of.zip(0..).for_each(|(target, address)| of_targets[target].addresses.push(address));
         let order = order(weights);
         let mut before = Vec::with_capacity(order.len());
         for target in &order {
-            let turns = &mut places[usize::from(*target)].turns;
+            let turns = &mut of_targets[usize::from(*target)].turns;
             before.push(*turns as u32);
             *turns += 1;
         }
-        Self { order: order.into(), before: before.into(), places: places.into() }
+        Self { order: order.into(), before: before.into(), of_targets: of_targets.into() }
     }
 
     /// Targets by turn, each as often as its weight asks.
@@ -54,22 +54,23 @@ impl Turns {
     pub fn address(&self, connection: u64) -> usize {
         let cycle = self.order.len() as u64;
         let turn = (connection % cycle) as usize;
-        let place = &self.places[usize::from(self.order[turn])];
-        let before = connection / cycle * place.turns + u64::from(self.before[turn]);
-        usize::from(place.addresses[(before % place.addresses.len() as u64) as usize])
+        let share = &self.of_targets[usize::from(self.order[turn])];
+        let before = connection / cycle * share.turns + u64::from(self.before[turn]);
+        usize::from(share.addresses[(before % share.addresses.len() as u64) as usize])
     }
 
     /// How many of the first `connections` go to an address.
     pub fn share(&self, address: usize, connections: u64) -> u64 {
-        let held = |place: &Place| place.addresses.iter().position(|one| usize::from(*one) == address);
-        let Some((target, at)) = (0..).zip(&*self.places).find_map(|(target, place)| Some((target, held(place)?)))
+        let position = |share: &Share| share.addresses.iter().position(|one| usize::from(*one) == address);
+        let Some((target, at)) =
+            (0..).zip(&*self.of_targets).find_map(|(target, share)| Some((target, position(share)?)))
         else {
             return 0;
         };
-        let (cycle, place) = (self.order.len() as u64, &self.places[usize::from(target)]);
+        let (cycle, share) = (self.order.len() as u64, &self.of_targets[usize::from(target)]);
         let rest = &self.order[..(connections % cycle) as usize];
-        let theirs = connections / cycle * place.turns + rest.iter().filter(|turn| **turn == target).count() as u64;
-        let addresses = place.addresses.len() as u64;
+        let theirs = connections / cycle * share.turns + rest.iter().filter(|turn| **turn == target).count() as u64;
+        let addresses = share.addresses.len() as u64;
         theirs / addresses + u64::from((at as u64) < theirs % addresses)
     }
 }

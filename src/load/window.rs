@@ -189,7 +189,7 @@ impl Connections {
         self.window.second_end = self.window.second_end.after(SERIES_INTERVAL_NS);
     }
 
-    /// A request ended that had been due before the window opened, and had its place until now.
+    /// A request ended that had been due before the window opened, and had its ticket until now.
     #[cold]
     pub(super) fn carried_over(&mut self, now: Instant) {
         if self.window.is_open {

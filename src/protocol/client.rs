@@ -156,12 +156,12 @@ pub trait Client: Debug + Send {
         "the greeting"
     }
 
-    /// Asks for one thing, and answers its kind: an index into [`Client::kinds`]. `place` is the load's word for how
+    /// Asks for one thing, and answers its kind: an index into [`Client::kinds`]. `cursor` is the load's word for how
     /// far the user of this connection is in a script (see [`Codec::compose_next`]).
     ///
     /// Where there are no requests, it is called once, with [`super::ticket::STREAM`]: the stream may flow.
     /// No request ends meanwhile: what events tell is of the connection (a wish, a capacity).
-    fn start(&mut self, slot: u32, ticket: Ticket, place: &mut u32, cx: &mut Context<'_>) -> u16;
+    fn start(&mut self, slot: u32, ticket: Ticket, cursor: &mut u32, cx: &mut Context<'_>) -> u16;
 
     /// Bytes of the peer, or one whole datagram. Answers how many of them need not be shown again, with more behind
     /// them; what is kept back is bounded by [`super::MAX_KEPT`].

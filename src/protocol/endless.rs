@@ -58,7 +58,7 @@ impl<C: Codec + 'static> Client for Endless<C> {
         Ok(())
     }
 
-    fn start(&mut self, slot: u32, _ticket: Ticket, _place: &mut u32, _cx: &mut Context<'_>) -> u16 {
+    fn start(&mut self, slot: u32, _ticket: Ticket, _cursor: &mut u32, _cx: &mut Context<'_>) -> u16 {
         self.flowing[slot as usize] = true;
         0
     }

@@ -121,9 +121,9 @@ impl<C: Codec + 'static> Client for Lockstep<C> {
         Ok(())
     }
 
-    fn start(&mut self, _slot: u32, ticket: Ticket, place: &mut u32, cx: &mut Context<'_>) -> u16 {
+    fn start(&mut self, _slot: u32, ticket: Ticket, cursor: &mut u32, cx: &mut Context<'_>) -> u16 {
         cx.out.begin(ticket);
-        self.codec.compose_next(place, cx.out.buffer())
+        self.codec.compose_next(cursor, cx.out.buffer())
     }
 
     fn received(&mut self, slot: u32, input: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {

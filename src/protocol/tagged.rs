@@ -83,7 +83,7 @@ impl<C: Codec + 'static> Client for Tagged<C> {
         Ok(())
     }
 
-    fn start(&mut self, slot: u32, ticket: Ticket, _place: &mut u32, cx: &mut Context<'_>) -> u16 {
+    fn start(&mut self, slot: u32, ticket: Ticket, _cursor: &mut u32, cx: &mut Context<'_>) -> u16 {
         let tag = Tag { connection: self.connection(slot), sequence: self.sequences.next(slot) };
         self.sequences.sent(slot);
         self.numbers[ticket as usize] = tag.sequence + 1;

@@ -114,7 +114,7 @@ impl Client for Tls {
         }
     }
 
-    fn start(&mut self, slot: u32, ticket: Ticket, place: &mut u32, cx: &mut Context<'_>) -> u16 {
+    fn start(&mut self, slot: u32, ticket: Ticket, cursor: &mut u32, cx: &mut Context<'_>) -> u16 {
         let Some(connection) = &mut self.connections[slot as usize] else { return 0 };
         let inner = &mut self.inner;
         connection.lend(cx, |cx, _| {
@@ -123,7 +123,7 @@ impl Client for Tls {
                 cx.out.buffer().extend_from_slice(inner.request());
                 return 0;
             }
-            inner.start(slot, ticket, place, cx)
+            inner.start(slot, ticket, cursor, cx)
         })
     }
 

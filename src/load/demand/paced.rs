@@ -124,7 +124,7 @@ impl Paced {
         }
     }
 
-    /// All places of a connection that has just been opened, or is let in, are free from now on.
+    /// All tickets of a connection that has just been opened, or is let in, are free from now on.
     fn offer_fresh(&mut self, on: &mut Connections, slot: u32, now: Instant) {
         on.free_from(slot, now);
         self.offer(on, slot);
@@ -144,7 +144,7 @@ impl Paced {
     }
 
     pub(super) fn ended(&mut self, on: &mut Connections, io: &mut impl Io, slot: u32, now: Instant) {
-        if !on.hold_for_rest(io, slot) {
+        if !on.awaits_rest(io, slot) {
             self.offer(on, slot);
         }
         self.issue_due(on, io, now);
@@ -245,7 +245,7 @@ impl Paced {
         for stream in 0..self.pacers.len() {
             while self.pacers[stream].next < self.pacers[stream].ends {
                 let due = self.pacers[stream].advance();
-                on.tally.visits.unstarted += u64::from(has_sessions);
+                on.tally.sessions.unstarted += u64::from(has_sessions);
                 on.never_issued(stream, due);
             }
         }

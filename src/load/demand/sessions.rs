@@ -65,7 +65,7 @@ impl Sessions {
         let length = self.lengths.draw(&mut self.rng);
         let session = &mut self.slots[slot as usize];
         *session = Session { began: due, length, left: length - 1, ..*session };
-        on.tally.visits.started += 1;
+        on.tally.sessions.started += 1;
         on.leave_script(slot);
     }
 
@@ -81,9 +81,9 @@ impl Sessions {
         }
         let Session { began, length, .. } = *session;
         (session.length, session.freed) = (0, now);
-        on.tally.visits.completed(length);
+        on.tally.sessions.completed(length);
         if on.window.covers(began) {
-            on.tally.visits.duration.record(now.since(began));
+            on.tally.sessions.duration.record(now.since(began));
         }
         Next::End
     }
@@ -99,17 +99,17 @@ impl Sessions {
             return false;
         }
         self.slots[slot as usize].length = 0;
-        on.tally.visits.broken += 1;
+        on.tally.sessions.broken += 1;
         true
     }
 
     /// The run is over, and with it the sessions that are not: their durations are those until now.
     pub(super) fn close(&mut self, on: &mut Connections, now: Instant) {
         for session in self.slots.iter().filter(|session| session.length > 0) {
-            on.tally.visits.in_progress += 1;
+            on.tally.sessions.in_progress += 1;
             if on.window.covers(session.began) {
-                on.tally.visits.duration.record(now.since(session.began));
-                on.tally.visits.censored += 1;
+                on.tally.sessions.duration.record(now.since(session.began));
+                on.tally.sessions.censored += 1;
             }
         }
     }

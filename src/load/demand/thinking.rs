@@ -47,9 +47,9 @@ impl Thinking {
         }
     }
 
-    /// How long to wait before the request that comes next at this place of a script; 0: it begins one.
-    pub(super) fn draw_ns(&mut self, place: u32) -> u64 {
-        let step = taken_apart(place).and_then(|(script, step)| self.steps.get_mut(script)?.get_mut(step)?.as_mut());
+    /// How long to wait before the request that comes next at this cursor of a script; 0: it begins one.
+    pub(super) fn draw_ns(&mut self, cursor: u32) -> u64 {
+        let step = taken_apart(cursor).and_then(|(script, step)| self.steps.get_mut(script)?.get_mut(step)?.as_mut());
         step.or(self.draws.as_mut()).map_or(0, Draws::next_ns)
     }
 
@@ -83,8 +83,8 @@ impl Thinking {
     }
 
     /// The first thought, of which a random part is over: users who think equally long do not march in step.
-    pub(super) fn draw_rest_ns(&mut self, place: u32) -> u64 {
-        (self.draw_ns(place) as f64 * self.phases.unit()) as u64
+    pub(super) fn draw_rest_ns(&mut self, cursor: u32) -> u64 {
+        (self.draw_ns(cursor) as f64 * self.phases.unit()) as u64
     }
 
     /// Those whose time comes before `at`.
@@ -127,10 +127,10 @@ mod tests {
         let scenario = Scenario::parse("s", text, &mut |file| Err(file.to_owned())).unwrap();
         let scripts = Some(Arc::new(scenario));
         let usual = Traffic { think: Some(Distribution::Fixed(1)), scripts, ..Traffic::default() };
-        let places = [0, 1 << 16 | 1, 1 << 16 | 2, 9 << 16 | 1];
+        let cursors = [0, 1 << 16 | 1, 1 << 16 | 2, 9 << 16 | 1];
         let mut thinking = Thinking::new(&usual, 1, 4);
-        assert_eq!(places.map(|place| thinking.draw_ns(place)), [1, 7, 1, 1]);
+        assert_eq!(cursors.map(|cursor| thinking.draw_ns(cursor)), [1, 7, 1, 1]);
         let mut thinking = Thinking::new(&Traffic { think: None, ..usual }, 1, 4);
-        assert_eq!(places.map(|place| thinking.draw_ns(place)), [0, 7, 0, 0]);
+        assert_eq!(cursors.map(|cursor| thinking.draw_ns(cursor)), [0, 7, 0, 0]);
     }
 }

@@ -57,7 +57,7 @@ impl Users {
 
     /// When the request after a reply that arrived now is due.
     fn due_after(&mut self, on: &Connections, slot: u32, now: Instant) -> Instant {
-        self.thinking.as_mut().map_or(now, |thinking| now.after(thinking.draw_ns(on.place(slot))))
+        self.thinking.as_mut().map_or(now, |thinking| now.after(thinking.draw_ns(on.cursor(slot))))
     }
 
     pub(super) fn start(&mut self, on: &mut Connections, io: &mut impl Io, slot: u32, now: Instant) -> Start {
@@ -73,7 +73,7 @@ impl Users {
             on.close_when_answered(io, slot);
         }
         if let Some(thinking) = &mut self.thinking {
-            let rest_ns = thinking.draw_rest_ns(on.place(slot));
+            let rest_ns = thinking.draw_rest_ns(on.cursor(slot));
             thinking.push(slot, on.began.after(rest_ns));
         }
         Start::Thinks
@@ -157,7 +157,7 @@ impl Users {
     /// A session is over: its slot is free for the next one.
     fn leave(&mut self, on: &mut Connections, io: &mut impl Io, slot: u32, now: Instant) {
         if self.are_fresh() && on.conns[slot as usize].state == State::Open {
-            if !on.hold_for_rest(io, slot) {
+            if !on.awaits_rest(io, slot) {
                 io.close(slot);
                 on.tally.connections.closed += 1;
                 on.closed(slot);

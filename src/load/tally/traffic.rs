@@ -7,7 +7,7 @@ const LENGTHS: usize = u32::BITS as usize;
 
 /// Sessions, since the load began.
 #[derive(Debug, Default)]
-pub struct Visits {
+pub struct SessionTally {
     pub started: u64,
     pub broken: u64,
     pub in_progress: u64,
@@ -21,7 +21,7 @@ pub struct Visits {
     pub censored: u64,
 }
 
-impl Visits {
+impl SessionTally {
     pub fn completed(&mut self, length: u32) {
         // The least e with 2^e >= length.
         let exponent = u32::BITS - (length.max(1) - 1).leading_zeros();
@@ -86,8 +86,8 @@ mod tests {
 
     #[test]
     fn lengths_are_counted_by_powers_of_two() {
-        let mut visits = Visits::default();
-        [1, 2, 3, 4, 5, 8, 9, u32::MAX].into_iter().for_each(|length| visits.completed(length));
-        assert_eq!((&visits.lengths[..5], visits.lengths[31]), (&[1, 1, 2, 2, 1][..], 1));
+        let mut sessions = SessionTally::default();
+        [1, 2, 3, 4, 5, 8, 9, u32::MAX].into_iter().for_each(|length| sessions.completed(length));
+        assert_eq!((&sessions.lengths[..5], sessions.lengths[31]), (&[1, 1, 2, 2, 1][..], 1));
     }
 }

@@ -172,7 +172,7 @@ fn attempts(drawn: &Drawn, Outcome { network, .. }: &Outcome) {
 /// Sessions that arrived are over, broken or there, and ask as often as was drawn.
 fn sessions(drawn: &Drawn, Outcome { tally, all_ready, .. }: &Outcome) {
     let Some(sessions) = &drawn.config.traffic.sessions else { return };
-    let visits = &tally.visits;
+    let visits = &tally.sessions;
     let completed: u64 = visits.lengths.iter().sum();
     assert_eq!(visits.started, completed + visits.broken + visits.in_progress, "{visits:?}");
     // A connection that is opened anew, or comes after the load began, is proved by a request of no session.

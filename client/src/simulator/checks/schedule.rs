@@ -84,7 +84,7 @@ fn every_due_time(drawn: &Drawn, outcome: &Outcome) {
 /// Where sessions arrive, each due time is of one that started or never did.
 fn arrivals_of_sessions(drawn: &Drawn, outcome: &Outcome) {
     let dues = dues(drawn, outcome);
-    let visits = &outcome.tally.visits;
+    let visits = &outcome.tally.sessions;
     let all: u64 = dues.iter().map(|dues| dues.len() as u64).sum();
     if outcome.window(drawn).is_some() {
         assert_eq!(visits.started + visits.unstarted, all, "sessions that arrived");
@@ -168,7 +168,7 @@ fn thoughts(drawn: &Drawn, outcome: &Outcome) {
         }
     }
     // Those of users who think when it ends, or whose connection does not come; and at the beginning a part of one.
-    let visits = &outcome.tally.visits;
+    let visits = &outcome.tally.sessions;
     let ends = visits.broken + visits.in_progress + 2 * drawn.config.active as u64;
     let least = numbers.last().map_or(0, |last| last + 1);
     let missing = least - numbers.len() as u64;
