@@ -139,6 +139,24 @@ fn a_client_whose_sends_are_interrupted_ends_with_its_run() {
     }
 }
 
+/// A firewall, or a sandbox, may refuse what a connection sends; no edge and no end will ever tell of it.
+#[test]
+fn a_send_that_is_refused_is_told_as_what_it_is_and_at_once() {
+    if !traces() {
+        return;
+    }
+    let server = common::Server::start(&["--engine", "epoll"]);
+    let target = server.target();
+    let args = ["run", "--no-floor", "--engine", "epoll", "--conns", "2", "--requests", "40", "--timeout", "60s"];
+    let run = [&args[..], &["--target", &target, "--output", "report.json"]].concat();
+    let ended = Running::launch(injected("sendto:error=EPERM:when=9..12", &run), scratch()).wait();
+    let report = ended.expect(4);
+    let refused = report.errors.iter().find(|row| row.first.contains("Operation not permitted"));
+    let refused = refused.unwrap_or_else(|| panic!("{}", ended.stderr));
+    assert!(refused.first.starts_with("send: ") && refused.phase == "send", "{refused:?}");
+    assert!(common::whole(report).ok >= 8 && report.connections.lost > 0, "{:?}", report.connections);
+}
+
 #[test]
 fn a_server_whose_sends_are_interrupted_answers_and_hears_sigterm() {
     if !traces() {

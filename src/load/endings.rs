@@ -151,13 +151,12 @@ impl Load {
     /// Connections of which the kernel said, while something was sent, that this will never be.
     pub(super) fn end_refused(&mut self, io: &mut impl Io, now: Instant) {
         while let Some((slot, error)) = self.on.refused.pop_front() {
-            if !matches!(self.on.conns[slot as usize].state, State::Preparing | State::Open) {
-                continue;
-            }
-            if self.on.is_datagram {
-                self.socket_ended(io, slot, Some(&error), now);
-            } else {
-                self.broke(io, slot, &error, now);
+            match self.on.conns[slot as usize].state {
+                State::Preparing => self.ended_early(io, slot, loss(&error), &error.to_string(), now),
+                // It tells what became of one that was sent before.
+                State::Open if self.on.is_datagram => self.socket_ended(io, slot, Some(&error), now),
+                State::Open => self.drop_connection(io, slot, [loss(&error); 2], now, format!("send: {error}")),
+                State::Closed | State::Connecting | State::Ending => {}
             }
         }
     }

@@ -82,7 +82,7 @@ impl Demand {
     /// The load begins on a connection that was opened before.
     pub(super) fn start(&mut self, on: &mut Connections, io: &mut impl Io, slot: u32, now: Instant) -> Start {
         match self {
-            Self::Paced(paced) => paced.start(on, slot, now),
+            Self::Paced(paced) => paced.start(on, slot),
             Self::Users(users) => return users.start(on, io, slot, now),
             Self::Closed | Self::Turns(_) => on.begins_late(slot, now),
         }

@@ -125,14 +125,16 @@ impl Paced {
     }
 
     /// All tickets of a connection that has just been opened, or is let in, are free from now on.
-    fn offer_fresh(&mut self, on: &mut Connections, slot: u32, now: Instant) {
+    pub(super) fn offer_fresh(&mut self, on: &mut Connections, slot: u32, now: Instant) {
         on.free_from(slot, now);
         self.offer(on, slot);
     }
 
-    pub(super) fn start(&mut self, on: &mut Connections, slot: u32, now: Instant) {
+    /// The load begins on a connection that was opened before. Where nothing is on it, it has been free since the load
+    /// began, and not since we heard of that.
+    pub(super) fn start(&mut self, on: &mut Connections, slot: u32) {
         if !on.conns[slot as usize].is_busy() {
-            self.offer_fresh(on, slot, now);
+            self.offer_fresh(on, slot, on.began);
         }
     }
 

@@ -62,7 +62,7 @@ impl Users {
 
     pub(super) fn start(&mut self, on: &mut Connections, io: &mut impl Io, slot: u32, now: Instant) -> Start {
         if let Some((paced, _)) = &mut self.arrivals {
-            paced.start(on, slot, now);
+            paced.start(on, slot);
             return Start::GoesOn;
         }
         if on.counts_requests() {
@@ -91,7 +91,7 @@ impl Users {
             None => on.begin(io, slot, now),
             Some((paced, sessions)) => {
                 on.is_proved_by_and_by(slot, now);
-                paced.start(on, slot, now);
+                paced.offer_fresh(on, slot, now);
                 paced.begin_sessions(sessions, on, io, now);
             }
         }
