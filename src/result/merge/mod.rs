@@ -2,7 +2,7 @@
 //! docs/shards.md says for each field which it is.
 
 mod check;
-mod told;
+mod notes;
 mod windows;
 
 pub use check::MergeError;
@@ -58,16 +58,16 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         engine: engine(&shards, ledger.whole_run.as_ref().map_or(0, |whole| whole.ok)),
         ledger,
         floor: floor(&shards),
-        verdict: told::verdict(&shards, &windows),
+        verdict: notes::verdict(&shards, &windows),
         // They were about the parts: `loadgen report --fail-if` judges the whole.
         limits: Vec::new(),
         labels: labels(&shards),
         shard: None,
         merged: Some(Merged {
-            shards: shards.iter().filter_map(|shard| told::summary(shard)).collect(),
+            shards: shards.iter().filter_map(|shard| notes::summary(shard)).collect(),
             windows_apart_ns: windows.apart_ns,
             throughput_of: if clipped { "series" } else { "windows" }.to_owned(),
-            notes: told::notes(&shards, &windows, clipped),
+            notes: notes::notes(&shards, &windows, clipped),
         }),
         ab: None,
         checksum: None,
