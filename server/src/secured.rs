@@ -86,13 +86,13 @@ impl Secured {
             return Opened::Failed;
         }
         if !self.noted
-            && let Some(session) = self.secure.session()
+            && let Some(agreed) = self.secure.negotiated()
         {
             self.noted = true;
             let tls = counters.tls.get_or_insert_default();
-            *(if session.resumed { &mut tls.resumed } else { &mut tls.full }) += 1;
-            *tls.versions.entry(session.version).or_default() += 1;
-            *tls.ciphers.entry(session.cipher).or_default() += 1;
+            *(if agreed.resumed { &mut tls.resumed } else { &mut tls.full }) += 1;
+            *tls.versions.entry(agreed.version).or_default() += 1;
+            *tls.ciphers.entry(agreed.cipher).or_default() += 1;
         }
         if self.is_handshaking() { Opened::Handshaking } else { Opened::Plaintext { ended: self.secure.peer_closed() } }
     }
