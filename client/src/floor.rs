@@ -219,13 +219,13 @@ impl NullServer {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let over = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&over);
+        let is_over = Arc::clone(&over);
         let serve = move || {
             if let Some(cpu) = cpu {
                 // A CPU that was taken from us meanwhile: the figures are then those of what is left.
                 let _ = affinity::pin(&[cpu]);
             }
-            while !told.load(Ordering::Relaxed) {
+            while !is_over.load(Ordering::Relaxed) {
                 match socket::accept(listener.as_fd()) {
                     // A connection that breaks is the client's to tell.
                     Ok(stream) => _ = echo(stream.into()),

@@ -290,12 +290,12 @@ pub fn dump(args: &RunArgs, plan: &Plan) -> Result<String, Failure> {
     }
     if let (Some(scenario), Some(path)) = (file, path) {
         // Also where the text is kept in another folder.
-        let place = |name: &str| {
+        let name_file = |name: &str| {
             let file = beside(path, name);
             std::path::absolute(&file).unwrap_or(file).display().to_string()
         };
         let masked = scenario.without_secrets();
-        text.push_str(&masked.as_ref().unwrap_or(scenario).requests_as_toml(&place));
+        text.push_str(&masked.as_ref().unwrap_or(scenario).requests_as_toml(&name_file));
     }
     if text.contains(secrets::MASK) {
         text.insert_str(0, "# *** stands for something secret, which is left out.\n");
@@ -361,10 +361,10 @@ fn shown_requests(plan: &Plan) -> Result<String, Failure> {
     let client = (plan.protocol.client)(&options.without_secrets()).map_err(Failure::usage)?;
     let Some(mut codec) = client.into_codec() else { return Ok(String::new()) };
     let mut text = "\n# The first requests of one connection:\n".to_owned();
-    let (mut place, mut bytes) = (0, Vec::new());
+    let (mut cursor, mut bytes) = (0, Vec::new());
     for number in 1..=SHOWN {
         bytes.clear();
-        let kind = codec.compose_next(&mut place, &mut bytes);
+        let kind = codec.compose_next(&mut cursor, &mut bytes);
         let name = codec.kinds().get(usize::from(kind)).map_or("", String::as_str);
         text.push_str(format!("#\n# {number} {}", name.escape_debug()).trim_end());
         text.push('\n');

@@ -256,21 +256,21 @@ fn generator(shards: &[&Report], offsets: &[u64]) -> Option<Generator> {
 /// The counters of a kernel are all its processes': shards on one have all counted the same, each while it ran. So of
 /// those the largest figure counts, which is at most too small; those of different kernels add up.
 fn kernel(shards: &[&Report]) -> BTreeMap<String, i64> {
-    let mut by_place = BTreeMap::<(&str, Option<&String>), i64>::new();
+    let mut by_kernel = BTreeMap::<(&str, Option<&String>), i64>::new();
     for shard in shards {
-        let place = shard.shard.as_ref();
+        let whose = shard.shard.as_ref();
         for (name, value) in &shard.kernel {
             // CPUs are the machine's; all else a container has of its own.
             let machine = name.starts_with("Cpu.");
-            let place = place.and_then(|s| if machine { s.machine.as_ref() } else { s.network.as_ref() });
-            let known = by_place.entry((name, place)).or_default();
+            let kernel_of = whose.and_then(|s| if machine { s.machine.as_ref() } else { s.network.as_ref() });
+            let known = by_kernel.entry((name, kernel_of)).or_default();
             if value.unsigned_abs() > known.unsigned_abs() {
                 *known = *value;
             }
         }
     }
     let mut kernel = BTreeMap::<String, i64>::new();
-    for ((name, _), value) in by_place {
+    for ((name, _), value) in by_kernel {
         let sum = kernel.entry(name.to_owned()).or_default();
         *sum = sum.saturating_add(value);
     }
