@@ -186,9 +186,9 @@ pub struct Schedule {
     /// Ours is each `stride`-th arrival.
     stride: u64,
     skip: u64,
-    /// The next arrival: its number, and its place in the unit process.
+    /// The next arrival: its number, and its position in the unit process.
     index: u64,
-    place: f64,
+    position: f64,
     /// The segment that holds it: its number, when it begins, and the area before it.
     segment: usize,
     segment_ns: u64,
@@ -234,7 +234,7 @@ impl Schedule {
     /// The requests of worker `index` of `workers`, from `begins` on.
     pub fn new(process: Process, profile: Profile, seed: u64, index: u64, workers: u64, begins: Instant) -> Self {
         let mut rng = Rng::new(seed);
-        let place = if process == Process::Poisson { rng.exponential(1.0) } else { 0.0 };
+        let position = if process == Process::Poisson { rng.exponential(1.0) } else { 0.0 };
         let mut schedule = Self {
             process,
             profile,
@@ -243,7 +243,7 @@ impl Schedule {
             stride: workers.max(1),
             skip: index,
             index: 0,
-            place,
+            position,
             segment: 0,
             segment_ns: 0,
             area: 0.0,
@@ -297,8 +297,8 @@ impl Schedule {
     fn step(&mut self, arrivals: u64) {
         self.index += arrivals;
         match self.process {
-            Process::Constant => self.place = self.index as f64,
-            Process::Poisson => (0..arrivals).for_each(|_| self.place += self.rng.exponential(1.0)),
+            Process::Constant => self.position = self.index as f64,
+            Process::Poisson => (0..arrivals).for_each(|_| self.position += self.rng.exponential(1.0)),
         }
     }
 
@@ -313,7 +313,7 @@ impl Schedule {
         while self.segment + 1 < self.profile.0.len() {
             let segment = self.profile.0[self.segment];
             let end = self.area + segment.area(segment.seconds());
-            if self.place < end {
+            if self.position < end {
                 break;
             }
             self.area = end;
@@ -321,7 +321,7 @@ impl Schedule {
             self.segment += 1;
         }
         let segment = self.profile.0[self.segment];
-        let within = self.place - self.area;
+        let within = self.position - self.area;
         let seconds = match self.segment + 1 == self.profile.0.len() {
             // Beyond its length the last segment goes on with its final value.
             true if within > segment.area(segment.seconds()) => {

@@ -17,7 +17,7 @@ fn blessing() -> bool {
     std::env::var_os("LOADGEN_BLESS").is_some()
 }
 
-/// A small run at its place in the session.
+/// A small run at its place in the bundle.
 fn run(block: u64, slot: u64, arm: &str) -> Report {
     let mut run = read::read(&in_repository("tests/golden/result-1.json")).unwrap();
     let mut recorder = Recorder::new();

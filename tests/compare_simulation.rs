@@ -180,20 +180,20 @@ fn the_same_with_other_numbers_of_blocks() {
     [10, 12, 16, 20, 30].into_iter().for_each(|blocks| keeps_its_word(blocks, EXPERIMENTS));
 }
 
-/// What an acceptance test sees: one effect in all sessions, and those asked that say they would see it.
+/// What an acceptance test sees: one effect in all comparisons, and those asked that say they would see it.
 #[test]
 #[ignore = "a few seconds, with --release"]
 fn sessions_that_promise_to_see_an_effect_see_it() {
     for noise in KINDS {
         let mut rng = Rng::new(3);
-        let sessions: Vec<Estimate> =
+        let estimates: Vec<Estimate> =
             (0..EXPERIMENTS).map(|_| paired(&experiment(noise, &mut rng, 12, 0.0), MISRATE).unwrap()).collect();
-        let mut reaches: Vec<f64> = sessions.iter().map(|session| session.reach).collect();
+        let mut reaches: Vec<f64> = estimates.iter().map(|estimate| estimate.reach).collect();
         reaches.sort_unstable_by(f64::total_cmp);
         let found = [0.1, 0.25, 0.5, 0.75].map(|share| {
             let effect = reaches[(share * EXPERIMENTS as f64) as usize];
-            let promised: Vec<&Estimate> = sessions.iter().filter(|session| session.reach <= effect).collect();
-            let kept = promised.iter().filter(|session| session.low + effect > 0.0).count();
+            let promised: Vec<&Estimate> = estimates.iter().filter(|estimate| estimate.reach <= effect).collect();
+            let kept = promised.iter().filter(|estimate| estimate.low + effect > 0.0).count();
             percent(kept as u64, promised.len() as u64)
         });
         println!("| {noise:?} | {} |", found.map(|share| format!("{share:.1}")).join(" | "));
@@ -460,7 +460,7 @@ mod planted {
         excess("four gates at 1 % each", alarms, 4_000, 0.01);
     }
 
-    /// What a session could see, by its standard deviation: a stalled run widens the interval more than that.
+    /// What a comparison could see, by its standard deviation: a stalled run widens the interval more than that.
     #[test]
     fn visible_by_the_standard_deviation() {
         let multiple = multiple(Shape::Paired { blocks: 16 }, MISRATE).unwrap();

@@ -40,10 +40,10 @@ fn client(text: &str, seed: u64, worker: (u64, u64)) -> Box<dyn Codec> {
 
 /// So many requests as one session after the other.
 fn composed(client: &mut dyn Codec, count: usize) -> Vec<String> {
-    let mut place = 0;
+    let mut cursor = 0;
     let mut one = || {
         let mut bytes = Vec::new();
-        client.compose_next(&mut place, &mut bytes);
+        client.compose_next(&mut cursor, &mut bytes);
         String::from_utf8(bytes).unwrap()
     };
     (0..count).map(|_| one()).collect()
@@ -119,12 +119,12 @@ fn a_file_is_understood() {
 fn requests_have_what_the_file_says() {
     let mut client = client(SHOP, 7, (0, 1));
     assert_eq!(client.kinds(), ["browse", "cart", "pay"]);
-    let mut place = 0;
+    let mut cursor = 0;
     let mut sessions = 0;
     for _ in 0..300 {
-        let before = place;
+        let before = cursor;
         let mut bytes = Vec::new();
-        let kind = client.compose_next(&mut place, &mut bytes);
+        let kind = client.compose_next(&mut cursor, &mut bytes);
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         let lines: Vec<&str> = head.split("\r\n").collect();
@@ -144,10 +144,10 @@ fn requests_have_what_the_file_says() {
                 assert_eq!((lines[2], body), ("Content-Length: 10", "{\"a\": {b}}"));
                 let uuid = lines[0].split(['/', ' ']).nth(3).unwrap();
                 assert!(uuid.len() == 36 && uuid.as_bytes()[14] == b'4' && b"89ab".contains(&uuid.as_bytes()[19]));
-                assert!(client.at_session_end(place) && before != 0);
+                assert!(client.at_session_end(cursor) && before != 0);
             }
         }
-        sessions += usize::from(client.at_session_end(place));
+        sessions += usize::from(client.at_session_end(cursor));
     }
     assert!((100..200).contains(&sessions), "{sessions}");
 }
@@ -261,10 +261,10 @@ fn a_single_request_that_never_changes_takes_the_fast_path() {
 #[test]
 fn a_buffer_that_is_large_enough_is_kept() {
     let mut client = client(SHOP, 7, (0, 1));
-    let (mut out, mut place) = (Vec::with_capacity(4096), 0);
+    let (mut out, mut cursor) = (Vec::with_capacity(4096), 0);
     for _ in 0..1_000 {
         out.clear();
-        client.compose_next(&mut place, &mut out);
+        client.compose_next(&mut cursor, &mut out);
         assert_eq!(out.capacity(), 4096);
     }
 }

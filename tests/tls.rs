@@ -148,12 +148,12 @@ fn what_was_agreed_on_has_words() {
     let server = server::Options { alpn: h1, ..server };
     for (versions, word) in [(Versions::Only12, "1.2"), (Versions::Only13, "1.3"), (Versions::Any, "1.3")] {
         let (mut a, mut b) = pair(&client::Options { versions, ..client.clone() }, &server);
-        assert_eq!(a.session(), None);
+        assert_eq!(a.negotiated(), None);
         assert_eq!(shake(&mut a, &mut b), (Ok(()), Ok(())));
-        let session = a.session().unwrap();
-        assert_eq!(a.session(), b.session());
-        assert_eq!((session.version, session.alpn.as_deref(), session.resumed), (word, Some("http/1.1"), false));
-        assert!(session.cipher.starts_with("TLS") && session.cipher.contains("GCM"), "{}", session.cipher);
+        let agreed = a.negotiated().unwrap();
+        assert_eq!(a.negotiated(), b.negotiated());
+        assert_eq!((agreed.version, agreed.alpn.as_deref(), agreed.resumed), (word, Some("http/1.1"), false));
+        assert!(agreed.cipher.starts_with("TLS") && agreed.cipher.contains("GCM"), "{}", agreed.cipher);
     }
     assert!(parse_alpn("").is_err() && parse_alpn("h2,,x").is_err() && parse_alpn(&"x".repeat(256)).is_err());
 }
@@ -168,8 +168,8 @@ fn sessions_are_resumed_where_both_sides_want_it() {
             let resumed = (0..5).map(|_| {
                 let (mut a, mut b) = (client.connect().unwrap(), server.accept().unwrap());
                 assert_eq!(shake(&mut a, &mut b), (Ok(()), Ok(())));
-                assert_eq!(a.session(), b.session());
-                a.session().unwrap().resumed
+                assert_eq!(a.negotiated(), b.negotiated());
+                a.negotiated().unwrap().resumed
             });
             let expected = if ours && theirs { vec![false, true, true, true, true] } else { vec![false; 5] };
             assert_eq!(resumed.collect::<Vec<_>>(), expected, "{versions:?}, {ours}, {theirs}");
@@ -185,7 +185,7 @@ fn many_connections_that_start_together_may_all_resume() {
         let mut pairs: Vec<_> = (0..100).map(|_| (client.connect().unwrap(), server.accept().unwrap())).collect();
         let count = pairs.iter_mut().filter_map(|(a, b)| {
             assert_eq!(shake(a, b), (Ok(()), Ok(())));
-            a.session().unwrap().resumed.then_some(())
+            a.negotiated().unwrap().resumed.then_some(())
         });
         assert_eq!(count.count(), if round == 0 { 0 } else { 100 });
     }

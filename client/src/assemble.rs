@@ -1,8 +1,8 @@
 //! Puts a report together from what was planned and what was counted.
 
-use crate::aim::Aim;
 use crate::destination::{Addresses, Destination};
 use crate::plan::Plan;
+use crate::resolve::ResolvedTarget;
 use crate::run::Run;
 use crate::time_wait::{self, Rules};
 use crate::verdict;
@@ -37,16 +37,16 @@ pub struct Circumstances {
     pub floor: Option<Floor>,
 }
 
-pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
+pub fn report(plan: &Plan, run: &Run, mut circumstances: Circumstances) -> Report {
     let tally = &run.tally;
-    let environment = environment(plan, &around.to, around.machine, around.server.as_mut());
+    let environment = environment(plan, &circumstances.to, circumstances.machine, circumstances.server.as_mut());
     let mut report = Report {
         schema: SCHEMA.to_owned(),
         tool: Tool::ours(),
-        command: around.command,
-        started_at: around.started_at,
+        command: circumstances.command,
+        started_at: circumstances.started_at,
         partial: run.interrupted.is_some() || run.gave_up.is_some(),
-        scenario: scenario(plan, &around.to, around.server.as_ref()),
+        scenario: scenario(plan, &circumstances.to, circumstances.server.as_ref()),
         environment,
         phases: phases(plan, run),
         throughput: Throughput {
@@ -54,7 +54,7 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
             ..throughput(tally)
         },
         ledger: Ledger { whole_run: Some(Box::new(ledger(&tally.whole))), ..ledger(&tally.window) },
-        connections: connections(plan, &around.to, tally),
+        connections: connections(plan, &circumstances.to, tally),
         errors: errors(tally),
         latency: Latency { carried_ns: plan.pacing.is_none().then_some(tally.carried_ns), ..latency(tally) },
         breakdown: breakdown(plan, tally),
@@ -69,12 +69,12 @@ pub fn report(plan: &Plan, run: &Run, mut around: Circumstances) -> Report {
             columns: SERIES_COLUMNS.map(str::to_owned).to_vec(),
             rows: tally.seconds.iter().map(Second::row).collect(),
         },
-        cpu: cpu(run, around.server.as_ref()),
+        cpu: cpu(run, circumstances.server.as_ref()),
         generator: Some(generator(tally)),
-        server: around.server,
-        kernel: around.kernel,
+        server: circumstances.server,
+        kernel: circumstances.kernel,
         engine: engine(plan, tally),
-        floor: around.floor,
+        floor: circumstances.floor,
         verdict: Verdict { state: VerdictState::Valid, reasons: Vec::new() },
         limits: Vec::new(),
         labels: plan.labels.clone(),
@@ -106,14 +106,14 @@ fn environment(plan: &Plan, to: &[Destination], machine: Machine, server: Option
 
 /// What is run. `server`: the counters of the embedded one, once it has ended.
 pub fn scenario(plan: &Plan, to: &[Destination], server: Option<&ServerStats>) -> Scenario {
-    let typed: Vec<&str> = plan.targets.iter().map(|aim| aim.target.typed.as_str()).collect();
+    let typed: Vec<&str> = plan.targets.iter().map(|resolved| resolved.target.typed.as_str()).collect();
     let used = || to.iter().map(|one| one.endpoint.to_string()).collect::<Vec<_>>().join(" ");
     let target = if plan.is_embedded() { used() } else { typed.join(" ") };
     let mut scenario = Scenario {
         hash: String::new(),
         protocol: plan.protocol.name.to_owned(),
         target,
-        resolved: plan.targets.iter().flat_map(|aim| &aim.resolved).map(Endpoint::to_string).collect(),
+        resolved: plan.targets.iter().flat_map(|resolved| &resolved.addresses).map(Endpoint::to_string).collect(),
         engine: plan.engine.name.to_owned(),
         // `auto` was an order; what it came to is what ran.
         server_engine: plan.is_embedded().then(|| server.map_or(&plan.server_engine, |s| &s.engine).clone()),
@@ -140,7 +140,7 @@ pub fn scenario(plan: &Plan, to: &[Destination], server: Option<&ServerStats>) -
         server_injected: plan.server_injected.words.clone(),
         until_ci: plan.until_ci.iter().map(ToString::to_string).collect(),
         weights: if plan.targets.len() > 1 {
-            plan.targets.iter().map(|aim| aim.weight.into()).collect()
+            plan.targets.iter().map(|resolved| resolved.weight.into()).collect()
         } else {
             vec![]
         },
@@ -362,8 +362,8 @@ fn breakdown(plan: &Plan, tally: &Tally) -> Vec<Group> {
 
 /// What was due for each target.
 fn streams(plan: &Plan, tally: &Tally) -> Vec<Stream> {
-    let stream = |(aim, of): (&Aim, &tally::StreamTally)| Stream {
-        target: aim.target.typed.clone(),
+    let stream = |(resolved, of): (&ResolvedTarget, &tally::StreamTally)| Stream {
+        target: resolved.target.typed.clone(),
         scheduled: of.scheduled[0],
         unsent: of.unsent[0],
         backlog_wait: of.backlog_wait.report(),

@@ -87,24 +87,25 @@ impl Cli {
 
 /// The table of flags. Those that `ab` and `search` share with `run` mean a little else there.
 fn command_line() -> clap::Command {
-    let told = |name: &'static str, help: &'static str| {
+    let with_help = |name: &'static str, help: &'static str| {
         move |ab: clap::Command| ab.mut_arg(name, move |flag| flag.help(help).long_help(help))
     };
     let search = move |search: clap::Command| {
-        let search = told("duration", "Length of the measured window of each probe [default: 5s]")(search);
-        let search = told("arrival", "Gaps between requests: poisson or constant [default: poisson]")(search);
-        let search = told("format", "How the result is printed: text, json, md, csv")(search);
-        let search = told("output", "Where the result goes [default: results/<UTC time>-search.json]")(search);
-        let search = told("strict", "Exit with 8 when the answer is not as precise as was asked for")(search);
-        told("seed", "Seed of the first probe; each further one has the next [default: 1]")(search)
+        let search = with_help("duration", "Length of the measured window of each probe [default: 5s]")(search);
+        let search = with_help("arrival", "Gaps between requests: poisson or constant [default: poisson]")(search);
+        let search = with_help("format", "How the result is printed: text, json, md, csv")(search);
+        let search = with_help("output", "Where the result goes [default: results/<UTC time>-search.json]")(search);
+        let search = with_help("strict", "Exit with 8 when the answer is not as precise as was asked for")(search);
+        with_help("seed", "Seed of the first probe; each further one has the next [default: 1]")(search)
     };
     Cli::command().mut_subcommand("search", search).mut_subcommand("ab", |ab| {
-        let ab = told("duration", "Length of the measured window of each slot [default: 5s]")(ab);
-        let ab = told("format", "How the comparison is printed: text, md, json")(ab);
-        let ab = told("output", "Where the bundle goes [default: results/<UTC time>-ab.json]")(ab);
-        let ab = told("strict", "Exit with 8 when the verdict is inconclusive, or a limit is unresolvable")(ab);
-        let ab = told("fail_if", "Exit with 1 when a limit is broken, e.g. 'p99>+3%' 'errors>0' (docs/limits.md)")(ab);
-        told(
+        let ab = with_help("duration", "Length of the measured window of each slot [default: 5s]")(ab);
+        let ab = with_help("format", "How the comparison is printed: text, md, json")(ab);
+        let ab = with_help("output", "Where the bundle goes [default: results/<UTC time>-ab.json]")(ab);
+        let ab = with_help("strict", "Exit with 8 when the verdict is inconclusive, or a limit is unresolvable")(ab);
+        let ab =
+            with_help("fail_if", "Exit with 1 when a limit is broken, e.g. 'p99>+3%' 'errors>0' (docs/limits.md)")(ab);
+        with_help(
             "seed",
             "Seed of everything random, and of the order of the slots [default: 1; the order: another each time]",
         )(ab)

@@ -89,11 +89,11 @@ pub fn only(endpoint: impl Into<Endpoint>) -> Vec<Destination> {
 /// If a target has no address that answers, or none of the family that was asked for.
 pub fn choose(plan: &Plan) -> Result<Vec<Destination>, Failure> {
     let mut chosen = Vec::new();
-    for (target, aim) in plan.targets.iter().enumerate() {
-        let known: Vec<&Endpoint> = aim.resolved.iter().filter(|one| plan.addresses.takes(one)).collect();
+    for (target, resolved) in plan.targets.iter().enumerate() {
+        let known: Vec<&Endpoint> = resolved.addresses.iter().filter(|one| plan.addresses.takes(one)).collect();
         let used = match (known[..].as_ref(), plan.addresses) {
             ([], _) => {
-                let (name, family) = (&aim.target.typed, plan.addresses.name());
+                let (name, family) = (&resolved.target.typed, plan.addresses.name());
                 let message = format!("target {name} has no address for --addresses {family}");
                 return Err(Failure::new(Exit::Unreachable, message).help("see what its name resolves to"));
             }
@@ -101,7 +101,7 @@ pub fn choose(plan: &Plan) -> Result<Vec<Destination>, Failure> {
             ([one], _) => vec![*one],
             (several, _) => vec![first_that_answers(several, plan.timeout_ns)?],
         };
-        let destination = |to: &Endpoint| Destination { endpoint: to.clone(), target, weight: aim.weight };
+        let destination = |to: &Endpoint| Destination { endpoint: to.clone(), target, weight: resolved.weight };
         chosen.extend(used.into_iter().map(destination));
     }
     Ok(chosen)

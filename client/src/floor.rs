@@ -47,7 +47,7 @@ const ACCEPT_EVERY: Duration = Duration::from_millis(2);
 
 /// Which CPUs client and null server are pinned to; `None`: to none.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Places {
+pub struct Pinning {
     pub client: Option<usize>,
     pub server: Option<usize>,
 }
@@ -66,7 +66,7 @@ pub struct Driven {
     pub run_delay_ns: u64,
 }
 
-impl Places {
+impl Pinning {
     /// Where the run's first thread will be, and a CPU beside it for the null server.
     pub fn of(plan: &Plan) -> Self {
         let allowed = affinity::allowed().unwrap_or_default();
@@ -82,12 +82,12 @@ impl Places {
 }
 
 /// The floor of an engine. All that it needs has been joined and closed when this returns.
-pub fn measure(engine: &Entry, ring: &ring::Options, places: Places, effort: Effort) -> Result<Measured, String> {
+pub fn measure(engine: &Entry, ring: &ring::Options, pinning: Pinning, effort: Effort) -> Result<Measured, String> {
     // Or its histograms would be in the peak memory of the run that follows.
     memory::give_large_blocks_back();
     let began = clock::now();
-    let server = NullServer::start(places.server).map_err(|error| format!("the null server: {error}"))?;
-    let tally = round_trips(engine, ring, places, effort, server.address);
+    let server = NullServer::start(pinning.server).map_err(|error| format!("the null server: {error}"))?;
+    let tally = round_trips(engine, ring, pinning, effort, server.address);
     server.stop();
     let tally = tally?;
     if tally.response.count() == 0 {
@@ -95,7 +95,7 @@ pub fn measure(engine: &Entry, ring: &ring::Options, places: Places, effort: Eff
         return Err(format!("nothing came back over loopback: {why}"));
     }
     let waits = Waits { count: effort.waits, length_ns: WAIT_NS, ring: ring.clone() };
-    let (late, clock_read_ns) = wait(engine, waits, places.client)?;
+    let (late, clock_read_ns) = wait(engine, waits, pinning.client)?;
     // What so few values do not tell is not told.
     let quantile = |values: &Recorder, q: f64| Floor::tells(values.count(), q).then(|| values.quantile(q));
     let floor = Floor {
@@ -108,8 +108,8 @@ pub fn measure(engine: &Entry, ring: &ring::Options, places: Places, effort: Eff
         timer_late_p99_ns: quantile(&late, 0.99),
         timer_late_max_ns: late.max_ns().unwrap_or(0),
         clock_read_ns,
-        client_cpu: places.client.map(|cpu| cpu as u64),
-        server_cpu: places.server.map(|cpu| cpu as u64),
+        client_cpu: pinning.client.map(|cpu| cpu as u64),
+        server_cpu: pinning.server.map(|cpu| cpu as u64),
         took_ns: clock::now().since(began),
     };
     Ok(Measured { floor, tally })
@@ -119,14 +119,14 @@ pub fn measure(engine: &Entry, ring: &ring::Options, places: Places, effort: Eff
 fn round_trips(
     engine: &Entry,
     ring: &ring::Options,
-    places: Places,
+    pinning: Pinning,
     effort: Effort,
     remote: SocketAddr,
 ) -> Result<Tally, String> {
     let mut tally = Tally::new();
     for factor in LONGER {
         let effort = Effort { latency_ns: effort.latency_ns * factor, ..effort };
-        tally = drive(&plan(engine, ring, remote, effort)?, &destination::only(remote), places)?.tally;
+        tally = drive(&plan(engine, ring, remote, effort)?, &destination::only(remote), pinning)?.tally;
         if tally.response.count() >= ENOUGH {
             break;
         }
@@ -157,7 +157,7 @@ pub fn planned(words: &[String]) -> Result<Plan, String> {
 }
 
 /// Runs the first worker of a plan to its end, as `run` does, but with nobody watching: the load begins at once.
-pub fn drive(plan: &Plan, to: &[Destination], places: Places) -> Result<Driven, String> {
+pub fn drive(plan: &Plan, to: &[Destination], pinning: Pinning) -> Result<Driven, String> {
     let origin = clock::now();
     let control = Arc::new(Control::default());
     control.go(origin);
@@ -166,7 +166,7 @@ pub fn drive(plan: &Plan, to: &[Destination], places: Places) -> Result<Driven, 
         config: run::config(plan, to, 0, origin),
         remotes: destination::remotes(plan, to, 0),
         clients: plan.clients(0).map_err(|failure| failure.cause().to_owned())?,
-        cpu: places.client,
+        cpu: pinning.client,
         spin_ns: plan.spin_ns,
         ring: plan.ring.clone(),
         control,
@@ -219,13 +219,13 @@ impl NullServer {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let over = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&over);
+        let is_over = Arc::clone(&over);
         let serve = move || {
             if let Some(cpu) = cpu {
                 // A CPU that was taken from us meanwhile: the figures are then those of what is left.
                 let _ = affinity::pin(&[cpu]);
             }
-            while !told.load(Ordering::Relaxed) {
+            while !is_over.load(Ordering::Relaxed) {
                 match socket::accept(listener.as_fd()) {
                     // A connection that breaks is the client's to tell.
                     Ok(stream) => _ = echo(stream.into()),

@@ -4,7 +4,6 @@
 // Nothing is reachable from outside a program; `pub` says what a module offers to the others.
 #![allow(unreachable_pub)]
 
-mod aim;
 mod assemble;
 mod capacity;
 mod cli;
@@ -22,6 +21,7 @@ mod plan;
 mod preflight;
 mod progress;
 mod request_log;
+mod resolve;
 mod run;
 mod scenario;
 mod shard;

@@ -1,11 +1,11 @@
 //! What a command line means: every default filled in, every name looked up, everything that cannot work refused.
 
-use crate::aim::{self, Aim};
 use crate::cli::RunArgs;
 use crate::destination::Addresses;
 use crate::embedded::Injected;
 use crate::engine::{self, Engines};
 use crate::failure::Failure;
+use crate::resolve::{self, ResolvedTarget};
 use crate::tls::Tls;
 use crate::traffic;
 use crate::workload::client_options;
@@ -55,7 +55,7 @@ pub struct Plan {
     /// `--path` was given: it goes before those of the targets.
     pub path_typed: bool,
     /// Where the load goes; none: to an embedded server.
-    pub targets: Vec<Aim>,
+    pub targets: Vec<ResolvedTarget>,
     /// Which of a name's addresses are used.
     pub addresses: Addresses,
     pub sources: Vec<SocketAddr>,
@@ -117,8 +117,8 @@ pub struct Pacing {
 
 impl Plan {
     pub fn new(args: &RunArgs) -> Result<Self, Failure> {
-        let targets = aim::targets(args)?;
-        let protocol = aim::choose_protocol(args, &targets)?;
+        let targets = resolve::parse_targets(args)?;
+        let protocol = resolve::choose_protocol(args, &targets)?;
         let pacing = pacing(args)?;
         let (stop_rule, warmup_ns) = stop_rule(args, pacing.as_ref())?;
         check_schedule(pacing.as_ref(), stop_rule, warmup_ns)?;
@@ -135,14 +135,14 @@ impl Plan {
         let client_options = client_options(args, protocol, &targets, whole("--size", size, 1, WIRE_MAX)? as usize)?;
         let embedded = targets.is_empty();
         let tls = Tls::new(args, protocol, &targets)?;
-        let (server_cpus, client_cpus) = place(args, embedded, threads)?;
+        let (server_cpus, client_cpus) = share_cpus(args, embedded, threads)?;
         let Engines { engine, instead_of, ring, server_engine, server_ring } = Engines::choose(args, embedded)?;
         check_rings(protocol, &ring, server_ring.as_ref())?;
         let plan = Self {
             protocol,
             client_options,
             path_typed: args.path.is_some(),
-            targets: aim::aims(args, targets, protocol)?,
+            targets: resolve::resolve_targets(args, targets, protocol)?,
             addresses: args.addresses,
             sources: args.source.iter().map(|ip| SocketAddr::new(*ip, 0)).collect(),
             engine,
@@ -220,16 +220,16 @@ impl Plan {
         // Each target has a client of its own: what is counted up is shared out among these, too, or two of them would
         // say the same number.
         let count = self.targets.len() as u64;
-        let of = |(aim, at): (&Aim, u64)| ClientOptions {
+        let of = |(resolved, at): (&ResolvedTarget, u64)| ClientOptions {
             worker: (index * count + at, workers * count),
-            authority: aim.target.authority(),
-            path: match aim.target.path.as_str() {
+            authority: resolved.target.authority(),
+            path: match resolved.target.path.as_str() {
                 _ if self.path_typed => own.path.clone(),
                 "" => "/".to_owned(),
                 path => path.to_owned(),
             },
             // Never that of another target.
-            login: aim.target.login.clone().or_else(|| own.login.clone()),
+            login: resolved.target.login.clone().or_else(|| own.login.clone()),
             ..own.clone()
         };
         self.targets.iter().zip(0..).map(of).collect()
@@ -530,7 +530,7 @@ fn labels(typed: &[String]) -> Result<BTreeMap<String, String>, Failure> {
 
 /// Which CPUs the server and the client get: apart from each other, where there is a server of ours and there are
 /// CPUs for both; else what was asked for.
-fn place(args: &RunArgs, embedded: bool, threads: u64) -> Result<(Vec<usize>, Vec<usize>), Failure> {
+fn share_cpus(args: &RunArgs, embedded: bool, threads: u64) -> Result<(Vec<usize>, Vec<usize>), Failure> {
     let allowed = affinity::allowed().unwrap_or_default();
     let asked = args.cpus.as_ref().map_or(&[][..], |list| &list.0);
     if let Some(cpu) = asked.iter().find(|cpu| !allowed.contains(cpu)) {

@@ -136,15 +136,15 @@ fn defaults(scenario: &Scenario, typed: &ArgMatches, path: &Path) -> Result<Vec<
         INSTEAD.iter().filter(|(id, _)| is_typed(id)).flat_map(|(_, flags)| flags.iter().copied()).collect();
     let mut args = Vec::new();
     for flag in &scenario.flags {
-        let told = |why: String| format!("{}, line {}: {why}", scenario.file, flag.line);
+        let in_the_file = |why: String| format!("{}, line {}: {why}", scenario.file, flag.line);
         let known = || run.get_arguments().filter(|arg| !arg.get_long().is_none_or(|it| ABOUT_FILES.contains(&it)));
         let Some(known) = known().find(|arg| arg.get_long() == Some(&flag.name)) else {
             let meant = nearest(&flag.name, known().filter_map(clap::Arg::get_long));
             let guess = meant.map_or_else(String::new, |meant| format!("; did you mean '{meant}'?"));
-            return Err(told(format!("'{}' is no flag of `run`, without dashes{guess}", flag.name)));
+            return Err(in_the_file(format!("'{}' is no flag of `run`, without dashes{guess}", flag.name)));
         };
         let values = flag.values.iter().map(|value| match value {
-            Some(value) => format!("--{}={}", flag.name, placed(&flag.name, value, path)),
+            Some(value) => format!("--{}={}", flag.name, beside_scenario(&flag.name, value, path)),
             None => format!("--{}", flag.name),
         });
         let words: Vec<String> = values.collect();
@@ -154,7 +154,7 @@ fn defaults(scenario: &Scenario, typed: &ArgMatches, path: &Path) -> Result<Vec<
             Err(error)
                 if [ErrorKind::MissingRequiredArgument, ErrorKind::ArgumentConflict].contains(&error.kind())
                     && words.len() < 2 => {}
-            Err(error) => return Err(told(in_a_line(&error))),
+            Err(error) => return Err(in_the_file(in_a_line(&error))),
         }
         if !is_typed(known.get_id().as_str()) && !replaced.contains(&flag.name.as_str()) {
             args.extend(words);
@@ -164,7 +164,7 @@ fn defaults(scenario: &Scenario, typed: &ArgMatches, path: &Path) -> Result<Vec<
 }
 
 /// A value that names a file to be read: it lies beside the scenario file.
-fn placed(name: &str, value: &str, path: &Path) -> String {
+fn beside_scenario(name: &str, value: &str, path: &Path) -> String {
     let prefix = match name {
         "body" | "header" => "@",
         "think" | "server-service-time" | "server-delay" => "trace:",
@@ -276,26 +276,26 @@ pub fn dump(args: &RunArgs, plan: &Plan) -> Result<String, Failure> {
     for flag in filled_in(args, plan, flags) {
         text.push_str(&line(&shown(flag)));
     }
-    for aim in &plan.targets {
-        let mut url = aim.target.typed.clone();
-        if aim.target.login.is_some() {
+    for resolved in &plan.targets {
+        let mut url = resolved.target.typed.clone();
+        if resolved.target.login.is_some() {
             text.push_str("\n# Its login is left out: give LOADGEN_LOGIN=user:password.");
             let authority = url::split(&url).authority.to_owned();
             url = url.replacen(&authority, authority.rsplit('@').next().unwrap_or_default(), 1);
         }
         text.push_str(&format!("\n[[target]]\nurl = {}\n", quoted(&url)));
         if plan.targets.len() > 1 {
-            text.push_str(&format!("weight = {}\n", aim.weight));
+            text.push_str(&format!("weight = {}\n", resolved.weight));
         }
     }
     if let (Some(scenario), Some(path)) = (file, path) {
         // Also where the text is kept in another folder.
-        let place = |name: &str| {
+        let name_file = |name: &str| {
             let file = beside(path, name);
             std::path::absolute(&file).unwrap_or(file).display().to_string()
         };
         let masked = scenario.without_secrets();
-        text.push_str(&masked.as_ref().unwrap_or(scenario).requests_as_toml(&place));
+        text.push_str(&masked.as_ref().unwrap_or(scenario).requests_as_toml(&name_file));
     }
     if text.contains(secrets::MASK) {
         text.insert_str(0, "# *** stands for something secret, which is left out.\n");
@@ -361,10 +361,10 @@ fn shown_requests(plan: &Plan) -> Result<String, Failure> {
     let client = (plan.protocol.client)(&options.without_secrets()).map_err(Failure::usage)?;
     let Some(mut codec) = client.into_codec() else { return Ok(String::new()) };
     let mut text = "\n# The first requests of one connection:\n".to_owned();
-    let (mut place, mut bytes) = (0, Vec::new());
+    let (mut cursor, mut bytes) = (0, Vec::new());
     for number in 1..=SHOWN {
         bytes.clear();
-        let kind = codec.compose_next(&mut place, &mut bytes);
+        let kind = codec.compose_next(&mut cursor, &mut bytes);
         let name = codec.kinds().get(usize::from(kind)).map_or("", String::as_str);
         text.push_str(format!("#\n# {number} {}", name.escape_debug()).trim_end());
         text.push('\n');

@@ -1,8 +1,8 @@
 //! Encryption as typed: whom we trust, who we are, and what we ask for (docs/tls.md).
 
-use crate::aim::Aim;
 use crate::cli::RunArgs;
 use crate::failure::{Exit, Failure};
+use crate::resolve::ResolvedTarget;
 use crate::target::Target;
 use clap::Args;
 use loadgen_core::files::read;
@@ -116,7 +116,7 @@ impl Tls {
     }
 
     /// For each target, or for the embedded server, which must be running; none: nothing is encrypted.
-    pub fn settings(&self, targets: &[Aim]) -> Result<Vec<Settings>, Failure> {
+    pub fn settings(&self, targets: &[ResolvedTarget]) -> Result<Vec<Settings>, Failure> {
         if !self.on {
             return Ok(Vec::new());
         }
@@ -128,7 +128,7 @@ impl Tls {
         if targets.is_empty() {
             return Ok(vec![self.of(trust, "localhost")?]);
         }
-        targets.iter().map(|aim| self.of(trust.clone(), &aim.target.host)).collect()
+        targets.iter().map(|resolved| self.of(trust.clone(), &resolved.target.host)).collect()
     }
 
     fn of(&self, trust: Trust, host: &str) -> Result<Settings, Failure> {

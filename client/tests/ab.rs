@@ -14,12 +14,12 @@ use tempfile::TempDir;
 const QUICK: [&str; 10] = ["--blocks", "8", "--gate", "p50", "--conns", "2", "--duration", "50ms", "--warmup", "0ms"];
 
 /// `loadgen ab` in a folder of its own.
-struct Session {
+struct AbRun {
     folder: TempDir,
     ended: Ended,
 }
 
-impl Session {
+impl AbRun {
     fn run(args: &[&str]) -> Self {
         let folder = scratch();
         let path = bundle_path(&folder);
@@ -51,18 +51,18 @@ fn comparison(text: &str) -> Comparison {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// A session that came to a verdict. `None`: a machine that did too much else at the time kept it from that, and only
+/// A comparison that came to a verdict. `None`: a machine that did too much else kept it from that, and only
 /// that is no failure.
 fn decided(args: &[&str]) -> Option<(Comparison, Ended)> {
     let mut conclusive = true;
     for _ in 0..3 {
-        let session = Session::run(args);
-        let result = comparison(&session.ended.stdout);
+        let ab_run = AbRun::run(args);
+        let result = comparison(&ab_run.ended.stdout);
         if result.verdict != Verdict::Inconclusive {
-            return Some((result, session.ended));
+            return Some((result, ab_run.ended));
         }
-        assert!([0, 5].contains(&session.ended.code), "{}", session.ended.stderr);
-        conclusive &= session.ended.is_conclusive();
+        assert!([0, 5].contains(&ab_run.ended.code), "{}", ab_run.ended.stderr);
+        conclusive &= ab_run.ended.is_conclusive();
     }
     assert!(!conclusive, "no verdict on a machine that has nothing else to do: {args:?}");
     None
@@ -98,9 +98,9 @@ fn a_slower_server_is_a_regression_and_a_faster_one_is_none() {
 #[test]
 fn a_bundle_says_what_ran_in_which_order_and_compares_to_the_same_again() {
     let injected = ["--server-service-time", "fixed:500us"];
-    let session = Session::run(&[&["--null", "--seed", "7", "--label", "k=v"][..], &injected, &QUICK].concat());
-    assert!([0, 5].contains(&session.ended.code), "{}", session.ended.stderr);
-    let bundle = session.bundle();
+    let ab_run = AbRun::run(&[&["--null", "--seed", "7", "--label", "k=v"][..], &injected, &QUICK].concat());
+    assert!([0, 5].contains(&ab_run.ended.code), "{}", ab_run.ended.stderr);
+    let bundle = ab_run.bundle();
     assert_eq!((bundle.partial, bundle.seed, bundle.blocks_planned), (false, 7, 8));
     // More than planned where some have invalid runs.
     assert!((8..=12).contains(&bundle.order.len()) && bundle.runs.len() == 6 * bundle.order.len());
@@ -113,10 +113,10 @@ fn a_bundle_says_what_ran_in_which_order_and_compares_to_the_same_again() {
     }
     // Every block reads the same backwards, and the draws are those of the seed.
     assert!(bundle.order.iter().all(|order| order.iter().eq(order.iter().rev())));
-    let path = session.path();
+    let path = ab_run.path();
     let again = loadgen_plain(&["compare", path.to_str().unwrap(), "--gate", "p50"]);
-    assert_eq!(again.code, session.ended.code, "{}", again.stderr);
-    assert_eq!(again.stdout, session.ended.stdout);
+    assert_eq!(again.code, ab_run.ended.code, "{}", again.stderr);
+    assert_eq!(again.stdout, ab_run.ended.stdout);
     // Its arms one by one: the same runs, taken in turns.
     let arm = |name: &str| format!("{}#{name}", path.display());
     let by_arm = loadgen_plain(&["compare", &arm("A"), &arm("B"), "--gate", "p50", "--format", "json"]);
@@ -135,11 +135,11 @@ fn servers_of_commands_are_started_afresh_and_leave_nothing_behind() {
     let mark = format!("loadgen-test-{}", std::process::id());
     let (fast, slow) =
         (server_command("--service-time fixed:500us"), server_command(&format!("--service-time fixed:750us # {mark}")));
-    let session = Session::run(&[&["--a", &fast, "--b", &slow, "--null", "--margin", "20%"][..], &QUICK].concat());
-    let undecided = [0, 5].contains(&session.ended.code) && !session.ended.is_conclusive();
-    assert!(session.ended.code == 1 || undecided, "{}{}", session.ended.stdout, session.ended.stderr);
+    let ab_run = AbRun::run(&[&["--a", &fast, "--b", &slow, "--null", "--margin", "20%"][..], &QUICK].concat());
+    let undecided = [0, 5].contains(&ab_run.ended.code) && !ab_run.ended.is_conclusive();
+    assert!(ab_run.ended.code == 1 || undecided, "{}{}", ab_run.ended.stdout, ab_run.ended.stderr);
     // Another port each time.
-    let bundle = session.bundle();
+    let bundle = ab_run.bundle();
     let answered = bundle.runs.iter().filter(|run| whole(run).ok > 0);
     assert!(answered.clone().all(|run| run.cpu.server_ns_per_request.is_some_and(|ns| ns > 1_000)));
     let mut targets: Vec<&String> = bundle.runs.iter().map(|run| &run.scenario.target).collect();
@@ -154,11 +154,11 @@ fn servers_of_commands_are_started_afresh_and_leave_nothing_behind() {
 fn servers_that_run_already_are_compared_where_they_are() {
     let (base, candidate) = (Server::start(&["--engine", "epoll"]), Server::start(&["--engine", "poll"]));
     let (base, candidate) = (base.target(), candidate.target());
-    let session =
-        Session::run(&[&["--a-target", &base, "--b-target", &candidate, "--format", "json"][..], &QUICK].concat());
-    if session.ended.code != 5 || session.ended.is_conclusive() {
-        assert!([0, 1].contains(&session.ended.code), "{}", session.ended.stderr);
-        assert_eq!(comparison(&session.ended.stdout).blocks, 8);
+    let ab_run =
+        AbRun::run(&[&["--a-target", &base, "--b-target", &candidate, "--format", "json"][..], &QUICK].concat());
+    if ab_run.ended.code != 5 || ab_run.ended.is_conclusive() {
+        assert!([0, 1].contains(&ab_run.ended.code), "{}", ab_run.ended.stderr);
+        assert_eq!(comparison(&ab_run.ended.stdout).blocks, 8);
     }
 }
 
@@ -192,10 +192,10 @@ fn what_cannot_work_is_refused_before_a_server_starts() {
         assert!(said.contains(words), "{args:?}: {said}");
     }
     // A target that is not there is no slow one.
-    let session = Session::run(&[&["--target", "127.0.0.1:1"][..], &QUICK].concat());
-    let said = session.ended.expect_refusal(3);
+    let ab_run = AbRun::run(&[&["--target", "127.0.0.1:1"][..], &QUICK].concat());
+    let said = ab_run.ended.expect_refusal(3);
     assert!(said.contains("could not be reached"), "{said}");
-    session.ended.assert_within(Duration::from_secs(5));
+    ab_run.ended.assert_within(Duration::from_secs(5));
 }
 
 #[test]
@@ -208,10 +208,10 @@ fn a_server_that_fails_is_named_and_the_finished_blocks_are_kept() {
         "echo x >> {count}; test $(wc -l < {count}) -le 10 || {{ echo no more >&2; exit 9; }}; exec {}",
         server_command("")
     );
-    let session = Session::run(&[&["--a", &failing, "--b", &failing][..], &QUICK].concat());
-    let said = session.ended.expect_refusal(3);
+    let ab_run = AbRun::run(&[&["--a", &failing, "--b", &failing][..], &QUICK].concat());
+    let said = ab_run.ended.expect_refusal(3);
     assert!(said.contains("ended at once (exit status: 9): no more"), "{said}");
-    let bundle = session.bundle();
+    let bundle = ab_run.bundle();
     assert_eq!((bundle.partial, bundle.order.len(), bundle.runs.len()), (true, 2, 8));
     for (command, words) in [("sleep 100 # {port}", "does not accept"), ("/nonexistent {port}", "not found")] {
         let ended = loadgen_plain(&["ab", "--a", command, "--b", command, "--ready", "200ms"]);
@@ -280,23 +280,23 @@ fn ctrl_c_keeps_the_finished_blocks() {
 fn the_planner_says_how_many_blocks_it_takes() {
     let flags = ["--server-service-time", "fixed:500us", "--margin", "5%", "--gate", "p50", "--conns", "2"];
     let short = ["--duration", "50ms", "--warmup", "0ms", "--detect"];
-    let session = Session::run(&[&flags[..], &short, &["60%"]].concat());
-    if session.ended.code != 0 && !session.ended.is_conclusive() {
+    let ab_run = AbRun::run(&[&flags[..], &short, &["60%"]].concat());
+    if ab_run.ended.code != 0 && !ab_run.ended.is_conclusive() {
         return;
     }
-    assert_eq!(session.ended.code, 0, "{}{}", session.ended.stdout, session.ended.stderr);
-    assert!(session.ended.stderr.contains("plan: "), "{}", session.ended.stderr);
-    let bundle = session.bundle();
+    assert_eq!(ab_run.ended.code, 0, "{}{}", ab_run.ended.stdout, ab_run.ended.stderr);
+    assert!(ab_run.ended.stderr.contains("plan: "), "{}", ab_run.ended.stderr);
+    let bundle = ab_run.bundle();
     let plan = bundle.plan.unwrap();
     assert_eq!((plan.detect_ppm, plan.pilot_blocks, plan.blocks), (600_000, 4, bundle.blocks_planned));
     assert!(plan.blocks >= 8, "{} blocks cannot reach 1 %", plan.blocks);
     assert!(plan.spread_ppm["p50"] > 0);
     // What hides within the margin cannot be seen, with however many blocks.
-    let session = Session::run(&[&flags[..], &short, &["4%"]].concat());
-    if session.ended.code != 8 && !session.ended.is_conclusive() {
+    let ab_run = AbRun::run(&[&flags[..], &short, &["4%"]].concat());
+    if ab_run.ended.code != 8 && !ab_run.ended.is_conclusive() {
         return;
     }
-    let said = session.ended.expect_refusal(8);
+    let said = ab_run.ended.expect_refusal(8);
     assert!(said.contains("margin"), "{said}");
 }
 

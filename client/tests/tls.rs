@@ -154,7 +154,7 @@ fn sessions_are_resumed_unless_that_is_switched_off() {
     clean(report);
     hold_handshakes(report);
     hold_both_sides(report);
-    // The first ones know no session; each handshake brings two tickets, and costs one.
+    // The first ones have no ticket; each handshake brings two tickets, and costs one.
     assert!((1..=4).contains(&tls(report).handshakes_full), "{:?}", tls(report));
     assert_eq!(report.connections.opened, 200);
 

@@ -2,17 +2,17 @@
 //!
 //! A connection costs its slot, and at most [`CAPACITY`] bytes of input that the protocol wants to see again and
 //! [`CAPACITY`] bytes of output that the kernel did not take: while output is pending nothing is received, so a peer
-//! that never reads costs these 128 KiB and no more (besides what the kernel's own buffers hold). Replies that are held
-//! until their release are such output.
+//! that never reads costs these 128 KiB and no more (besides what the kernel's own buffers hold). Replies that are
+//! delayed until their release are such output.
 
 use crate::cause::Cause;
 use crate::deadlines::{Awaits, Signs};
-use crate::held::{Half, Held};
+use crate::delayed::{DelayedReplies, Half};
 use crate::injector::Injector;
 use crate::phase::{DISCARDED_AT_CLOSE, Draining, Phase, UNBOUNDED};
 use crate::pool::Pool;
-use crate::secured::{Keys, Opened, Secured};
 use crate::stats::Counters;
+use crate::tls_connection::{Keys, Opened, TlsConnection};
 use loadgen_core::protocol::{MAX_KEPT, MIN_OUTPUT, Next, Output, Server, ServerState, Shape};
 use loadgen_core::sys::poller::{Event, Interest};
 use loadgen_core::sys::{clock, errno, socket};
@@ -106,9 +106,9 @@ pub(crate) struct Connection {
     /// Output that the kernel did not take.
     pending: Vec<u8>,
     /// Where service times are injected: replies until their release, in place of `pending` and `replies`.
-    held: Option<Box<Held>>,
+    delayed: Option<Box<DelayedReplies>>,
     /// Where the stream is encrypted; `input` is not, `pending` is.
-    tls: Option<Box<Secured>>,
+    tls: Option<Box<TlsConnection>>,
 }
 
 /// How a turn ended.
@@ -130,7 +130,12 @@ enum Step {
 
 impl Connection {
     /// `speaks_first`: the protocol has something to say before it has heard anything.
-    pub(crate) fn new(socket: OwnedFd, speaks_first: bool, held: Option<Box<Held>>, tls: Option<Box<Secured>>) -> Self {
+    pub(crate) fn new(
+        socket: OwnedFd,
+        speaks_first: bool,
+        delayed: Option<Box<DelayedReplies>>,
+        tls: Option<Box<TlsConnection>>,
+    ) -> Self {
         Self {
             socket,
             phase: Phase::Serving,
@@ -149,7 +154,7 @@ impl Connection {
             state: ServerState::default(),
             input: Vec::new(),
             pending: Vec::new(),
-            held,
+            delayed,
             tls,
         }
     }
@@ -164,11 +169,11 @@ impl Connection {
 
     /// What it is waiting for, as far as deadlines are concerned.
     pub(crate) fn awaits(&self, shared: &Shared) -> Awaits {
-        if !self.pending.is_empty() || self.held.as_ref().is_some_and(|held| held.stuck) {
+        if !self.pending.is_empty() || self.delayed.as_ref().is_some_and(|delayed| delayed.stuck) {
             return Awaits::Unread;
         }
-        let holds = self.held.as_ref().is_some_and(|held| !held.is_empty());
-        if self.queued || self.phase != Phase::Serving || holds {
+        let has_delayed = self.delayed.as_ref().is_some_and(|delayed| !delayed.is_empty());
+        if self.queued || self.phase != Phase::Serving || has_delayed {
             return Awaits::Nothing;
         }
         if self.is_handshaking() {
@@ -207,9 +212,9 @@ impl Connection {
         if !self.pending.is_empty() {
             return event.writable;
         }
-        if let Some(held) = &self.held {
+        if let Some(delayed) = &self.delayed {
             // One that has broken says so, even to those who wait for nothing but the time.
-            return event.closing || held.stuck && event.writable || self.readable && !held.is_full();
+            return event.closing || delayed.stuck && event.writable || self.readable && !delayed.is_full();
         }
         self.readable
     }
@@ -277,7 +282,7 @@ impl Connection {
             shared.output.clear();
             return self.send_output(shared);
         }
-        if let Some(step) = self.step_held(shared)? {
+        if let Some(step) = self.step_delayed(shared)? {
             return Ok(step);
         }
         match self.phase {
@@ -287,32 +292,32 @@ impl Connection {
         }
     }
 
-    /// Where replies are held: sends those that are due, and waits where nothing else is to be done before the next is.
-    fn step_held(&mut self, shared: &mut Shared) -> io::Result<Option<Step>> {
-        let Some(held) = &mut self.held else { return Ok(None) };
-        if held.is_empty() {
+    /// Where replies are delayed: sends those that are due, and waits where nothing else is to be done before the next.
+    fn step_delayed(&mut self, shared: &mut Shared) -> io::Result<Option<Step>> {
+        let Some(delayed) = &mut self.delayed else { return Ok(None) };
+        if delayed.is_empty() {
             return Ok(None);
         }
         let now = clock::now();
-        let due = held.due(now).len();
+        let due = delayed.due(now).len();
         if let (true, Some(tls), Some(keys)) = (due > 0, &mut self.tls, &mut shared.keys) {
             keys.plaintext.clear();
-            keys.plaintext = held.take_due(now, std::mem::take(&mut keys.plaintext));
+            keys.plaintext = delayed.take_due(now, std::mem::take(&mut keys.plaintext));
             if !tls.seal(&keys.plaintext, &mut keys.ciphertext) {
                 return Ok(Some(Step::Closed(Cause::Error)));
             }
             return self.send_sealed(shared).map(Some);
         }
         if due > 0 {
-            let taken = send(self.socket.as_fd(), held.due(now), &mut shared.counters)?;
-            held.sent(taken, now, &mut shared.counters);
-            held.stuck = taken < due;
+            let taken = send(self.socket.as_fd(), delayed.due(now), &mut shared.counters)?;
+            delayed.sent(taken, now, &mut shared.counters);
+            delayed.stuck = taken < due;
             if taken > 0 {
                 self.signs.sent();
             }
-            return Ok(Some(if held.stuck { Step::Wait(Interest::WRITE) } else { Step::Go }));
+            return Ok(Some(if delayed.stuck { Step::Wait(Interest::WRITE) } else { Step::Go }));
         }
-        if self.phase == Phase::Serving && !held.is_full() {
+        if self.phase == Phase::Serving && !delayed.is_full() {
             return Ok(None);
         }
         if self.closing {
@@ -323,7 +328,7 @@ impl Connection {
 
     /// The instant at which this connection needs a turn, unless it was told before.
     pub(crate) fn next_release(&mut self) -> Option<Instant> {
-        self.held.as_mut()?.next_release()
+        self.delayed.as_mut()?.next_release()
     }
 
     fn go_on_serving(&mut self, shared: &mut Shared, have: &mut usize) -> io::Result<Step> {
@@ -414,7 +419,7 @@ impl Connection {
 
     fn serve(&mut self, shared: &mut Shared, have: &mut usize) -> io::Result<Step> {
         let input = &shared.scratch[..*have];
-        let (consumed, next) = match &mut self.held {
+        let (consumed, next) = match &mut self.delayed {
             None => {
                 shared.output.clear();
                 let served = shared.protocol.serve(&mut self.state, input, self.ended, &mut shared.output);
@@ -423,11 +428,11 @@ impl Connection {
                 self.signs.heard(served.requests);
                 (served.consumed, served.next)
             }
-            Some(held) => {
+            Some(delayed) => {
                 let (protocol, output) = (&mut *shared.protocol, &mut shared.output);
                 let mut half = Half { protocol, state: &mut self.state, ended: self.ended, output };
                 let before = shared.counters.requests;
-                let served = held.serve(&mut half, input, clock::now(), &mut shared.counters);
+                let served = delayed.serve(&mut half, input, clock::now(), &mut shared.counters);
                 self.signs.heard(shared.counters.requests - before);
                 served
             }
@@ -440,8 +445,8 @@ impl Connection {
         if let Some(cause) = Cause::to_close(next, self.ended, *have) {
             self.phase = Phase::Closing(cause);
         }
-        // What is held is sent in a step of its own.
-        if self.held.is_some() { Ok(Step::Go) } else { self.send_output(shared) }
+        // What is delayed is sent in a step of its own.
+        if self.delayed.is_some() { Ok(Step::Go) } else { self.send_output(shared) }
     }
 
     fn begin_close(&mut self, cause: Cause) -> Step {
@@ -483,9 +488,9 @@ impl Connection {
         if !all {
             return Step::Wait(Interest::WRITE);
         }
-        match &mut self.held {
+        match &mut self.delayed {
             None => shared.counters.replies += u64::from(std::mem::take(&mut self.replies)),
-            Some(held) => held.arrived(&mut shared.counters),
+            Some(delayed) => delayed.arrived(&mut shared.counters),
         }
         Step::Go
     }

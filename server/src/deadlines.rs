@@ -28,7 +28,7 @@ pub(crate) enum Awaits {
     Unread,
     /// Another request.
     Next,
-    /// Nothing that its peer owes us: a reply that is held, or our own turn.
+    /// Nothing that its peer owes us: a reply that is delayed, or our own turn.
     Nothing,
 }
 
@@ -222,11 +222,11 @@ impl Sweep {
         self.read_at = Some(read_at.after(ms * NS_PER_MS));
     }
 
-    /// Which of so many places are to be looked at now.
-    pub(crate) fn places(&mut self, places: usize) -> Range<usize> {
-        let period_ms = if places <= FEW { self.period_ms.min(PERIOD_MS_OF_FEW) } else { self.period_ms };
+    /// Which of so many slots are to be looked at now.
+    pub(crate) fn slots(&mut self, slots: usize) -> Range<usize> {
+        let period_ms = if slots <= FEW { self.period_ms.min(PERIOD_MS_OF_FEW) } else { self.period_ms };
         let passed = self.clock_ms.wrapping_sub(self.began_ms).min(period_ms);
-        let until = (places as u64 * u64::from(passed) / u64::from(period_ms)) as usize;
+        let until = (slots as u64 * u64::from(passed) / u64::from(period_ms)) as usize;
         let range = self.cursor.min(until)..until;
         self.cursor = until;
         if passed == period_ms {
@@ -351,13 +351,13 @@ mod tests {
             // 7 ms do not divide the period of 100 ms.
             now = now.after(7 * NS_PER_MS);
             sweep.advance(now);
-            sweep.places(1000).for_each(|place| seen[place] += 1);
+            sweep.slots(1000).for_each(|slot| seen[slot] += 1);
             if sweep.cursor == 0 {
                 break;
             }
         }
         assert!(seen.iter().all(|count| *count == 1), "{seen:?}");
-        assert_eq!(sweep.places(0), 0..0);
+        assert_eq!(sweep.slots(0), 0..0);
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! - [`engine`]: the `ENGINES` table, and the loop behind it
 //! - `connection`: what one connection does when it may, whatever the engine
 //! - `peer`: the same for io_uring, where the kernel moves the bytes and tells afterwards
-//! - `held`, `injector`, `request_log`: injected service times: replies that wait for their release, the resource that
-//!   all threads share, and what it did to each request
-//! - [`tls`], `secured`: encryption: settings as typed, and a connection under them
+//! - `delayed`, `injector`, `request_log`: injected service times: replies that wait for their release, the resource
+//!   that all threads share, and what it did to each request
+//! - [`tls`], `tls_connection`: encryption: settings as typed, and a connection under them
 //! - `slab`, `pool`, `acceptor`: connections by token, buffers, and taking connections in
 //! - `stats`: counters
 //! - [`usage`]: help, and what was typed wrong
@@ -19,18 +19,18 @@ mod cause;
 pub mod cli;
 mod connection;
 pub mod deadlines;
+mod delayed;
 pub mod engine;
-mod held;
 mod injector;
 mod peer;
 mod phase;
 mod pool;
 mod request_log;
-mod secured;
 pub mod serve;
 mod slab;
 mod stats;
 pub mod tls;
+mod tls_connection;
 pub mod usage;
 
 use clap::Parser;

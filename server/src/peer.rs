@@ -8,12 +8,12 @@
 use crate::cause::Cause;
 use crate::connection::CAPACITY;
 use crate::deadlines::{Awaits, Signs};
-use crate::held::{Half, Held};
+use crate::delayed::{DelayedReplies, Half};
 use crate::injector::Injector;
 use crate::phase::{DISCARDED_AT_CLOSE, Draining, Phase, UNBOUNDED};
 use crate::pool::Pool;
-use crate::secured::{Keys, Opened, Secured};
 use crate::stats::Counters;
+use crate::tls_connection::{Keys, Opened, TlsConnection};
 use loadgen_core::protocol::{Next, Output, Server, ServerState, Shape};
 use loadgen_core::sys::clock;
 use loadgen_core::sys::ring::Lane;
@@ -58,9 +58,9 @@ pub(crate) struct Peer {
     /// While lingering: bytes that are still read and thrown away.
     left: u32,
     /// Where service times are injected: replies until their release, in place of `replies`.
-    held: Option<Box<Held>>,
+    delayed: Option<Box<DelayedReplies>>,
     /// Where the stream is encrypted; `input` is not.
-    tls: Option<Box<Secured>>,
+    tls: Option<Box<TlsConnection>>,
 }
 
 const _: () = assert!(size_of::<Peer>() <= 80);
@@ -84,7 +84,7 @@ pub(crate) struct Turn<'a> {
 }
 
 impl Peer {
-    pub(crate) fn new(held: Option<Box<Held>>, tls: Option<Box<Secured>>) -> Self {
+    pub(crate) fn new(delayed: Option<Box<DelayedReplies>>, tls: Option<Box<TlsConnection>>) -> Self {
         Self {
             state: ServerState::default(),
             input: Vec::new(),
@@ -97,14 +97,14 @@ impl Peer {
             looked: false,
             replies: 0,
             left: 0,
-            held,
+            delayed,
             tls,
         }
     }
 
     /// The instant at which this connection needs a turn, unless it was told before.
     pub(crate) fn next_release(&mut self) -> Option<Instant> {
-        self.held.as_mut()?.next_release()
+        self.delayed.as_mut()?.next_release()
     }
 
     pub(crate) fn lingering_cause(&self) -> Option<Cause> {
@@ -116,8 +116,8 @@ impl Peer {
         if sending && !matches!(self.phase, Phase::Lingering(_)) {
             return Awaits::Unread;
         }
-        let holds = self.held.as_ref().is_some_and(|held| !held.is_empty());
-        if self.phase != Phase::Serving || holds {
+        let has_delayed = self.delayed.as_ref().is_some_and(|delayed| !delayed.is_empty());
+        if self.phase != Phase::Serving || has_delayed {
             return Awaits::Nothing;
         }
         if self.tls.as_ref().is_some_and(|tls| tls.is_handshaking()) {
@@ -142,7 +142,7 @@ impl Peer {
     /// Gives back what it holds.
     pub(crate) fn forget(&mut self, pool: &mut Pool) {
         pool.give_back(&mut self.input);
-        self.held = None;
+        self.delayed = None;
         self.tls = None;
     }
 }
@@ -239,8 +239,8 @@ impl Turn<'_> {
     /// The output is gone.
     pub(crate) fn sent(&mut self) -> After {
         self.peer.signs.sent();
-        if self.peer.held.is_some() {
-            return self.sent_held();
+        if self.peer.delayed.is_some() {
+            return self.sent_delayed();
         }
         self.context.counters.replies += u64::from(std::mem::take(&mut self.peer.replies));
         // A stream without an end ends between two portions.
@@ -285,7 +285,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Where replies are held: the time of one has come. One that is due while others are sent follows them.
+    /// Where replies are delayed: the time of one has come. One that is due while others are sent follows them.
     pub(crate) fn release(&mut self) -> After {
         if !self.is_sending() && !self.send_due() {
             return After::Closed(Cause::Error);
@@ -337,11 +337,11 @@ impl Turn<'_> {
         self.lane.flows.is_sending(self.slot)
     }
 
-    /// What is received now can only be kept: the output is under way, or as much is held as may be.
+    /// What is received now can only be kept: the output is under way, or as much is delayed as may be.
     fn has_no_room(&self) -> bool {
-        match &self.peer.held {
+        match &self.peer.delayed {
             None => self.is_sending(),
-            Some(held) => held.is_full(),
+            Some(delayed) => delayed.is_full(),
         }
     }
 
@@ -376,8 +376,8 @@ impl Turn<'_> {
             self.peer.phase = if self.peer.ended { Phase::Closing(Cause::Peer) } else { self.peer.phase };
             return self.settle();
         }
-        if self.peer.held.is_some() {
-            return self.serve_held(data);
+        if self.peer.delayed.is_some() {
+            return self.serve_delayed(data);
         }
         let Context { protocol, output, counters, .. } = &mut *self.context;
         let peer = &mut *self.peer;
@@ -404,14 +404,14 @@ impl Turn<'_> {
         self.send_output()
     }
 
-    /// Likewise where replies are held: stops when no more may be.
-    fn serve_held(&mut self, data: &[u8]) -> After {
+    /// Likewise where replies are delayed: stops when no more may be.
+    fn serve_delayed(&mut self, data: &[u8]) -> After {
         let Context { protocol, output, counters, .. } = &mut *self.context;
         let peer = &mut *self.peer;
-        let Some(held) = &mut peer.held else { return After::Nothing };
+        let Some(delayed) = &mut peer.delayed else { return After::Nothing };
         let mut half = Half { protocol: &mut **protocol, state: &mut peer.state, ended: peer.ended, output };
         let before = counters.requests;
-        let (used, next) = held.serve(&mut half, data, clock::now(), counters);
+        let (used, next) = delayed.serve(&mut half, data, clock::now(), counters);
         peer.signs.heard(counters.requests - before);
         peer.unfinished = next == Next::Flush;
         if let Some(cause) = Cause::to_close(next, peer.ended, data.len() - used) {
@@ -424,34 +424,34 @@ impl Turn<'_> {
         self.release()
     }
 
-    /// Some of the replies held are gone: there is room for others.
-    fn sent_held(&mut self) -> After {
+    /// Some of the delayed replies are gone: there is room for others.
+    fn sent_delayed(&mut self) -> After {
         let peer = &mut *self.peer;
-        let Some(held) = &mut peer.held else { return After::Nothing };
-        held.arrived(&mut self.context.counters);
+        let Some(delayed) = &mut peer.delayed else { return After::Nothing };
+        delayed.arrived(&mut self.context.counters);
         let more = peer.unfinished || peer.unseen || peer.ended;
-        if peer.phase == Phase::Serving && more && !held.is_full() { self.serve_input() } else { self.release() }
+        if peer.phase == Phase::Serving && more && !delayed.is_full() { self.serve_input() } else { self.release() }
     }
 
-    /// Sends those of the replies held that are due, if any are; false: it cannot.
+    /// Sends those of the delayed replies that are due, if any are; false: it cannot.
     fn send_due(&mut self) -> bool {
-        let Some(held) = &mut self.peer.held else { return true };
+        let Some(delayed) = &mut self.peer.delayed else { return true };
         let now = clock::now();
-        if held.due(now).is_empty() {
+        if delayed.due(now).is_empty() {
             return true;
         }
         let Lane { ring, flows } = &mut *self.lane;
         let bytes = match (&mut self.peer.tls, &mut self.context.keys) {
             (Some(tls), Some(keys)) => {
                 keys.ciphertext.clear();
-                keys.ciphertext = held.take_due(now, std::mem::take(&mut keys.ciphertext));
+                keys.ciphertext = delayed.take_due(now, std::mem::take(&mut keys.ciphertext));
                 let mut sealed = ring.spare();
                 if !tls.seal(&keys.ciphertext, &mut sealed) {
                     return false;
                 }
                 sealed
             }
-            _ => held.take_due(now, ring.spare()),
+            _ => delayed.take_due(now, ring.spare()),
         };
         let len = bytes.len() as u32;
         let lease = ring.lend(bytes);
@@ -512,23 +512,23 @@ impl Turn<'_> {
         Some(self.send_sealed())
     }
 
-    /// Nothing is under way, or (where replies are held) there is room for more: listens on, or ends.
+    /// Nothing is under way, or (where replies are delayed) there is room for more: listens on, or ends.
     fn settle(&mut self) -> After {
         if self.has_no_room() {
             return After::Nothing;
         }
         let peer = &mut *self.peer;
-        let holds = peer.held.as_ref().is_some_and(|held| !held.is_empty());
+        let has_delayed = peer.delayed.as_ref().is_some_and(|delayed| !delayed.is_empty());
         if peer.phase == Phase::Serving && peer.draining != Draining::No && peer.looked {
             peer.phase = Phase::Closing(Cause::Drained);
         }
-        let ends = matches!(peer.phase, Phase::Closing(_)) && !holds;
+        let ends = matches!(peer.phase, Phase::Closing(_)) && !has_delayed;
         if let Some(after) = self.say_of_tls(ends) {
             return after;
         }
         let peer = &mut *self.peer;
         match peer.phase {
-            Phase::Closing(_) if holds => After::Nothing,
+            Phase::Closing(_) if has_delayed => After::Nothing,
             Phase::Closing(cause) if peer.ended => After::Closed(cause),
             Phase::Closing(cause) => {
                 peer.phase = Phase::Lingering(cause);

@@ -105,8 +105,8 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
         .enumerate()
         .map(|(index, listener)| {
             let (injector, asked, tls) = (injector.clone(), asked.clone(), tls.clone());
-            let around = Around { signals: Arc::clone(&received), ready: ready.clone(), injector, asked, tls };
-            start(options, engine, index, listener, around)
+            let context = ThreadContext { signals: Arc::clone(&received), ready: ready.clone(), injector, asked, tls };
+            start(options, engine, index, listener, context)
         })
         .collect::<Result<Vec<_>, _>>()?;
     drop(ready);
@@ -255,7 +255,7 @@ fn injector(options: &Options) -> Result<Option<Arc<Injector>>, Failure> {
 type Handle = JoinHandle<io::Result<Counters>>;
 
 /// What the threads share.
-struct Around {
+struct ThreadContext {
     signals: Arc<AtomicUsize>,
     ready: Sender<()>,
     injector: Option<Arc<Injector>>,
@@ -269,9 +269,9 @@ fn start(
     engine: &'static Engine,
     index: usize,
     listener: OwnedFd,
-    around: Around,
+    context: ThreadContext,
 ) -> Result<Handle, Failure> {
-    let Around { signals, ready, injector, asked, tls } = around;
+    let ThreadContext { signals, ready, injector, asked, tls } = context;
     let protocol = options.protocol;
     let server = (protocol.server)(&asked).map_err(|e| Failure::new(USAGE, e))?;
     let cpu = options.cpus.as_ref().map(|list| list.0[index % list.0.len()]);

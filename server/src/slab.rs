@@ -26,8 +26,8 @@ impl Slab {
         self.slots.len() - self.free.len()
     }
 
-    /// Places, also of those that are gone.
-    pub(crate) fn places(&self) -> usize {
+    /// Slots, also of those that are gone.
+    pub(crate) fn slots(&self) -> usize {
         self.slots.len()
     }
 
@@ -48,10 +48,10 @@ impl Slab {
         if slot.generation == (token >> 32) as u32 { slot.connection.as_mut() } else { None }
     }
 
-    /// The connection in this place, if there is one, with its name and the beginning of its wait.
-    pub(crate) fn at(&mut self, place: usize) -> Option<(u64, &mut Connection, &mut u32)> {
-        let slot = self.slots.get_mut(place)?;
-        let name = token(slot.generation, place as u32);
+    /// The connection in this slot, if there is one, with its name and the beginning of its wait.
+    pub(crate) fn at(&mut self, index: usize) -> Option<(u64, &mut Connection, &mut u32)> {
+        let slot = self.slots.get_mut(index)?;
+        let name = token(slot.generation, index as u32);
         slot.connection.as_mut().map(|connection| (name, connection, &mut slot.since_ms))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::cause::Cause;
 use crate::injector::Releasing;
-use crate::secured::TlsCounters;
+use crate::tls_connection::TlsCounters;
 use loadgen_core::result::{DatagramStats, RingStats, ServerStats};
 use loadgen_core::sys::clock;
 use loadgen_core::sys::poller::PollerCalls;
@@ -32,7 +32,7 @@ pub(crate) struct Counters {
     pub(crate) ring: Option<RingStats>,
     /// Of a server without connections.
     pub(crate) datagrams: Option<Box<DatagramStats>>,
-    /// Of replies that were held until their release.
+    /// Of replies that were delayed until their release.
     pub(crate) releasing: Option<Box<Releasing>>,
     pub(crate) tls: Option<Box<TlsCounters>>,
 }

@@ -130,7 +130,7 @@ fn redis_benchmark_is_answered_and_counted() {
     });
 }
 
-/// A session at a prompt, which begins with a request for all that is known of commands.
+/// A user at a prompt, who begins with a request for all that is known of commands.
 #[test]
 fn a_prompt_of_redis_cli_is_answered() {
     if !have("redis-cli") {

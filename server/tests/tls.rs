@@ -14,12 +14,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 /// A server with a certificate of its own making, and the file that it is in.
-struct Secured {
+struct TlsServer {
     server: Server,
     folder: tempfile::TempDir,
 }
 
-impl Secured {
+impl TlsServer {
     fn start(engine: &str, options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("cert.pem");
@@ -114,11 +114,11 @@ impl Stream {
 #[test]
 fn echoes_are_exact_and_counted() {
     with_every_variant(|engine| {
-        let secured = Secured::start(engine, &["--size", "100"]);
+        let tls_server = TlsServer::start(engine, &["--size", "100"]);
         for versions in [Versions::Only12, Versions::Only13] {
-            let settings = secured.settings(versions, true);
+            let settings = tls_server.settings(versions, true);
             for _ in 0..3 {
-                let mut stream = Stream::new(secured.server.connect(), &settings);
+                let mut stream = Stream::new(tls_server.server.connect(), &settings);
                 for len in [100, 300, 20_000] {
                     let bytes = noise(len);
                     stream.write(&bytes);
@@ -128,7 +128,7 @@ fn echoes_are_exact_and_counted() {
                 assert!(stream.read_to_end().is_empty() && stream.secure.peer_closed());
             }
         }
-        let (ended, tls) = secured.stop();
+        let (ended, tls) = tls_server.stop();
         assert_eq!((ended.code, ended.stats.requests, ended.stats.replies), (0, 6 * 204, 6 * 204), "{}", ended.stderr);
         assert_eq!(ended.stats.closes.get("peer"), Some(&6), "{:?}", ended.stats);
         assert!(ended.stats.received_bytes > 6 * 20_400 && ended.stats.sent_bytes > ended.stats.received_bytes);
@@ -141,9 +141,9 @@ fn echoes_are_exact_and_counted() {
 #[test]
 fn a_client_may_write_before_it_reads_and_byte_by_byte() {
     with_every_variant(|engine| {
-        let secured = Secured::start(engine, &["--size", "1MiB"]);
+        let tls_server = TlsServer::start(engine, &["--size", "1MiB"]);
         let bytes = noise(4 << 20);
-        let mut stream = secured.connect();
+        let mut stream = tls_server.connect();
         let mut wire = Vec::new();
         stream.secure.encrypt(&bytes, &mut wire).unwrap();
         let mut writer = stream.socket.try_clone().unwrap();
@@ -161,7 +161,7 @@ fn a_client_may_write_before_it_reads_and_byte_by_byte() {
         writing.join().unwrap();
         stream.close();
         stream.read_to_end();
-        let (ended, _) = secured.stop();
+        let (ended, _) = tls_server.stop();
         assert_eq!((ended.stats.requests, ended.stats.replies), (5, 5));
     });
 }
@@ -169,18 +169,18 @@ fn a_client_may_write_before_it_reads_and_byte_by_byte() {
 #[test]
 fn resumption_can_be_turned_off() {
     with_every_engine(|engine| {
-        let secured = Secured::start(engine, &["--tls-no-resumption", "--size", "5"]);
+        let tls_server = TlsServer::start(engine, &["--tls-no-resumption", "--size", "5"]);
         for versions in [Versions::Only12, Versions::Only13] {
-            let settings = secured.settings(versions, true);
+            let settings = tls_server.settings(versions, true);
             for _ in 0..3 {
-                let mut stream = Stream::new(secured.server.connect(), &settings);
+                let mut stream = Stream::new(tls_server.server.connect(), &settings);
                 stream.write(b"hello");
                 assert_eq!(stream.read(5), b"hello");
                 stream.close();
                 stream.read_to_end();
             }
         }
-        let (_, tls) = secured.stop();
+        let (_, tls) = tls_server.stop();
         assert_eq!((tls.handshakes_full, tls.handshakes_resumed), (6, 0));
     });
 }
@@ -188,8 +188,8 @@ fn resumption_can_be_turned_off() {
 #[test]
 fn service_times_are_injected_under_tls_too() {
     with_every_variant(|engine| {
-        let secured = Secured::start(engine, &["--size", "64", "--service-time", "fixed:10ms"]);
-        let mut stream = secured.connect();
+        let tls_server = TlsServer::start(engine, &["--size", "64", "--service-time", "fixed:10ms"]);
+        let mut stream = tls_server.connect();
         let bytes = noise(640);
         let start = std::time::Instant::now();
         stream.write(&bytes);
@@ -197,7 +197,7 @@ fn service_times_are_injected_under_tls_too() {
         assert!(start.elapsed() >= Duration::from_millis(100), "ten requests, one after the other");
         stream.close();
         stream.read_to_end();
-        let (ended, tls) = secured.stop();
+        let (ended, tls) = tls_server.stop();
         assert_eq!((ended.stats.requests, ended.stats.replies, tls.handshakes_full), (10, 10, 1), "{:?}", ended.stats);
         assert_eq!(ended.stats.injected.unwrap().overrun.unwrap().count, 10);
     });
@@ -206,22 +206,22 @@ fn service_times_are_injected_under_tls_too() {
 #[test]
 fn one_way_streams_are_encrypted_too() {
     with_every_variant(|engine| {
-        let secured = Secured::start(engine, &["--protocol", "chargen"]);
-        let mut stream = secured.connect();
+        let tls_server = TlsServer::start(engine, &["--protocol", "chargen"]);
+        let mut stream = tls_server.connect();
         let text = stream.read(1 << 20);
         assert!(text.starts_with(b" !\"#$%&'()*+,-./0123456789"), "{:?}", &text[..100]);
         stream.close();
         stream.read_to_end();
         assert!(stream.secure.peer_closed());
-        let (ended, tls) = secured.stop();
+        let (ended, tls) = tls_server.stop();
         assert_eq!((ended.stats.closes.get("peer"), tls.truncated), (Some(&1), 0), "{:?}", ended.stats);
 
-        let secured = Secured::start(engine, &["--protocol", "discard"]);
-        let mut stream = secured.connect();
+        let tls_server = TlsServer::start(engine, &["--protocol", "discard"]);
+        let mut stream = tls_server.connect();
         stream.write(&noise(1 << 20));
         stream.socket.shutdown(Shutdown::Write).unwrap();
         assert!(stream.read_to_end().is_empty());
-        let (ended, tls) = secured.stop();
+        let (ended, tls) = tls_server.stop();
         assert_eq!((ended.stats.closes.get("peer"), tls.truncated), (Some(&1), 1), "{:?}", ended.stats);
         assert!(ended.stats.received_bytes > 1 << 20);
     });
@@ -231,27 +231,27 @@ fn one_way_streams_are_encrypted_too() {
 #[test]
 fn strangers_are_turned_away_and_the_others_served() {
     with_every_variant(|engine| {
-        let secured = Secured::start(engine, &["--size", "5"]);
-        let mut plain = secured.server.connect();
+        let tls_server = TlsServer::start(engine, &["--size", "5"]);
+        let mut plain = tls_server.server.connect();
         plain.write_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
         let mut answer = Vec::new();
         plain.read_to_end(&mut answer).unwrap();
         assert_eq!((answer.len(), answer[0]), (7, 21), "an alert: {answer:?}");
 
-        let silent = secured.server.connect();
+        let silent = tls_server.server.connect();
         let mut hello = Vec::new();
-        secured.settings(Versions::Any, true).connect().unwrap().take_output(&mut hello);
-        let mut half = secured.server.connect();
+        tls_server.settings(Versions::Any, true).connect().unwrap().take_output(&mut hello);
+        let mut half = tls_server.server.connect();
         half.write_all(&hello[..hello.len() / 2]).unwrap();
-        let mut whole = secured.server.connect();
+        let mut whole = tls_server.server.connect();
         whole.write_all(&hello).unwrap();
         whole.read_exact(&mut [0; 100]).unwrap();
-        let mut cut = secured.server.connect();
+        let mut cut = tls_server.server.connect();
         cut.write_all(&hello[..50]).unwrap();
         cut.shutdown(Shutdown::Write).unwrap();
         assert_eq!(cut.read(&mut [0; 10]).unwrap(), 0);
 
-        let mut stream = secured.connect();
+        let mut stream = tls_server.connect();
         stream.write(b"still");
         assert_eq!(stream.read(5), b"still");
         let mut wire = Vec::new();
@@ -262,13 +262,13 @@ fn strangers_are_turned_away_and_the_others_served() {
         stream.socket.read_to_end(&mut alert).unwrap();
         assert!(!alert.is_empty());
         drop((plain, stream, cut));
-        secured.server.terminate();
+        tls_server.server.terminate();
         // All that was open ends, mid-handshake or not.
         for mut open in [silent, half, whole] {
             let mut rest = Vec::new();
             open.read_to_end(&mut rest).unwrap();
         }
-        let ended = secured.server.wait();
+        let ended = tls_server.server.wait();
         let tls = ended.stats.tls.clone().unwrap();
         assert_eq!((ended.code, tls.handshakes_full), (0, 1), "{}", ended.stderr);
         assert_eq!(tls.failures.get("tls_protocol"), Some(&2), "{tls:?}");
@@ -282,20 +282,20 @@ fn strangers_are_turned_away_and_the_others_served() {
 #[test]
 fn at_the_end_what_had_arrived_is_answered_and_the_stream_is_closed_properly() {
     with_every_variant(|engine| {
-        let secured = Secured::start(engine, &["--size", "5", "--drain", "5s"]);
-        let mut idle = secured.connect();
+        let tls_server = TlsServer::start(engine, &["--size", "5", "--drain", "5s"]);
+        let mut idle = tls_server.connect();
         idle.write(b"hello");
         assert_eq!(idle.read(5), b"hello");
-        let mut busy = secured.server.unseen(|| {
+        let mut busy = tls_server.server.unseen(|| {
             idle.write(b"still");
-            secured.server.terminate();
+            tls_server.server.terminate();
             idle
         });
         assert_eq!(busy.read_to_end(), b"still");
         assert!(busy.secure.peer_closed(), "close_notify was sent");
         busy.close();
         drop(busy);
-        let ended = secured.server.wait();
+        let ended = tls_server.server.wait();
         assert_eq!((ended.code, ended.stats.closes.get("drained")), (0, Some(&1)), "{:?}", ended.stats);
         assert_eq!((ended.stats.requests, ended.stats.replies), (2, 2));
     });
@@ -305,37 +305,37 @@ fn at_the_end_what_had_arrived_is_answered_and_the_stream_is_closed_properly() {
 #[test]
 fn a_client_that_never_reads_is_waited_for() {
     with_every_engine(|engine| {
-        let secured = Secured::start(engine, &["--protocol", "http", "--drain", "200ms"]);
-        let mut streams: Vec<Stream> = (0..50).map(|_| secured.connect()).collect();
-        let before = secured.server.resident_bytes();
+        let tls_server = TlsServer::start(engine, &["--protocol", "http", "--drain", "200ms"]);
+        let mut streams: Vec<Stream> = (0..50).map(|_| tls_server.connect()).collect();
+        let before = tls_server.server.resident_bytes();
         for stream in &mut streams {
             stream.write(b"GET /bytes/100000000 HTTP/1.1\r\nHost: here\r\n\r\n");
         }
         std::thread::sleep(Duration::from_millis(500));
-        let each = secured.server.resident_bytes().saturating_sub(before) / streams.len();
+        let each = tls_server.server.resident_bytes().saturating_sub(before) / streams.len();
         assert!(each < 300 << 10, "{each} bytes a connection");
-        assert_eq!(secured.stop().0.stats.closes.get("cut"), Some(&50));
+        assert_eq!(tls_server.stop().0.stats.closes.get("cut"), Some(&50));
     });
 }
 
 #[test]
 fn idle_connections_cost_little_memory() {
     with_every_engine(|engine| {
-        let secured = Secured::start(engine, &["--size", "5"]);
-        let settings = secured.settings(Versions::Only13, true);
+        let tls_server = TlsServer::start(engine, &["--size", "5"]);
+        let settings = tls_server.settings(Versions::Only13, true);
         let mut open = Vec::new();
         let mut connect = |n: usize| {
             for _ in 0..n {
-                let mut stream = Stream::new(secured.server.connect(), &settings);
+                let mut stream = Stream::new(tls_server.server.connect(), &settings);
                 stream.write(b"hello");
                 assert_eq!(stream.read(5), b"hello");
                 open.push(stream);
             }
         };
         connect(50);
-        let before = secured.server.resident_bytes();
+        let before = tls_server.server.resident_bytes();
         connect(300);
-        let each = (secured.server.resident_bytes() - before) / 300;
+        let each = (tls_server.server.resident_bytes() - before) / 300;
         eprintln!("{each} bytes a connection");
         assert!(each < 16 << 10, "{each} bytes a connection");
     });
@@ -354,8 +354,8 @@ fn has(program: &str) -> bool {
 #[test]
 fn schemes_are_those_of_the_server() {
     with_every_engine(|engine| {
-        let secured = Secured::start(engine, &["--protocol", "http", "--size", "1"]);
-        let mut stream = secured.connect();
+        let tls_server = TlsServer::start(engine, &["--protocol", "http", "--size", "1"]);
+        let mut stream = tls_server.connect();
         for (target, status) in [("https://h/", "200"), ("/", "200"), ("http://h/", "421"), ("HTTPS://h/", "200")] {
             stream.write(format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n").as_bytes());
             let mut head = Vec::new();
@@ -367,7 +367,7 @@ fn schemes_are_those_of_the_server() {
             stream.read(if status == "200" { 1 } else { 4 });
         }
         stream.close();
-        secured.stop();
+        tls_server.stop();
     });
 }
 
@@ -377,9 +377,9 @@ fn curl_is_content() {
         return;
     }
     with_every_engine(|engine| {
-        let secured = Secured::start(engine, &["--protocol", "http", "--size", "100KiB"]);
-        let port = secured.server.address.port();
-        let (url, ca) = (format!("https://localhost:{port}"), secured.certificate());
+        let tls_server = TlsServer::start(engine, &["--protocol", "http", "--size", "100KiB"]);
+        let port = tls_server.server.address.port();
+        let (url, ca) = (format!("https://localhost:{port}"), tls_server.certificate());
         let curl = |extra: &[&str]| {
             let output = common::command("curl").args(["-sS", "--max-time", "20"]).args(extra).output().unwrap();
             assert!(output.status.success(), "{extra:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -398,17 +398,17 @@ fn curl_is_content() {
         // Who does not know the certificate refuses it, and says so.
         let refused = common::command("curl").args(["-sS", "--max-time", "20", &url]).output().unwrap();
         assert!(!refused.status.success());
-        let (ended, tls) = secured.stop();
+        let (ended, tls) = tls_server.stop();
         assert_eq!((ended.stats.requests, ended.stats.replies), (9, 9));
         assert_eq!((tls.handshakes_full, tls.failures.get("tls_alert")), (7, Some(&1)), "{tls:?}");
         assert_eq!(tls.versions.get("1.2"), Some(&1), "{tls:?}");
     });
 }
 
-/// What `openssl s_client` says of a session, after one line was echoed.
-fn s_client(secured: &Secured, extra: &[&str]) -> String {
-    let address = secured.server.address.to_string();
-    let (ca, session) = (secured.certificate(), Duration::from_millis(5));
+/// What `openssl s_client` says of a connection, after one line was echoed.
+fn s_client(tls_server: &TlsServer, extra: &[&str]) -> String {
+    let address = tls_server.server.address.to_string();
+    let (ca, pause) = (tls_server.certificate(), Duration::from_millis(5));
     let mut child = common::command("openssl")
         .args(["s_client", "-connect", &address, "-CAfile", &ca, "-verify_return_error", "-ign_eof"])
         .args(extra)
@@ -420,7 +420,7 @@ fn s_client(secured: &Secured, extra: &[&str]) -> String {
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(b"from openssl\n").unwrap();
     let start = std::time::Instant::now();
-    // It writes the session (TLS 1.3: as its ticket arrives) and then the echo; closing its input ends it.
+    // It writes its ticket (TLS 1.3: as it arrives) and then the echo; closing its input ends it.
     let mut output = child.stdout.take().unwrap();
     let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
     while !String::from_utf8_lossy(&text).contains("from openssl") {
@@ -430,7 +430,7 @@ fn s_client(secured: &Secured, extra: &[&str]) -> String {
             Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted),
         }
         assert!(start.elapsed() < PATIENCE);
-        std::thread::sleep(session);
+        std::thread::sleep(pause);
     }
     child.kill().unwrap();
     let mut rest = String::new();
@@ -445,17 +445,17 @@ fn openssl_is_content_and_resumes() {
         return;
     }
     with_every_engine(|engine| {
-        let secured = Secured::start(engine, &["--size", "13"]);
+        let tls_server = TlsServer::start(engine, &["--size", "13"]);
         for version in ["-tls1_2", "-tls1_3"] {
-            let session = secured.folder.path().join(version);
-            let session = session.to_str().unwrap();
-            let first = s_client(&secured, &[version, "-sess_out", session]);
+            let ticket = tls_server.folder.path().join(version);
+            let ticket = ticket.to_str().unwrap();
+            let first = s_client(&tls_server, &[version, "-sess_out", ticket]);
             assert!(first.contains("from openssl") && first.contains("Verify return code: 0 (ok)"), "{first}");
-            eventually("the session is written", || Path::new(session).exists());
-            let second = s_client(&secured, &[version, "-sess_in", session]);
+            eventually("the session is written", || Path::new(ticket).exists());
+            let second = s_client(&tls_server, &[version, "-sess_in", ticket]);
             assert!(second.contains("Reused, TLSv1."), "{version}: {second}");
         }
-        let (ended, tls) = secured.stop();
+        let (ended, tls) = tls_server.stop();
         assert_eq!((ended.stats.requests, ended.stats.replies), (4, 4), "{:?}", ended.stats);
         assert_eq!((tls.handshakes_full, tls.handshakes_resumed), (2, 2), "{tls:?}");
     });
@@ -466,8 +466,8 @@ fn openssl_reconnects_by_resuming() {
     if !has("openssl") {
         return;
     }
-    let secured = Secured::start("epoll", &[]);
-    let address = secured.server.address.to_string();
+    let tls_server = TlsServer::start("epoll", &[]);
+    let address = tls_server.server.address.to_string();
     let output = common::command("openssl")
         .args(["s_client", "-connect", &address, "-tls1_2", "-reconnect"])
         .stdin(Stdio::null())
@@ -475,7 +475,7 @@ fn openssl_reconnects_by_resuming() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(text.matches("Reused, TLSv1.2").count(), 5, "{text}");
-    let (_, tls) = secured.stop();
+    let (_, tls) = tls_server.stop();
     assert_eq!((tls.handshakes_full, tls.handshakes_resumed), (1, 5), "{tls:?}");
 }
 

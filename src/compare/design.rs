@@ -3,12 +3,12 @@
 use super::schema::Design;
 use crate::result::Report;
 
-/// Paired blocks only if all are of one session of `ab`; else by the times at which they began.
+/// Paired blocks only if all are of one comparison by `ab`; else by the times at which they began.
 pub fn design(base: &[&Report], candidate: &[&Report]) -> Design {
-    let session = |run: &&Report| run.ab.as_ref().map(|ab| ab.session.clone());
-    let mut sessions = base.iter().chain(candidate).map(session);
-    if let Some(Some(first)) = sessions.next()
-        && sessions.all(|other| other.as_ref() == Some(&first))
+    let comparison = |run: &&Report| run.ab.as_ref().map(|ab| ab.session.clone());
+    let mut comparisons = base.iter().chain(candidate).map(comparison);
+    if let Some(Some(first)) = comparisons.next()
+        && comparisons.all(|other| other.as_ref() == Some(&first))
     {
         return Design::PairedBlocks;
     }

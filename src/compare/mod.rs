@@ -51,7 +51,7 @@ pub struct Question<'a> {
     pub candidate: Set<'a>,
     /// The base once more.
     pub null: Set<'a>,
-    /// A session that was interrupted: its finished blocks, and how many were planned.
+    /// A comparison that was interrupted: its finished blocks, and how many were planned.
     pub interrupted: Option<(u64, u64)>,
     pub options: Options,
 }

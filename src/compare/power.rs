@@ -1,10 +1,10 @@
-//! What an experiment that is yet to be made will see: the smallest change that nine of ten sessions find, and how many
-//! blocks that takes. What one that was made could see is [`Estimate::reach`](super::estimate::Estimate).
+//! What an experiment that is yet to be made will see: the smallest change that nine of ten find, and how many blocks
+//! that takes. What one that was made could see is [`Estimate::reach`](super::estimate::Estimate).
 //!
 //! A change is found if the interval's bound clears the margin. For a given number of blocks and normal noise, that
-//! bound is off by a multiple of the spread that nine of ten sessions stay within. The t distribution makes it far too
-//! small (10 blocks at 0.25 %: 1.8 instead of 2.3, because the bound is the smallest difference). So it is found by
-//! simulation: always the same sessions, so always the same answer.
+//! bound is off by a multiple of the spread that nine of ten experiments stay within. The t distribution makes it far
+//! too small (10 blocks at 0.25 %: 1.8 instead of 2.3, because the bound is the smallest difference). So it is found by
+//! simulation: always the same experiments, so always the same answer.
 
 use super::estimate::{POWER, averages, differences};
 use super::rank;
@@ -17,7 +17,7 @@ pub enum Shape {
     Unpaired { base: usize, candidate: usize },
 }
 
-/// Sessions are simulated until they had so many pairs: 10,000 small ones, 1,200 large ones. Each counts twice, once
+/// Experiments are simulated until they had so many pairs: 10,000 small ones, 1,200 large ones. Each counts twice, once
 /// for each of its bounds.
 const PAIRS: usize = 1_000_000;
 /// What is taken for [`POWER`] there, so that the simulation's own error of half a point does no harm.
@@ -25,7 +25,7 @@ const POWER_WITH_ERROR: f64 = POWER + 0.01;
 /// Beyond so many observations the multiple shrinks with the square root of their number (in truth a little faster).
 const SIMULATED_MOST: usize = 40;
 
-/// The smallest change (a share, 0.031) that such an experiment finds in 90 % of sessions; `spread` is that of block
+/// The smallest change (a share, 0.031) that such an experiment finds in 90 % of cases; `spread` is that of block
 /// differences ([`spread`]), or of the runs of either side ([`pooled_spread`]), as logarithms; `margin` is a share.
 /// None: it can find none, because it is too small for this rate, or the spread is not known.
 pub fn smallest_visible(shape: Shape, spread: f64, misrate: f64, margin: f64) -> Option<f64> {
@@ -50,7 +50,7 @@ pub fn blocks_needed(spread: f64, misrate: f64, margin: f64, detect: f64, most: 
     Some(many)
 }
 
-/// How many spreads beyond the margin a change must be to be found in 90 % of sessions. None: nothing ever is.
+/// How many spreads beyond the margin a change must be to be found in 90 % of experiments. None: nothing ever is.
 pub fn multiple(shape: Shape, misrate: f64) -> Option<f64> {
     let distances = match shape {
         Shape::Paired { blocks } => paired_distances(blocks.min(SIMULATED_MOST), misrate)?,
@@ -70,22 +70,22 @@ fn variance(shape: Shape, most: usize) -> f64 {
     }
 }
 
-/// How far beyond the truth the bounds of the interval are, in spreads, in each session.
+/// How far beyond the truth the bounds of the interval are, in spreads, in each experiment.
 fn paired_distances(blocks: usize, misrate: f64) -> Option<Vec<f64>> {
     let skipped = rank::signed(blocks, misrate)?.skipped;
     let mut rng = Rng::new(blocks as u64);
-    let session = |_| bounds(averages(&normals(&mut rng, blocks)), skipped);
-    Some((0..sessions(blocks * (blocks + 1) / 2)).flat_map(session).collect())
+    let experiment = |_| bounds(averages(&normals(&mut rng, blocks)), skipped);
+    Some((0..experiments(blocks * (blocks + 1) / 2)).flat_map(experiment).collect())
 }
 
 fn unpaired_distances(base: usize, candidate: usize, misrate: f64) -> Option<Vec<f64>> {
     let skipped = rank::between(base, candidate, misrate)?.skipped;
     let mut rng = Rng::new((base * 1_000 + candidate) as u64);
-    let session = |_| bounds(differences(&normals(&mut rng, base), &normals(&mut rng, candidate)), skipped);
-    Some((0..sessions(base * candidate)).flat_map(session).collect())
+    let experiment = |_| bounds(differences(&normals(&mut rng, base), &normals(&mut rng, candidate)), skipped);
+    Some((0..experiments(base * candidate)).flat_map(experiment).collect())
 }
 
-fn sessions(pairs: usize) -> usize {
+fn experiments(pairs: usize) -> usize {
     (PAIRS / pairs).clamp(1_000, 10_000)
 }
 

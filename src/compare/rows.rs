@@ -7,7 +7,7 @@ use super::estimate::{self, Estimate, TooFew};
 use super::gates::Gate;
 use super::page::signed;
 use super::schema::{Design, Row};
-use super::sense::{self, Told};
+use super::sense::{self, Figures};
 use crate::histogram::HIGHEST_NS;
 use crate::metric::{Better, Metric, Unit};
 use crate::result::{Report, integers};
@@ -139,10 +139,10 @@ pub(super) fn row(gate: &Gate, observed: &Observations<'_>, misrate: f64) -> Row
         Ok(estimate) => judge(&mut row, gate, &estimate, observed),
         Err(TooFew { needs }) => {
             let what = if observed.paired { "blocks" } else { "runs a side" };
-            let told = told(&row, metric, mean(&candidate) - mean(&base));
-            row.change_ppm = Some(change(metric, told.centre));
+            let figures = figures(&row, metric, mean(&candidate) - mean(&base));
+            row.change_ppm = Some(change(metric, figures.centre));
             row.reason = Some(format!("{needs} {what} are needed"));
-            if let Some(why) = sense::contradiction(&told, false, |difference| shown(metric, difference)) {
+            if let Some(why) = sense::contradiction(&figures, false, |difference| shown(metric, difference)) {
                 no_figure(&mut row, &format!("{why}, and {needs} {what} are needed"));
             }
         }
@@ -170,18 +170,18 @@ fn judge(row: &mut Row, gate: &Gate, estimate: &Estimate, observed: &Observation
     if row.verdict == Verdict::Regressed && dead(&observed.candidate) && !dead(&observed.base) {
         return;
     }
-    let told = told(row, metric, estimate.centre);
-    let nonsense = sense::nonsense(&told, estimate, margin, row.verdict, |difference| shown(metric, difference));
+    let figures = figures(row, metric, estimate.centre);
+    let nonsense = sense::nonsense(&figures, estimate, margin, row.verdict, |difference| shown(metric, difference));
     if let Some(why) = nonsense {
         no_figure(row, &why);
     }
 }
 
-fn told(row: &Row, metric: &Metric, centre: f64) -> Told {
+fn figures(row: &Row, metric: &Metric, centre: f64) -> Figures {
     let is_share = metric.unit == Unit::Share;
     let scaled = |median: u64| if is_share { median as f64 / 1e6 } else { (median as f64).max(LEAST).ln() };
     let medians = row.base.zip(row.candidate).map(|(base, candidate)| scaled(candidate) - scaled(base));
-    Told { centre, medians, is_share }
+    Figures { centre, medians, is_share }
 }
 
 /// A difference for people.

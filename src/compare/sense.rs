@@ -11,7 +11,7 @@ use super::estimate::Estimate;
 /// anybody asks about is as large, and what has such a spread is more than one thing.
 pub const RESOLUTION_MOST: f64 = 10.0;
 /// Medians of all runs and an estimate by pairs are two figures, and differ by some percent in good order: drift of
-/// 30 % over a session moves them apart by half of this (shares of all requests: points).
+/// 30 % over a comparison moves them apart by half of this (shares of all requests: points).
 const APART: f64 = 0.10;
 const APART_OF_SHARES: f64 = 0.01;
 
@@ -23,7 +23,7 @@ pub const WORDS: &str = "not measurable here";
 
 /// An estimate beside what it stands beside; all on the scale of the estimate (logarithms; of shares, the share).
 #[derive(Clone, Copy, Debug)]
-pub struct Told {
+pub struct Figures {
     pub centre: f64,
     /// By how much the medians of the runs differ; none: a side has no median.
     pub medians: Option<f64>,
@@ -32,28 +32,29 @@ pub struct Told {
 
 /// Why the estimate says nothing, as a clause; `none`: it does say something.
 pub fn nonsense(
-    told: &Told,
+    figures: &Figures,
     estimate: &Estimate,
     margin: f64,
     verdict: Verdict,
     show: impl Fn(f64) -> String,
 ) -> Option<String> {
     // What is more than the margin by the medians is not equivalent, whichever way it points.
-    let hidden = verdict == Verdict::Equivalent && told.medians.is_some_and(|medians| medians.abs() > margin.ln_1p());
-    contradiction(told, hidden, show).or_else(|| unresolved(estimate, margin))
+    let hidden =
+        verdict == Verdict::Equivalent && figures.medians.is_some_and(|medians| medians.abs() > margin.ln_1p());
+    contradiction(figures, hidden, show).or_else(|| unresolved(estimate, margin))
 }
 
 /// Why centre and medians cannot both be right. `hidden`: they cannot even if both point the same way.
-pub fn contradiction(told: &Told, hidden: bool, show: impl Fn(f64) -> String) -> Option<String> {
-    let medians = told.medians?;
-    let apart = (medians - told.centre).abs();
-    let tolerated = if told.is_share { APART_OF_SHARES } else { APART.ln_1p() };
-    let opposite = medians.partial_cmp(&0.0) != told.centre.partial_cmp(&0.0);
+pub fn contradiction(figures: &Figures, hidden: bool, show: impl Fn(f64) -> String) -> Option<String> {
+    let medians = figures.medians?;
+    let apart = (medians - figures.centre).abs();
+    let tolerated = if figures.is_share { APART_OF_SHARES } else { APART.ln_1p() };
+    let opposite = medians.partial_cmp(&0.0) != figures.centre.partial_cmp(&0.0);
     // Of two that point the same way, one can still be beyond all sense.
-    let beyond = !told.is_share && apart > RESOLUTION_MOST.ln_1p();
+    let beyond = !figures.is_share && apart > RESOLUTION_MOST.ln_1p();
     let contradicts = apart > tolerated && (opposite || hidden) || beyond;
     contradicts
-        .then(|| format!("the medians differ by {}, but the pairs of runs by {}", show(medians), show(told.centre)))
+        .then(|| format!("the medians differ by {}, but the pairs of runs by {}", show(medians), show(figures.centre)))
 }
 
 fn unresolved(estimate: &Estimate, margin: f64) -> Option<String> {
@@ -68,8 +69,8 @@ fn unresolved(estimate: &Estimate, margin: f64) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn told(medians: f64, centre: f64) -> Told {
-        Told { centre, medians: Some(medians), is_share: false }
+    fn figures(medians: f64, centre: f64) -> Figures {
+        Figures { centre, medians: Some(medians), is_share: false }
     }
 
     fn estimate(centre: f64, reach: f64) -> Estimate {
@@ -79,7 +80,7 @@ mod tests {
     #[test]
     fn a_figure_that_contradicts_its_neighbours_or_sees_nothing_is_none() {
         let says = |medians: f64, centre: f64, reach: f64, verdict: Verdict| {
-            nonsense(&told(medians, centre), &estimate(centre, reach), 0.02, verdict, |x| format!("{x:.2}"))
+            nonsense(&figures(medians, centre), &estimate(centre, reach), 0.02, verdict, |x| format!("{x:.2}"))
         };
         use Verdict::{Equivalent, Improved, Inconclusive, Regressed};
         // 886 us, 2.32 ms and -42.8 %.
@@ -104,7 +105,7 @@ mod tests {
         {
             assert_eq!(says(medians, centre, 0.1, verdict), None, "{medians} {centre}");
         }
-        let without = Told { centre: 9.0, medians: None, is_share: false };
+        let without = Figures { centre: 9.0, medians: None, is_share: false };
         assert_eq!(contradiction(&without, true, |x| x.to_string()), None);
     }
 }

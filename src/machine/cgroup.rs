@@ -63,21 +63,21 @@ pub(super) fn container(root: Root<'_>) -> Option<String> {
 /// Our groups: for each tree the folder in which it is mounted, and our place in it.
 struct Groups<'a> {
     root: Root<'a>,
-    /// Controllers (empty: version 2, all of them) and the place below the mount point.
-    places: Vec<(String, PathBuf)>,
+    /// Controllers (empty: version 2, all of them) and the path below the mount point.
+    memberships: Vec<(String, PathBuf)>,
 }
 
 impl<'a> Groups<'a> {
     fn new(root: Root<'a>) -> Self {
-        let place = |line: &str| {
+        let membership = |line: &str| {
             let mut parts = line.splitn(3, ':').skip(1);
             let (controllers, path) = (parts.next()?.to_owned(), parts.next()?);
             // A group outside of our namespace is shown as `/../..`; of it we see the root.
             let inside = Path::new(path).components().filter(|part| matches!(part, Component::Normal(_)));
             Some((controllers, inside.collect()))
         };
-        let places = root.read("proc/self/cgroup").lines().filter_map(place).collect();
-        Self { root, places }
+        let memberships = root.read("proc/self/cgroup").lines().filter_map(membership).collect();
+        Self { root, memberships }
     }
 
     /// The contents of `file` in our group of `controller` and in those above it, ours first.
@@ -91,9 +91,9 @@ impl<'a> Groups<'a> {
             let names = if ours { vec![controller, controllers] } else { Vec::new() };
             names.into_iter().map(|name| Path::new("sys/fs/cgroup").join(name)).collect()
         };
-        let folders = self.places.iter().flat_map(move |(controllers, place)| {
+        let folders = self.memberships.iter().flat_map(move |(controllers, path)| {
             let folders = mount(controllers);
-            place.ancestors().flat_map(move |part| folders.clone().into_iter().map(move |mount| mount.join(part)))
+            path.ancestors().flat_map(move |part| folders.clone().into_iter().map(move |mount| mount.join(part)))
         });
         folders.filter_map(move |folder| self.root.known(folder.join(file)))
     }

@@ -55,16 +55,16 @@ pub fn identity() -> (Option<String>, Option<String>) {
 
 /// This machine, as the calling thread sees it.
 pub fn describe() -> Machine {
-    let told = describe_at(Root::system());
+    let described = describe_at(Root::system());
     let (soft, hard) = limits::descriptors().map_or((0, None), |(soft, hard)| (soft, Some(hard)));
     // Where /sys or /proc is hidden, system calls know some of it: 0 CPUs would be a lie.
-    let or = |told: u64, otherwise: u64| if told == 0 { otherwise } else { told };
+    let or = |known: u64, otherwise: u64| if known == 0 { otherwise } else { known };
     Machine {
-        cpus: or(told.cpus, affinity::allowed().map_or(0, |cpus| cpus.len() as u64)),
-        memory_bytes: or(told.memory_bytes, memory::total_bytes()),
-        descriptor_limit: or(told.descriptor_limit, soft),
-        descriptor_hard_limit: told.descriptor_hard_limit.or(hard),
-        ..told
+        cpus: or(described.cpus, affinity::allowed().map_or(0, |cpus| cpus.len() as u64)),
+        memory_bytes: or(described.memory_bytes, memory::total_bytes()),
+        descriptor_limit: or(described.descriptor_limit, soft),
+        descriptor_hard_limit: described.descriptor_hard_limit.or(hard),
+        ..described
     }
 }
 

@@ -9,7 +9,7 @@ use super::sequence::Unawaited;
 use super::ticket::{Awaited, Order, Ticket};
 use super::{Codec, Outcome};
 use crate::time::Instant;
-use crate::tls::Session;
+use crate::tls::Negotiated;
 use std::fmt::Debug;
 
 /// What a call is made with.
@@ -56,7 +56,7 @@ impl Events {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A layer below has done its handshake.
-    Secured(Session),
+    Secured(Negotiated),
     /// The connection can carry requests: at least one, which is asked at once to prove it.
     Ready,
     /// The peer takes so many requests at a time, from now on.

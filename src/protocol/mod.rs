@@ -234,16 +234,16 @@ pub trait Codec: Debug + Send {
 
     /// Likewise, for a caller that keeps a word for each connection, and calls nothing else then.
     ///
-    /// `place` is 0 when a connection is opened, and when a session is to begin. In between it is the protocol's own:
+    /// `cursor` is 0 when a connection is opened, and when a session is to begin. In between it is the protocol's own:
     /// it says how far the connection is in its script. Requests of one connection must be composed in the order in
     /// which they leave, and one that has been composed has been made. To give a script up, set it to 0.
-    fn compose_next(&mut self, _place: &mut u32, out: &mut Vec<u8>) -> u16 {
+    fn compose_next(&mut self, _cursor: &mut u32, out: &mut Vec<u8>) -> u16 {
         self.compose(out)
     }
 
-    /// Whether the request that left `place` behind was the last one of its session (of a script), so that the next one
-    /// begins another. Where requests do not belong together, each is a session.
-    fn at_session_end(&self, _place: u32) -> bool {
+    /// Whether the request that left `cursor` behind was the last one of its session (of a script), so that the next
+    /// one begins another. Where requests do not belong together, each is a session.
+    fn at_session_end(&self, _cursor: u32) -> bool {
         true
     }
 

@@ -1,7 +1,7 @@
 //! What a key-value server remembers: bytes by key, for all threads, within a bound of memory.
 //!
-//! What counts is what things cost, not what they carry: the table with its empty places, and each key and value as the
-//! allocator rounds it. What does not fit is refused; what is there stays.
+//! What counts is what things cost, not what they carry: the table with its empty buckets, and each key and value as
+//! the allocator rounds it. What does not fit is refused; what is there stays.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -54,7 +54,7 @@ impl Default for Store {
 pub struct Inner {
     entries: HashMap<Box<[u8]>, Entry>,
     /// Places of the table, empty ones too.
-    places: usize,
+    buckets: usize,
     /// Memory of keys and values.
     heap_bytes: usize,
     bytes_max: usize,
@@ -67,7 +67,7 @@ impl Store {
     /// One that takes so many bytes of memory at most.
     pub fn within(bytes_max: usize) -> Self {
         let entries = HashMap::new();
-        let inner = Inner { entries, places: 0, heap_bytes: 0, bytes_max, versions: 0, counts: [0; COUNTS] };
+        let inner = Inner { entries, buckets: 0, heap_bytes: 0, bytes_max, versions: 0, counts: [0; COUNTS] };
         Self { inner: Mutex::new(inner), tallies: Mutex::default() }
     }
 
@@ -115,7 +115,7 @@ impl Inner {
 
     /// Bytes of memory that it takes.
     pub fn bytes(&self) -> usize {
-        self.heap_bytes + table_bytes(self.places)
+        self.heap_bytes + table_bytes(self.buckets)
     }
 
     /// How many it may take.
@@ -158,7 +158,7 @@ impl Inner {
             if !self.fits(bytes + self.growth_bytes(1)) {
                 return Err(Full);
             }
-            self.make_place();
+            self.make_room();
             self.entries.insert(key.into(), Entry { value: value.to_vec(), flags, version });
             self.heap_bytes += bytes;
         }
@@ -171,15 +171,15 @@ impl Inner {
         let Some(entry) = self.entries.remove(key) else { return false };
         self.heap_bytes -= allocated(key.len()) + allocated(entry.value.capacity());
         // The table goes down too, and not so soon that it would be back at once.
-        if self.places > PLACES_KEPT && self.entries.len() < self.places / 8 {
-            self.rebuild(self.places / 4);
+        if self.buckets > BUCKETS_KEPT && self.entries.len() < self.buckets / 8 {
+            self.rebuild(self.buckets / 4);
         }
         true
     }
 
     pub fn clear(&mut self) {
         self.entries = HashMap::new();
-        (self.places, self.heap_bytes) = (0, 0);
+        (self.buckets, self.heap_bytes) = (0, 0);
     }
 
     fn fits(&self, more: usize) -> bool {
@@ -188,28 +188,28 @@ impl Inner {
 
     /// What the table takes besides when so many more are written: a larger one, while the one before is still there.
     fn growth_bytes(&self, more: usize) -> usize {
-        let needed = places_for(self.entries.len() + more);
-        if needed <= self.places { 0 } else { table_bytes(needed) }
+        let needed = buckets_for(self.entries.len() + more);
+        if needed <= self.buckets { 0 } else { table_bytes(needed) }
     }
 
-    /// Has a place for one more. We say ourselves when the table grows: `HashMap` would double it also for what keys
+    /// Has a bucket for one more. We say ourselves when the table grows: `HashMap` would double it also for what keys
     /// that are gone have left behind, and that would be more than was asked for.
-    fn make_place(&mut self) {
-        let needed = places_for(self.entries.len() + 1);
-        if needed > self.places || self.entries.len() == self.entries.capacity() {
-            self.rebuild(needed.max(self.places));
+    fn make_room(&mut self) {
+        let needed = buckets_for(self.entries.len() + 1);
+        if needed > self.buckets || self.entries.len() == self.entries.capacity() {
+            self.rebuild(needed.max(self.buckets));
         }
     }
 
-    fn rebuild(&mut self, places: usize) {
-        let mut entries = HashMap::with_capacity(capacity_of(places));
+    fn rebuild(&mut self, buckets: usize) {
+        let mut entries = HashMap::with_capacity(capacity_of(buckets));
         entries.extend(std::mem::take(&mut self.entries));
-        (self.entries, self.places) = (entries, places);
+        (self.entries, self.buckets) = (entries, buckets);
     }
 }
 
 /// A table that small is kept.
-const PLACES_KEPT: usize = 1 << 12;
+const BUCKETS_KEPT: usize = 1 << 12;
 
 /// A value is written over the one before where that is neither too small nor much too large.
 fn is_in_place(before: &Vec<u8>, len: usize) -> bool {
@@ -221,20 +221,20 @@ fn allocated(bytes: usize) -> usize {
     if bytes == 0 { 0 } else { (bytes + 8).next_multiple_of(16).max(32) }
 }
 
-/// The places of a table of so many entries: a power of two, of which one in four stays empty. That is more than
+/// The buckets of a table of so many entries: a power of two, of which one in four stays empty. That is more than
 /// `HashMap` wants, so that it can be a while before what is gone is in the way.
-fn places_for(entries: usize) -> usize {
+fn buckets_for(entries: usize) -> usize {
     if entries == 0 { 0 } else { (entries * 4).div_ceil(3).next_power_of_two().max(4) }
 }
 
-/// Entries for which `HashMap` takes that many places.
-fn capacity_of(places: usize) -> usize {
-    if places < 16 { places - 1 } else { places / 8 * 7 }
+/// Entries for which `HashMap` takes that many buckets.
+fn capacity_of(buckets: usize) -> usize {
+    if buckets < 16 { buckets - 1 } else { buckets / 8 * 7 }
 }
 
-/// Each place has a byte of its own besides.
-fn table_bytes(places: usize) -> usize {
-    places * (size_of::<(Box<[u8]>, Entry)>() + 1)
+/// Each bucket has a byte of its own besides.
+fn table_bytes(buckets: usize) -> usize {
+    buckets * (size_of::<(Box<[u8]>, Entry)>() + 1)
 }
 
 #[cfg(test)]
@@ -264,7 +264,7 @@ mod tests {
         while inner.set(&number.to_be_bytes(), b"", 0).is_ok() {
             number += 1;
         }
-        // A place of the table, more than half of which are empty after it has grown, and 32 bytes for the key.
+        // A bucket of the table, more than half of which are empty after it has grown, and 32 bytes for the key.
         let each = inner.bytes() / inner.len();
         assert!((100..=185).contains(&each), "{each} bytes each");
         assert!(inner.bytes() <= 1 << 20);
@@ -293,8 +293,8 @@ mod tests {
         let mut inner = store.lock();
         for number in 0u32..20_000 {
             inner.set(&number.to_be_bytes(), b"", 0).unwrap();
-            assert_eq!(inner.places, places_for(inner.len()));
-            assert!(inner.entries.capacity() == capacity_of(inner.places), "{} {}", inner.places, inner.len());
+            assert_eq!(inner.buckets, buckets_for(inner.len()));
+            assert!(inner.entries.capacity() == capacity_of(inner.buckets), "{} {}", inner.buckets, inner.len());
         }
     }
 
@@ -311,7 +311,7 @@ mod tests {
             assert!(inner.remove(&number.to_be_bytes()));
             assert_eq!(inner.set(&last.to_be_bytes(), b"", 0), Ok(()), "{number}");
             last += 1;
-            assert!(inner.bytes() == full && inner.entries.capacity() <= capacity_of(inner.places));
+            assert!(inner.bytes() == full && inner.entries.capacity() <= capacity_of(inner.buckets));
         }
     }
 }

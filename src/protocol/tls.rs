@@ -136,7 +136,7 @@ impl Client for Tls {
         let inner = &mut self.inner;
         if !connection.is_secured && !connection.secure.is_handshaking() {
             connection.is_secured = true;
-            if let Some(session) = connection.secure.session() {
+            if let Some(session) = connection.secure.negotiated() {
                 cx.events.push(Event::Secured(session));
             }
             connection.lend(cx, |cx, _| inner.connected(slot, cx))?;

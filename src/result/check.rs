@@ -105,8 +105,10 @@ fn runs(bundle: &Bundle) -> Result<u64, String> {
             }
             match &run.ab {
                 Some(ab) if *ab == wanted => {}
-                Some(ab) => return Err(format!("runs[{index}].ab is {}, its place is {}", place(ab), place(&wanted))),
-                None => return Err(format!("runs[{index}].ab: it does not say its place ({})", place(&wanted))),
+                Some(ab) => {
+                    return Err(format!("runs[{index}].ab is {}, its place is {}", described(ab), described(&wanted)));
+                }
+                None => return Err(format!("runs[{index}].ab: it does not say its place ({})", described(&wanted))),
             }
             report(run).map_err(|what| format!("runs[{index}]: {what}"))?;
         }
@@ -118,6 +120,6 @@ fn runs(bundle: &Bundle) -> Result<u64, String> {
     }
 }
 
-fn place(ab: &AbSlot) -> String {
+fn described(ab: &AbSlot) -> String {
     format!("block {} slot {} arm {:?} of session {:?}", ab.block, ab.slot, ab.arm, ab.session)
 }

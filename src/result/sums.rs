@@ -41,16 +41,16 @@ impl TryFrom<Stored> for Histogram {
 
     fn try_from(stored: Stored) -> Result<Self, String> {
         let Stored { count, min_ns, mean_ns, max_ns, sum_ns, sum, quantiles_ns, hdr } = stored;
-        let told = match &sum {
+        let stated = match &sum {
             Some(digits) => Some(digits.parse().map_err(|_| format!("its sum \"{digits}\" is no number"))?),
             None => None,
         };
-        let sum_ns = match (told, sum_ns) {
+        let sum_ns = match (stated, sum_ns) {
             (Some(sum), Some(sum_ns)) if sum != sum_ns => {
                 return Err(format!("its sum is \"{sum}\", and its sum_ns is {sum_ns}"));
             }
             (None, None) => return Err("missing field `sum_ns`".to_owned()),
-            (told, sum_ns) => told.or(sum_ns).unwrap_or_default(),
+            (stated, sum_ns) => stated.or(sum_ns).unwrap_or_default(),
         };
         Ok(Self { count, min_ns, mean_ns, max_ns, sum_ns, quantiles_ns, hdr })
     }

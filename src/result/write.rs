@@ -95,18 +95,18 @@ pub fn json_atomically(path: &Path, json: &str) -> io::Result<Written> {
 /// # Errors
 /// As [`write_atomically`].
 pub fn atomically(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<Written> {
-    let unsynced = match Place::of(path)? {
-        Place::Stream if is_pipe(path) => {
+    let unsynced = match Sink::of(path)? {
+        Sink::Stream if is_pipe(path) => {
             let mut text = Vec::new();
             fill(&mut text)?;
             pipe::write(path, &text)?;
             None
         }
-        Place::Stream => {
+        Sink::Stream => {
             filled(open_stream(path)?, fill)?;
             None
         }
-        Place::File { file, folder } => {
+        Sink::File { file, folder } => {
             let temporary = temporary_in(&folder)?;
             filled(temporary.as_file(), fill)?;
             let unsynced = synchronised(temporary.as_file())?;
@@ -147,17 +147,17 @@ pub fn new_json(path: &Path, json: &str) -> io::Result<Written> {
 /// # Errors
 /// If [`write_atomically`] would fail now; a disk that fills up later is not foreseen.
 pub fn probe(path: &Path) -> io::Result<()> {
-    match Place::of(path) {
+    match Sink::of(path) {
         // Opening a pipe and closing it again would be the end of the file for whoever reads it.
-        Ok(Place::Stream) if is_pipe(path) => Ok(()),
-        Ok(Place::Stream) => open_stream(path).map(drop),
-        Ok(Place::File { folder, .. }) => temporary_in(&folder).map(drop),
+        Ok(Sink::Stream) if is_pipe(path) => Ok(()),
+        Ok(Sink::Stream) => open_stream(path).map(drop),
+        Ok(Sink::File { folder, .. }) => temporary_in(&folder).map(drop),
         Err(cause) => Err(cause),
     }
 }
 
 /// How a path is written.
-enum Place {
+enum Sink {
     /// A pipe, a terminal, a device.
     Stream,
     File {
@@ -166,7 +166,7 @@ enum Place {
     },
 }
 
-impl Place {
+impl Sink {
     fn of(path: &Path) -> io::Result<Self> {
         // `/dev/stdout` may lead to a regular file, but that file belongs to whoever redirected our output.
         let kernel_made = path.starts_with("/dev") && !path.starts_with("/dev/shm") || path.starts_with("/proc");

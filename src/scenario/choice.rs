@@ -2,9 +2,9 @@
 
 use crate::rng::Rng;
 
-/// Draws requests, for one worker. What belongs to a single connection is in its `place`.
+/// Draws requests, for one worker. What belongs to a single connection is in its `cursor`.
 ///
-/// A place is one word. 0: between two sessions, and the next one is drawn. Else the script (from 1 on) in the upper
+/// A cursor is one word. 0: between two sessions, and the next one is drawn. Else the script (from 1 on) in the upper
 /// half, and in the lower half the step that comes next.
 #[derive(Clone, Debug)]
 pub struct Choice {
@@ -31,14 +31,14 @@ impl Choice {
         Self { rng: Rng::new(seed ^ 0x6d69_7800_6d69_7800), sums, scripts: steps }
     }
 
-    /// The request that comes next on the connection with this `place`, which moves on.
-    pub fn next(&mut self, place: &mut u32) -> u16 {
-        let (script, step) = match taken_apart(*place) {
+    /// The request that comes next on the connection with this `cursor`, which moves on.
+    pub fn next(&mut self, cursor: &mut u32) -> u16 {
+        let (script, step) = match taken_apart(*cursor) {
             Some((script, step)) if script < self.scripts.len() && step < self.scripts[script].len() => (script, step),
             _ => (self.draw(), 0),
         };
         let steps = &self.scripts[script];
-        *place = if step + 1 < steps.len() { put_together(script, step + 1) } else { 0 };
+        *cursor = if step + 1 < steps.len() { put_together(script, step + 1) } else { 0 };
         steps[step]
     }
 
@@ -54,10 +54,10 @@ impl Choice {
     }
 }
 
-/// Script and step of a place; `None`: between two sessions.
-pub fn taken_apart(place: u32) -> Option<(usize, usize)> {
-    let script = (place >> 16) as usize;
-    Some((script.checked_sub(1)?, (place & 0xffff) as usize))
+/// Script and step of a cursor; `None`: between two sessions.
+pub fn taken_apart(cursor: u32) -> Option<(usize, usize)> {
+    let script = (cursor >> 16) as usize;
+    Some((script.checked_sub(1)?, (cursor & 0xffff) as usize))
 }
 
 fn put_together(script: usize, step: usize) -> u32 {
@@ -71,20 +71,20 @@ mod tests {
     #[test]
     fn scripts_are_kept_apart_by_place() {
         let mut choice = Choice::new([(vec![0, 1, 2], 1), (vec![7], 1)], 3);
-        let mut places = [0_u32; 50];
+        let mut cursors = [0_u32; 50];
         let mut said = vec![Vec::new(); 50];
         let mut rng = Rng::new(9);
         for _ in 0..5_000 {
             let connection = rng.below(50) as usize;
-            said[connection].push(choice.next(&mut places[connection]));
+            said[connection].push(choice.next(&mut cursors[connection]));
         }
         let mut scripts = 0;
-        for (said, place) in said.iter().zip(places) {
+        for (said, cursor) in said.iter().zip(cursors) {
             let mut rest = &said[..];
             while !rest.is_empty() {
                 let length = if rest[0] == 7 { 1 } else { 3.min(rest.len()) };
                 assert!(rest[0] == 7 || rest[..length] == [0, 1, 2][..length], "{said:?}");
-                assert!(length == 3 || rest[0] == 7 || place != 0);
+                assert!(length == 3 || rest[0] == 7 || cursor != 0);
                 rest = &rest[length..];
                 scripts += 1;
             }

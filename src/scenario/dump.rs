@@ -5,8 +5,8 @@ use crate::result::fnv1a_hex;
 use std::cell::RefCell;
 
 impl Scenario {
-    /// Its requests as TOML that [`Scenario::parse`] reads as the same. `place` says how a file is to be named there.
-    pub fn requests_as_toml(&self, place: &dyn Fn(&str) -> String) -> String {
+    /// Its requests as TOML that [`Scenario::parse`] reads as the same. `name_file` says how a file is called there.
+    pub fn requests_as_toml(&self, name_file: &dyn Fn(&str) -> String) -> String {
         let mut lines = Vec::new();
         for request in &self.requests {
             lines.push(format!("\n[[request]]\nname = {}", quoted(&request.name)));
@@ -19,9 +19,9 @@ impl Scenario {
                 What::Message(message) => message,
             };
             lines.extend(message.method.as_ref().map(|method| format!("method = {}", quoted(method))));
-            lines.push(format!("path = {}", quoted(&with_files(&message.path.typed, place))));
+            lines.push(format!("path = {}", quoted(&with_files(&message.path.typed, name_file))));
             let header = |(name, value): &(String, super::Text)| {
-                format!("    {},", quoted(&format!("{name}: {}", with_files(&value.typed, place))))
+                format!("    {},", quoted(&format!("{name}: {}", with_files(&value.typed, name_file))))
             };
             if !message.headers.is_empty() {
                 lines.push("headers = [".to_owned());
@@ -29,8 +29,8 @@ impl Scenario {
                 lines.push("]".to_owned());
             }
             lines.extend(message.body.as_ref().map(|body| match body {
-                Body::Text(text) => format!("body = {}", quoted(&with_files(&text.typed, place))),
-                Body::File(file, _) => format!("body_file = {}", quoted(&place(file))),
+                Body::Text(text) => format!("body = {}", quoted(&with_files(&text.typed, name_file))),
+                Body::File(file, _) => format!("body_file = {}", quoted(&name_file(file))),
             }));
         }
         for script in &self.scripts {
@@ -49,7 +49,7 @@ impl Scenario {
         }
         if let Some(recorded) = &self.recorded {
             let order = if recorded.random { "random" } else { "listed" };
-            let file = quoted(&place(&recorded.file));
+            let file = quoted(&name_file(&recorded.file));
             lines.push(format!("\n[recorded]\nfile = {file}\norder = {}", quoted(order)));
         }
         lines.iter().map(|line| format!("{line}\n")).collect()
@@ -68,11 +68,11 @@ impl Scenario {
     fn digest_of_all(&self) -> String {
         // A file that is named in secrets only is a list of them.
         let named = RefCell::new(Vec::new());
-        let place = |name: &str| {
+        let name_file = |name: &str| {
             named.borrow_mut().push(name.to_owned());
             String::new()
         };
-        let mut bytes = self.requests_as_toml(&place).into_bytes();
+        let mut bytes = self.requests_as_toml(&name_file).into_bytes();
         let named = named.into_inner();
         for lines in self.names.files.iter().filter(|lines| named.contains(&lines.name)) {
             (0..lines.len()).for_each(|index| add(&mut bytes, lines.get(index)));
@@ -98,7 +98,7 @@ fn add(bytes: &mut Vec<u8>, piece: &[u8]) {
 }
 
 /// The same template with its files named in another way.
-fn with_files(text: &str, place: &dyn Fn(&str) -> String) -> String {
+fn with_files(text: &str, name_file: &dyn Fn(&str) -> String) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some(at) = rest.find('{') {
@@ -113,7 +113,7 @@ fn with_files(text: &str, place: &dyn Fn(&str) -> String) -> String {
         for word in ["line:", "random_line:"] {
             if let (Some(name), Some(end)) = (behind.strip_prefix(word), behind.find('}')) {
                 out.push_str(word);
-                out.push_str(&place(&name[..end - word.len()]));
+                out.push_str(&name_file(&name[..end - word.len()]));
                 rest = &behind[end..];
             }
         }

@@ -142,9 +142,9 @@ impl Scenario {
         !self.requests.is_empty() || self.recorded.is_some()
     }
 
-    /// How long to wait before the request that comes next at a [`Choice`]'s `place`, where its script says so.
-    pub fn think(&self, place: u32) -> Option<&Distribution> {
-        let (script, step) = taken_apart(place)?;
+    /// How long to wait before the request that comes next at a [`Choice`]'s `cursor`, where its script says so.
+    pub fn think(&self, cursor: u32) -> Option<&Distribution> {
+        let (script, step) = taken_apart(cursor)?;
         self.scripts.get(script)?.steps.get(step)?.think.as_ref()
     }
 

@@ -51,33 +51,33 @@ pub(super) struct Lines {
     pub(super) name: String,
     bytes: Vec<u8>,
     /// Where each line begins and ends.
-    places: Vec<(usize, usize)>,
+    lines: Vec<(usize, usize)>,
 }
 
 impl Lines {
     fn new(name: &str, bytes: Vec<u8>) -> Result<Self, String> {
-        let mut places = Vec::new();
+        let mut lines = Vec::new();
         let mut start = 0;
         while start < bytes.len() {
             let end = bytes[start..].iter().position(|b| *b == b'\n').map_or(bytes.len(), |n| start + n);
             let text_end = if bytes[start..end].ends_with(b"\r") { end - 1 } else { end };
             if text_end > start {
-                places.push((start, text_end));
+                lines.push((start, text_end));
             }
             start = end + 1;
         }
-        if places.is_empty() {
+        if lines.is_empty() {
             return Err(format!("{name} has no lines"));
         }
-        Ok(Self { name: name.to_owned(), bytes, places })
+        Ok(Self { name: name.to_owned(), bytes, lines })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.places.len()
+        self.lines.len()
     }
 
     pub(super) fn get(&self, index: usize) -> &[u8] {
-        let (start, end) = self.places[index];
+        let (start, end) = self.lines[index];
         &self.bytes[start..end]
     }
 }

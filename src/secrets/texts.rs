@@ -146,7 +146,7 @@ fn is_variable(name: &str) -> bool {
 /// A word, where it stands, and what it says without its quotes.
 #[derive(Debug)]
 struct Token {
-    place: Range<usize>,
+    range: Range<usize>,
     text: String,
 }
 
@@ -157,7 +157,7 @@ fn tokens(typed: &str) -> Vec<Token> {
     let (mut quote, mut escaped) = (None, false);
     for (at, c) in typed.char_indices() {
         if quote.is_none() && !escaped && c.is_whitespace() {
-            tokens.extend(open.take().map(|(start, text)| Token { place: start..at, text }));
+            tokens.extend(open.take().map(|(start, text)| Token { range: start..at, text }));
             continue;
         }
         let (_, text) = open.get_or_insert_with(|| (at, String::new()));
@@ -169,7 +169,7 @@ fn tokens(typed: &str) -> Vec<Token> {
             _ => text.push(c),
         }
     }
-    tokens.extend(open.map(|(start, text)| Token { place: start..typed.len(), text }));
+    tokens.extend(open.map(|(start, text)| Token { range: start..typed.len(), text }));
     tokens
 }
 
@@ -178,13 +178,13 @@ fn rebuilt(typed: &str, tokens: &[Token], shown: &dyn Fn(usize) -> Option<String
     let (mut out, mut done) = (String::new(), 0);
     for (at, token) in tokens.iter().enumerate() {
         let Some(shown) = shown(at) else { continue };
-        out.push_str(&typed[done..token.place.start]);
-        match typed[token.place.clone()].contains(['"', '\'', '\\']) {
+        out.push_str(&typed[done..token.range.start]);
+        match typed[token.range.clone()].contains(['"', '\'', '\\']) {
             true if shown.contains('\'') => out.push_str(&format!("{shown:?}")),
             true => out.push_str(&format!("'{shown}'")),
             false => out.push_str(&shown),
         }
-        done = token.place.end;
+        done = token.range.end;
     }
     out + &typed[done..]
 }

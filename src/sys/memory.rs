@@ -105,8 +105,8 @@ static RESERVE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 /// If there is no memory: a run would be lost.
 pub fn keep_reserve() -> io::Result<()> {
     let reserve = room(RESERVE_BYTES).ok_or_else(|| {
-        let told = format!("no memory for a report: {} MiB are refused", RESERVE_BYTES >> 20);
-        io::Error::new(io::ErrorKind::OutOfMemory, told)
+        let refusal = format!("no memory for a report: {} MiB are refused", RESERVE_BYTES >> 20);
+        io::Error::new(io::ErrorKind::OutOfMemory, refusal)
     })?;
     *RESERVE.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = reserve;
     Ok(())

@@ -23,7 +23,7 @@ pub struct Options {
     pub identity: Option<Identity>,
     /// Application protocols, the preferred one first; none: the extension is not sent.
     pub alpn: Vec<Vec<u8>>,
-    /// Sessions are resumed where the server lets us.
+    /// Tickets of earlier connections are used where the server lets us.
     pub resume: bool,
     pub versions: Versions,
 }
@@ -37,7 +37,7 @@ pub enum Trust {
     Anybody,
 }
 
-/// What the connections to one server have in common, among it the sessions that may be resumed.
+/// What the connections to one server have in common, among it the tickets to resume with.
 #[derive(Clone, Debug)]
 pub struct Settings {
     config: Arc<ClientConfig>,

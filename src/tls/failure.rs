@@ -59,13 +59,13 @@ impl TlsError {
 /// As a client sees it: the peer is the server.
 impl From<Error> for TlsError {
     fn from(error: Error) -> Self {
-        Self::told(error, false)
+        Self::explained(error, false)
     }
 }
 
 impl TlsError {
     /// `insecure`: nothing was verified, so that this cannot be what to do.
-    pub(super) fn told(error: Error, insecure: bool) -> Self {
+    pub(super) fn explained(error: Error, insecure: bool) -> Self {
         let (kind, detail) = match error {
             Error::InvalidCertificate(why) => (TlsErrorKind::Certificate, certificate(&why)),
             Error::NoCertificatesPresented => {

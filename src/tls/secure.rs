@@ -35,15 +35,15 @@ enum Half {
     Server(UnbufferedServerConnection),
 }
 
-/// What was agreed on.
+/// What a handshake agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Session {
+pub struct Negotiated {
     /// `1.2` or `1.3`.
     pub version: &'static str,
     /// As IANA calls it, `TLS13_AES_256_GCM_SHA384`.
     pub cipher: &'static str,
     pub alpn: Option<String>,
-    /// An earlier session was resumed: no certificate was shown, and less was computed.
+    /// A ticket of an earlier connection was taken: no certificate was shown, and less was computed.
     pub resumed: bool,
 }
 
@@ -101,7 +101,7 @@ impl Secure {
             self.failed = true;
             self.partial = Vec::new();
         }
-        result.map_err(|error| TlsError::told(error, self.insecure))
+        result.map_err(|error| TlsError::explained(error, self.insecure))
     }
 
     fn receive(&mut self, bytes: &mut &mut [u8], plaintext: &mut Vec<u8>) -> Result<(), Error> {
@@ -240,7 +240,7 @@ impl Secure {
     }
 
     /// What was agreed on; `None` while the handshake lasts.
-    pub fn session(&self) -> Option<Session> {
+    pub fn negotiated(&self) -> Option<Negotiated> {
         let common = self.half.common();
         if common.is_handshaking() {
             return None;
@@ -251,7 +251,7 @@ impl Secure {
         };
         let cipher = common.negotiated_cipher_suite()?.suite().as_str()?;
         let alpn = common.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
-        Some(Session { version, cipher, alpn, resumed: common.handshake_kind() == Some(HandshakeKind::Resumed) })
+        Some(Negotiated { version, cipher, alpn, resumed: common.handshake_kind() == Some(HandshakeKind::Resumed) })
     }
 }
 

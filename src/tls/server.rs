@@ -17,7 +17,7 @@ pub struct Options {
     pub identity: Identity,
     /// Issuers, one of which has to have signed a client's certificate; none: clients need none.
     pub client_issuers: Vec<CertificateDer<'static>>,
-    /// Clients get tickets (two under TLS 1.3), with which they may resume a session.
+    /// Clients get tickets (two under TLS 1.3), with which they may resume.
     pub resume: bool,
     /// Application protocols, the preferred one first; none: whatever the client asks for.
     pub alpn: Vec<Vec<u8>>,
@@ -56,7 +56,7 @@ impl Settings {
         let own = SingleCertAndKey::from(options.identity.certified()?);
         let mut config = builder.with_cert_resolver(Arc::new(own));
         config.alpn_protocols = options.alpn;
-        // Sessions travel in tickets, which cost the server no memory.
+        // What is needed to resume travels in tickets, which cost the server no memory.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if options.resume {
             config.ticketer = Ticketer::new().map_err(explain)?;

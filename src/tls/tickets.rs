@@ -1,4 +1,4 @@
-//! Sessions that a client may resume: what servers gave, until it is used.
+//! Tickets to resume with: what servers gave, until it is used.
 
 use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Tickets of TLS 1.3 that are kept; each is used once, as RFC 8446 asks. One is about a kilobyte.
 const MOST: usize = 1024;
 
-/// Sessions of one server. The store that rustls brings keeps eight tickets, too few where hundreds of connections end
+/// Tickets of one server. The store that rustls brings keeps eight tickets, too few where hundreds of connections end
 /// and are opened anew at the same time.
 #[derive(Debug, Default)]
 pub(super) struct Tickets(Mutex<Kept>);

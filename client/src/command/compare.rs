@@ -103,7 +103,7 @@ pub fn of_bundle(bundle: &Bundle, mut options: Options) -> Result<Comparison, Fa
     answer(&Question { base, candidate, null, interrupted: interrupted(bundle), options })
 }
 
-/// Of a session that was not finished: its blocks, and how many were planned.
+/// Of a bundle that was not finished: its blocks, and how many were planned.
 fn interrupted(bundle: &Bundle) -> Option<(u64, u64)> {
     bundle.partial.then_some((bundle.order.len() as u64, bundle.blocks_planned))
 }
@@ -241,7 +241,7 @@ fn folder(path: &Path) -> Result<Vec<(String, Report)>, Failure> {
 struct Runs {
     from: String,
     reports: Vec<(String, Report)>,
-    /// They are of a session that was.
+    /// Of an interrupted comparison: its finished blocks, and how many were planned.
     interrupted: Option<(u64, u64)>,
 }
 

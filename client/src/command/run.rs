@@ -7,7 +7,7 @@ use crate::embedded::Embedded;
 use crate::engine;
 use crate::fail_if;
 use crate::failure::{Exit, Failure};
-use crate::floor::{self, Places};
+use crate::floor::{self, Pinning};
 use crate::plan::Plan;
 use crate::preflight;
 use crate::progress::tell;
@@ -53,8 +53,8 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
         None => destination::choose(&plan)?,
     };
     preflight::check(&plan, &to)?;
-    if let Some(told) = engine::make_room(&mut plan, args.engine == engine::AUTO)? {
-        tell(told);
+    if let Some(warning) = engine::make_room(&mut plan, args.engine == engine::AUTO)? {
+        tell(warning);
         preflight::check(&plan, &to)?;
     }
     run::catch_signals()?;
@@ -72,8 +72,8 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
     let kernel = KernelCounters::read().since(&kernel);
     notes.extend(run.notes.iter().cloned());
     let server = stop(server, &mut notes);
-    let around = Circumstances { command, started_at, to, machine, server, kernel, floor };
-    let mut report = assemble::report(&plan, &run, around);
+    let circumstances = Circumstances { command, started_at, to, machine, server, kernel, floor };
+    let mut report = assemble::report(&plan, &run, circumstances);
     fail_if::judge(&args.fail_if, &mut report);
     if !plan.quiet {
         notes.iter().for_each(|note| tell(format_args!("note: {note}")));
@@ -135,7 +135,7 @@ fn floor(plan: &Plan, notes: &mut Vec<String>) -> Option<Floor> {
     if !plan.floor {
         return None;
     }
-    match floor::measure(plan.engine, &plan.ring, Places::of(plan), floor::BRIEF) {
+    match floor::measure(plan.engine, &plan.ring, Pinning::of(plan), floor::BRIEF) {
         Ok(measured) => Some(measured.floor),
         Err(why) => {
             notes.push(format!("the generator's floor could not be measured: {why}"));

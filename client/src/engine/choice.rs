@@ -50,9 +50,9 @@ pub fn make_room(plan: &mut Plan, automatic: bool) -> Result<Option<String>, Fai
     match ring::room(&each.repeat(plan.threads as usize), &plan.ring) {
         Ok(()) => Ok(None),
         Err(refusal) if automatic => {
-            let told = format!("engine {} instead of {}", epoll::ENTRY.name, refusal.instead_of());
+            let warning = format!("engine {} instead of {}", epoll::ENTRY.name, refusal.instead_of());
             (plan.engine, plan.instead_of) = (&epoll::ENTRY, Some(refusal.instead_of()));
-            Ok(Some(told))
+            Ok(Some(warning))
         }
         Err(refusal) => Err(Failure::new(Exit::Machine, refusal.cause).help(refusal.remedy)),
     }

@@ -1,4 +1,4 @@
-//! Engines move bytes, and nothing else: what is sent, when it was due and what latency means is the session's.
+//! Engines move bytes, and nothing else: what is sent, when it was due and what latency means is the load's.
 //!
 //! An engine is one file and one line in [`ENGINES`]. It drives connections that are called by slot numbers
 //! `0..capacity`; whatever it learns from the kernel it tells the [`Handler`], and the handler answers by calling

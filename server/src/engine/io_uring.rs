@@ -9,12 +9,12 @@ use crate::cause::Cause;
 use crate::cli::Options as Asked;
 use crate::connection::CAPACITY;
 use crate::deadlines::{Sweep, most_due};
-use crate::held::Held;
+use crate::delayed::DelayedReplies;
 use crate::peer::{After, Context, Peer, Turn};
 use crate::pool::Pool;
-use crate::secured::Keys;
 use crate::serve::tell;
 use crate::stats::Counters;
+use crate::tls_connection::Keys;
 use loadgen_core::protocol::{Output, Shape};
 use loadgen_core::sys::ring::{self, Buffers, Completion, Event, Filled, Lane, Lanes, Options, Refusal};
 use loadgen_core::sys::{clock, errno, limits};
@@ -296,9 +296,9 @@ impl Uring {
         while peers.len() <= slot as usize {
             peers.push(Peer::new(None, None));
         }
-        let held = self.context.injector.as_ref().map(|injector| Box::new(Held::new(injector)));
+        let delayed = self.context.injector.as_ref().map(|injector| Box::new(DelayedReplies::new(injector)));
         let tls = self.context.keys.as_ref().and_then(|keys| keys.accept());
-        peers[slot as usize] = Peer::new(held, tls);
+        peers[slot as usize] = Peer::new(delayed, tls);
         let since_ms = &mut self.since_ms[index];
         since_ms.resize(since_ms.len().max(slot as usize + 1), 0);
         since_ms[slot as usize] = self.sweep.now_ms();
@@ -343,7 +343,7 @@ impl Uring {
         Trouble::of(error) == Trouble::OfOneConnection && self.acceptor.goes_on()
     }
 
-    /// Into a table with much room, if need be a new one; else into the last places of any.
+    /// Into a table with much room, if need be a new one; else into the last slots of any.
     fn accept_somewhere(&mut self) {
         if self.options.inline_send {
             return self.accept_on(0);
@@ -400,10 +400,10 @@ impl Uring {
     fn look_after_deadlines(&mut self) {
         self.sweep.advance(clock::now());
         let mut first = 0;
-        let places = self.sweep.places(self.peers.iter().map(Vec::len).sum());
+        let range = self.sweep.slots(self.peers.iter().map(Vec::len).sum());
         for index in 0..self.peers.len() {
             let len = self.peers[index].len();
-            let slots = places.start.clamp(first, first + len) - first..places.end.clamp(first, first + len) - first;
+            let slots = range.start.clamp(first, first + len) - first..range.end.clamp(first, first + len) - first;
             slots.for_each(|slot| self.look_at(index, slot as u32));
             first += len;
         }

@@ -8,11 +8,11 @@ use crate::acceptor::{Accepted, Acceptor, BURST};
 use crate::cause::Cause;
 use crate::connection::{Connection, Shared, Turn};
 use crate::deadlines::{Sweep, most_due};
-use crate::held::Held;
-use crate::secured::Keys;
+use crate::delayed::DelayedReplies;
 use crate::serve::tell;
 use crate::slab::Slab;
 use crate::stats::Counters;
+use crate::tls_connection::Keys;
 use loadgen_core::protocol::Shape;
 use loadgen_core::sys::clock;
 use loadgen_core::sys::poller::{Event, Interest, Poller};
@@ -210,9 +210,9 @@ impl<P: Poller> Readiness<P> {
 
     fn admit(&mut self, socket: OwnedFd) {
         let speaks_first = self.shared.shape == Shape::Download;
-        let held = self.shared.injector.as_ref().map(|injector| Box::new(Held::new(injector)));
+        let delayed = self.shared.injector.as_ref().map(|injector| Box::new(DelayedReplies::new(injector)));
         let tls = self.shared.keys.as_ref().and_then(|keys| keys.accept());
-        let connection = Connection::new(socket, speaks_first, held, tls);
+        let connection = Connection::new(socket, speaks_first, delayed, tls);
         let token = self.slab.insert(connection, self.sweep.now_ms());
         let Some(connection) = self.slab.get(token) else { return };
         match self.poller.add(connection.fd(), token, Interest::READ) {
@@ -256,8 +256,8 @@ impl<P: Poller> Readiness<P> {
     /// Closes who has taken too long over what it does.
     fn look_after_deadlines(&mut self) {
         self.sweep.advance(clock::now());
-        for place in self.sweep.places(self.slab.places()) {
-            let Some((token, connection, since)) = self.slab.at(place) else { continue };
+        for index in self.sweep.slots(self.slab.slots()) {
+            let Some((token, connection, since)) = self.slab.at(index) else { continue };
             let awaits = connection.awaits(&self.shared);
             if let Some(cause) = self.sweep.look(awaits, &mut connection.signs, since) {
                 self.close(token, cause);
@@ -269,8 +269,8 @@ impl<P: Poller> Readiness<P> {
     fn make_room(&mut self) -> bool {
         self.sweep.advance(clock::now());
         let mut due = Vec::new();
-        for place in 0..self.slab.places() {
-            let Some((token, connection, since)) = self.slab.at(place) else { continue };
+        for index in 0..self.slab.slots() {
+            let Some((token, connection, since)) = self.slab.at(index) else { continue };
             let awaits = connection.awaits(&self.shared);
             due.extend(self.sweep.due_to_go(awaits, connection.signs, *since).map(|due| (due, token)));
         }

@@ -1,4 +1,4 @@
-//! When held replies are due: by connection, the earliest first.
+//! When delayed replies are due: by connection, the earliest first.
 
 use crate::stats::Counters;
 use loadgen_core::sys::clock;

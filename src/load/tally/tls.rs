@@ -1,7 +1,7 @@
 //! What was agreed on with servers under TLS, and how often.
 
 use crate::histogram::Recorder;
-use crate::tls::Session;
+use crate::tls::Negotiated;
 use std::collections::BTreeSet;
 
 /// Handshakes that came to their end.
@@ -18,7 +18,7 @@ pub struct TlsTally {
 }
 
 impl TlsTally {
-    pub fn note(&mut self, session: Session) {
+    pub fn note(&mut self, session: Negotiated) {
         *(if session.resumed { &mut self.resumed } else { &mut self.full }) += 1;
         self.versions.insert(session.version);
         self.ciphers.insert(session.cipher);

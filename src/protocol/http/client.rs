@@ -35,8 +35,8 @@ struct HttpClient {
     /// Where requests differ.
     composer: Option<Composer>,
     kinds: Vec<String>,
-    /// Of callers that have no place for each connection: all requests are one session.
-    place: u32,
+    /// Of callers that keep no cursor for each connection: all requests are one session.
+    cursor: u32,
     /// The method is HEAD, by the kind of request.
     to_head: Vec<bool>,
     /// The last final head, with its empty line, and its meaning. Servers repeat themselves, and equal bytes have
@@ -56,15 +56,15 @@ impl Codec for HttpClient {
     }
 
     fn compose(&mut self, out: &mut Vec<u8>) -> u16 {
-        let mut place = self.place;
-        let kind = self.compose_next(&mut place, out);
-        self.place = place;
+        let mut cursor = self.cursor;
+        let kind = self.compose_next(&mut cursor, out);
+        self.cursor = cursor;
         kind
     }
 
-    fn compose_next(&mut self, place: &mut u32, out: &mut Vec<u8>) -> u16 {
+    fn compose_next(&mut self, cursor: &mut u32, out: &mut Vec<u8>) -> u16 {
         match &mut self.composer {
-            Some(composer) => composer.next(place, out),
+            Some(composer) => composer.next(cursor, out),
             None => {
                 out.extend_from_slice(&self.request);
                 0
@@ -72,8 +72,8 @@ impl Codec for HttpClient {
         }
     }
 
-    fn at_session_end(&self, place: u32) -> bool {
-        place == 0
+    fn at_session_end(&self, cursor: u32) -> bool {
+        cursor == 0
     }
 
     fn kinds(&self) -> &[String] {
@@ -140,7 +140,7 @@ impl HttpClient {
             request,
             composer,
             kinds,
-            place: 0,
+            cursor: 0,
             to_head,
             known: Vec::new(),
             known_to_head: false,

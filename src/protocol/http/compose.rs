@@ -82,7 +82,7 @@ struct Compiled {
     body: Option<Template>,
 }
 
-/// A place in a recorded list.
+/// Where a worker is in a recorded list.
 #[derive(Clone, Debug)]
 struct Recorded {
     /// Drawn by lot; `None`: one after the other.
@@ -119,10 +119,10 @@ impl Composer {
         let (mut compiled, mut to_head) = (Vec::new(), Vec::new());
         for request in &scenario.requests {
             let What::Message(message) = &request.what else {
-                return Err(told(scenario, request, "http has no commands; give it a path"));
+                return Err(refusal_of(scenario, request, "http has no commands; give it a path"));
             };
             let method = message.method.as_ref().unwrap_or(&options.method);
-            check_message(scenario, message, method, options).map_err(|why| told(scenario, request, &why))?;
+            check_message(scenario, message, method, options).map_err(|why| refusal_of(scenario, request, &why))?;
             compiled.push(compile(message, method, options));
             to_head.push(method == "HEAD");
         }
@@ -174,10 +174,10 @@ impl Composer {
         longest
     }
 
-    /// Appends the request that comes next on the connection with this place, and says its kind.
-    pub(super) fn next(&mut self, place: &mut u32, out: &mut Vec<u8>) -> u16 {
+    /// Appends the request that comes next on the connection with this cursor, and says its kind.
+    pub(super) fn next(&mut self, cursor: &mut u32, out: &mut Vec<u8>) -> u16 {
         let index = match self.source {
-            Source::Compiled(_) => self.choice.next(place),
+            Source::Compiled(_) => self.choice.next(cursor),
             Source::Recorded(_) => 0,
         };
         self.render(index, out)
@@ -199,7 +199,7 @@ impl Composer {
                 }
                 index
             }
-            (Source::Recorded(place), Some(recorded)) => place.next(&recorded.list, out),
+            (Source::Recorded(position), Some(recorded)) => position.next(&recorded.list, out),
             // A list without a list: there is none such.
             (Source::Recorded(_), None) => 0,
         }
@@ -232,7 +232,7 @@ impl Recorded {
     }
 }
 
-fn told(scenario: &Scenario, request: &Request, why: &str) -> String {
+fn refusal_of(scenario: &Scenario, request: &Request, why: &str) -> String {
     format!("{}, line {}: request '{}': {why}", scenario.file, request.line, request.name)
 }
 

@@ -235,8 +235,8 @@ impl Codec for MemcachedClient {
         let Counts { hits, misses, not_found, not_stored } = self.counts;
         let all = [("hits", hits), ("misses", misses), ("not_found", not_found), ("not_stored", not_stored)];
         // Hits of none are worth saying; what few loads can bring is said where it came.
-        let told = all.into_iter().enumerate().filter(|(at, (_, count))| *count > 0 || asks && *at < 2);
-        told.map(|(_, count)| count).collect()
+        let counted = all.into_iter().enumerate().filter(|(at, (_, count))| *count > 0 || asks && *at < 2);
+        counted.map(|(_, count)| count).collect()
     }
 }
 

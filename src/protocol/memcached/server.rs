@@ -75,7 +75,7 @@ impl Long {
         self.last
     }
 
-    fn place(&self, number: u64) -> Option<usize> {
+    fn position(&self, number: u64) -> Option<usize> {
         self.replies.iter().position(|(known, _)| *known == number)
     }
 }
@@ -217,18 +217,18 @@ impl Work {
     }
 
     fn rest(&mut self, state: &mut ServerState, out: &mut Output, served: &mut Served) -> Option<Next> {
-        let Some(place) = self.long.place(state.left) else {
+        let Some(index) = self.long.position(state.left) else {
             // It had to go, for others: what was said of it cannot be taken back.
             state.step = CLOSED;
             return None;
         };
-        let reply = &self.long.replies[place].1;
+        let reply = &self.long.replies[index].1;
         state.out_left += out.fill(&reply[state.out_left as usize..]) as u64;
         if state.out_left < reply.len() as u64 {
             return Some(Next::Flush);
         }
         self.long.bytes -= reply.len();
-        self.long.replies.remove(place);
+        self.long.replies.remove(index);
         (state.left, state.out_left) = (0, 0);
         if state.step == REST_OF_VALUE {
             state.step = VALUES;

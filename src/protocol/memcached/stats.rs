@@ -3,7 +3,7 @@
 use crate::protocol::store::{COUNTS, Inner};
 use std::io::Write as _;
 
-/// A place in [`Inner::counts`].
+/// An index into [`Inner::counts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Count {
     CmdGet,

@@ -12,7 +12,7 @@ struct Command {
     name: &'static str,
     /// Words of a request, the name included; where negative: at least so many.
     arity: i32,
-    act: fn(&Request<'_>, &mut Inner, &mut Session, &mut Vec<u8>),
+    act: fn(&Request<'_>, &mut Inner, &mut ConnectionState, &mut Vec<u8>),
 }
 
 /// What was asked for.
@@ -35,7 +35,7 @@ impl<'a> Request<'a> {
 
 /// What is remembered of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Session {
+pub(super) struct ConnectionState {
     pub(super) resp3: bool,
     /// This reply is the last.
     pub(super) closes: bool,
@@ -44,7 +44,7 @@ pub(super) struct Session {
 const fn known(
     name: &'static str,
     arity: i32,
-    act: fn(&Request<'_>, &mut Inner, &mut Session, &mut Vec<u8>),
+    act: fn(&Request<'_>, &mut Inner, &mut ConnectionState, &mut Vec<u8>),
 ) -> Command {
     Command { name, arity, act }
 }
@@ -75,8 +75,8 @@ const COMMANDS: &[Command] = &[
     known("hello", -1, hello),
     known("client", -2, client),
     known("config", -2, config),
-    known("command", -1, |request, _, session, out| {
-        out.extend_from_slice(match (request.is(1, "count"), session.resp3 && request.is(1, "docs")) {
+    known("command", -1, |request, _, connection, out| {
+        out.extend_from_slice(match (request.is(1, "count"), connection.resp3 && request.is(1, "docs")) {
             (true, _) => b":0\r\n",
             (_, true) => b"%0\r\n",
             _ => b"*0\r\n",
@@ -86,13 +86,13 @@ const COMMANDS: &[Command] = &[
     known("dbsize", 1, |_, entries, _, out| put_head(out, b':', entries.len() as i64)),
     known("flushall", -1, clear),
     known("flushdb", -1, clear),
-    known("quit", -1, |_, _, session, out| {
-        session.closes = true;
+    known("quit", -1, |_, _, connection, out| {
+        connection.closes = true;
         out.extend_from_slice(OK);
     }),
 ];
 
-/// The place in the counts of what is no command that is known.
+/// The index in the counts of what is no command that is known.
 pub(super) const UNKNOWN: usize = COMMANDS.len();
 /// How many counts there are.
 pub(super) const COUNTS: usize = COMMANDS.len() + 1;
@@ -104,18 +104,18 @@ const SYNTAX: &[u8] = b"-ERR syntax error\r\n";
 /// The most bytes of an unknown name that are said again.
 const NAME_SHOWN: usize = 32;
 
-/// The place of a command in the counts: behind all that are known, where it is none of them.
+/// The index of a command in the counts: behind all that are known, where it is none of them.
 pub(super) fn find(name: &[u8]) -> usize {
-    let place = COMMANDS.iter().position(|command| command.name.as_bytes().eq_ignore_ascii_case(name));
-    place.unwrap_or(UNKNOWN)
+    let index = COMMANDS.iter().position(|command| command.name.as_bytes().eq_ignore_ascii_case(name));
+    index.unwrap_or(UNKNOWN)
 }
 
-/// Carries out the command at that place, and appends the reply.
+/// Carries out the command at that index, and appends the reply.
 pub(super) fn answer(
     command: usize,
     request: &Request<'_>,
     entries: &mut Inner,
-    session: &mut Session,
+    connection: &mut ConnectionState,
     out: &mut Vec<u8>,
 ) {
     let Some(command) = COMMANDS.get(command) else {
@@ -125,7 +125,7 @@ pub(super) fn answer(
     };
     let words = request.words.len() as i32;
     if words == command.arity || command.arity < 0 && words >= -command.arity {
-        (command.act)(request, entries, session, out);
+        (command.act)(request, entries, connection, out);
     } else {
         out.extend_from_slice(wrong_number(command.name).as_bytes());
     }
@@ -141,15 +141,15 @@ fn shown(word: &[u8]) -> String {
     word.iter().take(NAME_SHOWN).map(printable).collect()
 }
 
-fn get(request: &Request<'_>, entries: &mut Inner, session: &mut Session, out: &mut Vec<u8>) {
+fn get(request: &Request<'_>, entries: &mut Inner, connection: &mut ConnectionState, out: &mut Vec<u8>) {
     match entries.get(request.word(1)) {
         Some(entry) => put_bulk(out, &entry.value),
-        None if session.resp3 => out.extend_from_slice(b"_\r\n"),
+        None if connection.resp3 => out.extend_from_slice(b"_\r\n"),
         None => out.extend_from_slice(b"$-1\r\n"),
     }
 }
 
-fn set(request: &Request<'_>, entries: &mut Inner, _: &mut Session, out: &mut Vec<u8>) {
+fn set(request: &Request<'_>, entries: &mut Inner, _: &mut ConnectionState, out: &mut Vec<u8>) {
     if request.words.len() > 3 {
         out.extend_from_slice(b"-ERR syntax error: loadgen-server knows no options of SET\r\n");
         return;
@@ -158,7 +158,7 @@ fn set(request: &Request<'_>, entries: &mut Inner, _: &mut Session, out: &mut Ve
     out.extend_from_slice(if stored.is_ok() { OK } else { NO_ROOM });
 }
 
-fn mset(request: &Request<'_>, entries: &mut Inner, _: &mut Session, out: &mut Vec<u8>) {
+fn mset(request: &Request<'_>, entries: &mut Inner, _: &mut ConnectionState, out: &mut Vec<u8>) {
     if request.words.len().is_multiple_of(2) {
         out.extend_from_slice(wrong_number("mset").as_bytes());
         return;
@@ -169,7 +169,7 @@ fn mset(request: &Request<'_>, entries: &mut Inner, _: &mut Session, out: &mut V
     out.extend_from_slice(if stored { OK } else { NO_ROOM });
 }
 
-fn ping(request: &Request<'_>, _: &mut Inner, _: &mut Session, out: &mut Vec<u8>) {
+fn ping(request: &Request<'_>, _: &mut Inner, _: &mut ConnectionState, out: &mut Vec<u8>) {
     match request.words.len() {
         1 => out.extend_from_slice(b"+PONG\r\n"),
         2 => put_bulk(out, request.word(1)),
@@ -196,23 +196,23 @@ fn add(request: &Request<'_>, entries: &mut Inner, by: Option<i64>, out: &mut Ve
     }
 }
 
-fn del(request: &Request<'_>, entries: &mut Inner, _: &mut Session, out: &mut Vec<u8>) {
+fn del(request: &Request<'_>, entries: &mut Inner, _: &mut ConnectionState, out: &mut Vec<u8>) {
     let removed = (1..request.words.len()).filter(|key| entries.remove(request.word(*key))).count();
     put_head(out, b':', removed as i64);
 }
 
-fn exists(request: &Request<'_>, entries: &mut Inner, _: &mut Session, out: &mut Vec<u8>) {
+fn exists(request: &Request<'_>, entries: &mut Inner, _: &mut ConnectionState, out: &mut Vec<u8>) {
     let there = (1..request.words.len()).filter(|key| entries.get(request.word(*key)).is_some()).count();
     put_head(out, b':', there as i64);
 }
 
-fn clear(_: &Request<'_>, entries: &mut Inner, _: &mut Session, out: &mut Vec<u8>) {
+fn clear(_: &Request<'_>, entries: &mut Inner, _: &mut ConnectionState, out: &mut Vec<u8>) {
     entries.clear();
     out.extend_from_slice(OK);
 }
 
 /// As many numbers as Redis has by default, and one set of keys behind all of them.
-fn select(request: &Request<'_>, _: &mut Inner, _: &mut Session, out: &mut Vec<u8>) {
+fn select(request: &Request<'_>, _: &mut Inner, _: &mut ConnectionState, out: &mut Vec<u8>) {
     out.extend_from_slice(match resp::integer(request.word(1)) {
         Some(0..16) => OK,
         Some(_) => b"-ERR DB index is out of range\r\n",
@@ -220,35 +220,35 @@ fn select(request: &Request<'_>, _: &mut Inner, _: &mut Session, out: &mut Vec<u
     });
 }
 
-fn hello(request: &Request<'_>, _: &mut Inner, session: &mut Session, out: &mut Vec<u8>) {
+fn hello(request: &Request<'_>, _: &mut Inner, connection: &mut ConnectionState, out: &mut Vec<u8>) {
     match (request.words.len(), request.word(1)) {
         (1, _) => {}
-        (_, b"2") => session.resp3 = false,
-        (_, b"3") => session.resp3 = true,
+        (_, b"2") => connection.resp3 = false,
+        (_, b"3") => connection.resp3 = true,
         _ => {
             out.extend_from_slice(b"-NOPROTO unsupported protocol version\r\n");
             return;
         }
     }
-    put_map(out, session, 4);
+    put_map(out, connection, 4);
     for (name, value) in [("server", "loadgen-server"), ("version", env!("CARGO_PKG_VERSION")), ("mode", "standalone")]
     {
         put_bulk(out, name.as_bytes());
         put_bulk(out, value.as_bytes());
     }
     put_bulk(out, b"proto");
-    put_head(out, b':', if session.resp3 { 3 } else { 2 });
+    put_head(out, b':', if connection.resp3 { 3 } else { 2 });
 }
 
-fn put_map(out: &mut Vec<u8>, session: &Session, pairs: i64) {
-    if session.resp3 { put_head(out, b'%', pairs) } else { put_head(out, b'*', 2 * pairs) }
+fn put_map(out: &mut Vec<u8>, connection: &ConnectionState, pairs: i64) {
+    if connection.resp3 { put_head(out, b'%', pairs) } else { put_head(out, b'*', 2 * pairs) }
 }
 
-fn client(request: &Request<'_>, _: &mut Inner, session: &mut Session, out: &mut Vec<u8>) {
+fn client(request: &Request<'_>, _: &mut Inner, connection: &mut ConnectionState, out: &mut Vec<u8>) {
     if request.is(1, "setinfo") || request.is(1, "setname") {
         out.extend_from_slice(OK);
     } else if request.is(1, "getname") {
-        out.extend_from_slice(if session.resp3 { b"_\r\n" } else { b"$-1\r\n" });
+        out.extend_from_slice(if connection.resp3 { b"_\r\n" } else { b"$-1\r\n" });
     } else if request.is(1, "id") {
         out.extend_from_slice(b":1\r\n");
     } else {
@@ -257,7 +257,7 @@ fn client(request: &Request<'_>, _: &mut Inner, session: &mut Session, out: &mut
 }
 
 /// What redis-benchmark asks for: nothing is written to disk.
-fn config(request: &Request<'_>, _: &mut Inner, session: &mut Session, out: &mut Vec<u8>) {
+fn config(request: &Request<'_>, _: &mut Inner, connection: &mut ConnectionState, out: &mut Vec<u8>) {
     if request.is(1, "resetstat") {
         request.store.reset_tallies();
         out.extend_from_slice(OK);
@@ -270,14 +270,14 @@ fn config(request: &Request<'_>, _: &mut Inner, session: &mut Session, out: &mut
     let settings: [(&str, &str); 2] = [("save", ""), ("appendonly", "no")];
     let asked = |name: &str| (2..request.words.len()).any(|index| request.is(index, name));
     let found = || settings.iter().filter(|(name, _)| asked(name));
-    put_map(out, session, found().count() as i64);
+    put_map(out, connection, found().count() as i64);
     for (name, value) in found() {
         put_bulk(out, name.as_bytes());
         put_bulk(out, value.as_bytes());
     }
 }
 
-fn info(request: &Request<'_>, entries: &mut Inner, session: &mut Session, out: &mut Vec<u8>) {
+fn info(request: &Request<'_>, entries: &mut Inner, connection: &mut ConnectionState, out: &mut Vec<u8>) {
     let last = request.words.len() - 1;
     let wants = |section: &str, usual: bool| match last {
         0 => usual,
@@ -305,7 +305,7 @@ fn info(request: &Request<'_>, entries: &mut Inner, session: &mut Session, out: 
             line(format_args!("db0:keys={},expires=0,avg_ttl=0", entries.len()));
         }
     }
-    if session.resp3 {
+    if connection.resp3 {
         put_head(out, b'=', text.len() as i64 + 4);
         out.extend_from_slice(b"txt:");
         out.extend_from_slice(text.as_bytes());

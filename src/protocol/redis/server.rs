@@ -1,6 +1,6 @@
 //! The server half of Redis.
 
-use super::command::{self, Session};
+use super::command::{self, ConnectionState};
 use super::request::{self, Fault, Found, NO_END, Words};
 use super::resp;
 use crate::protocol::store::{Inner, Store, Tally};
@@ -96,8 +96,8 @@ impl RedisServer {
             return None;
         }
         let command = command::find(self.words.get(input, 0));
-        let session = Session { resp3: state.flags & RESP3 != 0, closes: false };
-        let session = self.answer(command, input, session, entries.get_or_insert_with(|| store.lock()), store);
+        let connection = ConnectionState { resp3: state.flags & RESP3 != 0, closes: false };
+        let connection = self.answer(command, input, connection, entries.get_or_insert_with(|| store.lock()), store);
         if !self.put_reply(state, out) {
             return Some(Next::Flush);
         }
@@ -105,8 +105,8 @@ impl RedisServer {
         served.consumed += length;
         served.requests += 1;
         served.replies += 1;
-        state.flags = if session.resp3 { RESP3 } else { 0 };
-        state.step = if session.closes { CLOSED } else { REQUEST };
+        state.flags = if connection.resp3 { RESP3 } else { 0 };
+        state.step = if connection.closes { CLOSED } else { REQUEST };
         None
     }
 
@@ -114,14 +114,14 @@ impl RedisServer {
         &mut self,
         command: usize,
         input: &[u8],
-        mut session: Session,
+        mut connection: ConnectionState,
         entries: &mut Inner,
         store: &Store,
-    ) -> Session {
+    ) -> ConnectionState {
         self.reply.clear();
         let request = command::Request { words: &self.words, input, store };
-        command::answer(command, &request, entries, &mut session, &mut self.reply);
-        session
+        command::answer(command, &request, entries, &mut connection, &mut self.reply);
+        connection
     }
 
     /// Puts as much of the reply as there is room for; true: all of it has been.

@@ -2,7 +2,7 @@
 //! docs/shards.md says for each field which it is.
 
 mod check;
-mod told;
+mod notes;
 mod windows;
 
 pub use check::MergeError;
@@ -58,16 +58,16 @@ pub fn merge(reports: &[Report]) -> Result<Report, MergeError> {
         engine: engine(&shards, ledger.whole_run.as_ref().map_or(0, |whole| whole.ok)),
         ledger,
         floor: floor(&shards),
-        verdict: told::verdict(&shards, &windows),
+        verdict: notes::verdict(&shards, &windows),
         // They were about the parts: `loadgen report --fail-if` judges the whole.
         limits: Vec::new(),
         labels: labels(&shards),
         shard: None,
         merged: Some(Merged {
-            shards: shards.iter().filter_map(|shard| told::summary(shard)).collect(),
+            shards: shards.iter().filter_map(|shard| notes::summary(shard)).collect(),
             windows_apart_ns: windows.apart_ns,
             throughput_of: if clipped { "series" } else { "windows" }.to_owned(),
-            notes: told::notes(&shards, &windows, clipped),
+            notes: notes::notes(&shards, &windows, clipped),
         }),
         ab: None,
         checksum: None,
@@ -256,21 +256,21 @@ fn generator(shards: &[&Report], offsets: &[u64]) -> Option<Generator> {
 /// The counters of a kernel are all its processes': shards on one have all counted the same, each while it ran. So of
 /// those the largest figure counts, which is at most too small; those of different kernels add up.
 fn kernel(shards: &[&Report]) -> BTreeMap<String, i64> {
-    let mut by_place = BTreeMap::<(&str, Option<&String>), i64>::new();
+    let mut by_kernel = BTreeMap::<(&str, Option<&String>), i64>::new();
     for shard in shards {
-        let place = shard.shard.as_ref();
+        let whose = shard.shard.as_ref();
         for (name, value) in &shard.kernel {
             // CPUs are the machine's; all else a container has of its own.
             let machine = name.starts_with("Cpu.");
-            let place = place.and_then(|s| if machine { s.machine.as_ref() } else { s.network.as_ref() });
-            let known = by_place.entry((name, place)).or_default();
+            let kernel_of = whose.and_then(|s| if machine { s.machine.as_ref() } else { s.network.as_ref() });
+            let known = by_kernel.entry((name, kernel_of)).or_default();
             if value.unsigned_abs() > known.unsigned_abs() {
                 *known = *value;
             }
         }
     }
     let mut kernel = BTreeMap::<String, i64>::new();
-    for ((name, _), value) in by_place {
+    for ((name, _), value) in by_kernel {
         let sum = kernel.entry(name.to_owned()).or_default();
         *sum = sum.saturating_add(value);
     }

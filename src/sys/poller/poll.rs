@@ -16,7 +16,7 @@ pub struct Poll {
     /// Token of each of `watched`.
     tokens: Vec<u64>,
     /// By descriptor: where it is in `watched`.
-    places: Vec<u32>,
+    indices: Vec<u32>,
     calls: PollerCalls,
 }
 
@@ -24,38 +24,38 @@ impl Poller for Poll {
     const EDGE: bool = false;
 
     fn new() -> io::Result<Self> {
-        Ok(Self { watched: Vec::new(), tokens: Vec::new(), places: Vec::new(), calls: PollerCalls::default() })
+        Ok(Self { watched: Vec::new(), tokens: Vec::new(), indices: Vec::new(), calls: PollerCalls::default() })
     }
 
     fn add(&mut self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
-        if self.place(fd).is_ok() {
+        if self.index(fd).is_ok() {
             return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }
         let number = fd.as_raw_fd() as usize;
-        if self.places.len() <= number {
-            self.places.resize(number + 1, NOWHERE);
+        if self.indices.len() <= number {
+            self.indices.resize(number + 1, NOWHERE);
         }
-        self.places[number] = self.watched.len() as u32;
+        self.indices[number] = self.watched.len() as u32;
         self.watched.push(libc::pollfd { fd: fd.as_raw_fd(), events: bits(interest), revents: 0 });
         self.tokens.push(token);
         Ok(())
     }
 
     fn modify(&mut self, fd: BorrowedFd<'_>, token: u64, interest: Interest) -> io::Result<()> {
-        let place = self.place(fd)?;
-        self.watched[place].events = bits(interest);
-        self.tokens[place] = token;
+        let index = self.index(fd)?;
+        self.watched[index].events = bits(interest);
+        self.tokens[index] = token;
         Ok(())
     }
 
     fn remove(&mut self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        let place = self.place(fd)?;
-        self.watched.swap_remove(place);
-        self.tokens.swap_remove(place);
-        if let Some(moved) = self.watched.get(place) {
-            self.places[moved.fd as usize] = place as u32;
+        let index = self.index(fd)?;
+        self.watched.swap_remove(index);
+        self.tokens.swap_remove(index);
+        if let Some(moved) = self.watched.get(index) {
+            self.indices[moved.fd as usize] = index as u32;
         }
-        self.places[fd.as_raw_fd() as usize] = NOWHERE;
+        self.indices[fd.as_raw_fd() as usize] = NOWHERE;
         Ok(())
     }
 
@@ -90,10 +90,10 @@ impl Poller for Poll {
 }
 
 impl Poll {
-    fn place(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
-        match self.places.get(fd.as_raw_fd() as usize) {
+    fn index(&self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        match self.indices.get(fd.as_raw_fd() as usize) {
             None | Some(&NOWHERE) => Err(io::Error::from(io::ErrorKind::NotFound)),
-            Some(place) => Ok(*place as usize),
+            Some(index) => Ok(*index as usize),
         }
     }
 }

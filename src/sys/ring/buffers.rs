@@ -55,7 +55,7 @@ pub struct Ledger {
     /// By buffer: how many [`Filled`] there are of it. More than one only where the kernel goes on with a buffer
     /// (IOU_PBUF_RING_INC); it goes back with the last of them.
     parts: Vec<u32>,
-    held: u32,
+    ours_count: u32,
     tail: u16,
 }
 
@@ -64,16 +64,16 @@ impl Ledger {
     pub fn new(count: u16, size: u32) -> Self {
         assert!(count.is_power_of_two() && count <= 1 << 15 && size > 0);
         let n = usize::from(count);
-        let held = u32::from(count);
+        let ours_count = u32::from(count);
         let next = vec![NONE; n];
         let (used, parts) = (vec![0; n], vec![0; n]);
         let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-        Self { id, size, next, last: None, used, ours: vec![true; n], parts, held, tail: 0 }
+        Self { id, size, next, last: None, used, ours: vec![true; n], parts, ours_count, tail: 0 }
     }
 
     /// Buffers that we have.
-    pub fn held(&self) -> u32 {
-        self.held
+    pub fn ours_count(&self) -> u32 {
+        self.ours_count
     }
 
     /// Gives a buffer to the kernel, and says at which index of the ring.
@@ -86,7 +86,7 @@ impl Ledger {
         self.next[usize::from(buffer)] = NONE;
         self.used[usize::from(buffer)] = 0;
         self.tail = self.tail.wrapping_add(1);
-        self.held -= 1;
+        self.ours_count -= 1;
         index
     }
 
@@ -120,7 +120,7 @@ impl Ledger {
             self.used[usize::from(buffer)] = end;
         } else {
             self.ours[usize::from(buffer)] = true;
-            self.held += 1;
+            self.ours_count += 1;
         }
     }
 
@@ -207,7 +207,7 @@ impl Buffers {
 
     /// Buffers that the kernel has.
     pub fn given(&self) -> usize {
-        usize::from(self.region.count()) - self.ledger.held() as usize
+        usize::from(self.region.count()) - self.ledger.ours_count() as usize
     }
 
     fn give(&mut self, buffer: u16) {
@@ -329,12 +329,12 @@ mod tests {
     fn a_buffer_goes_round() {
         let mut ledger = Ledger::new(4, 100);
         assert_eq!((0..4).map(|b| ledger.give(b)).collect::<Vec<_>>(), [0, 1, 2, 3]);
-        assert_eq!(ledger.held(), 0);
+        assert_eq!(ledger.ours_count(), 0);
         let filled = ledger.take(2, 30, false).unwrap();
         assert_eq!(ledger.pieces(&filled).collect::<Vec<_>>(), [(2, 0, 30)]);
         assert!(ledger.take(2, 30, false).is_none(), "we have it already");
         assert!(ledger.take(9, 30, false).is_none() && ledger.take(1, 0, false).is_none());
-        assert_eq!((ledger.give(2), ledger.held()), (0, 0));
+        assert_eq!((ledger.give(2), ledger.ours_count()), (0, 0));
     }
 
     #[test]
@@ -345,7 +345,7 @@ mod tests {
         }
         let filled = ledger.take(0, 25, false).unwrap();
         assert_eq!(ledger.pieces(&filled).collect::<Vec<_>>(), [(0, 0, 10), (3, 0, 10), (1, 0, 5)]);
-        assert_eq!(ledger.held(), 3);
+        assert_eq!(ledger.ours_count(), 3);
         assert!(ledger.take(2, 15, false).is_none(), "the one behind it is not the kernel's");
     }
 
@@ -368,7 +368,7 @@ mod tests {
         let mut ledger = Ledger::new(4, 10);
         ledger.give(1);
         assert!(ledger.take(1, 11, false).is_none() && ledger.take(1, 31, false).is_none());
-        assert_eq!(ledger.held(), 3);
+        assert_eq!(ledger.ours_count(), 3);
     }
 
     #[test]
@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(ledger.pieces(&second).collect::<Vec<_>>(), [(0, 30, 50)]);
         let last = ledger.take(0, 50, false).unwrap();
         assert_eq!(ledger.pieces(&last).collect::<Vec<_>>(), [(0, 50, 100)]);
-        assert_eq!((ledger.held(), first.len()), (1, 30));
+        assert_eq!((ledger.ours_count(), first.len()), (1, 30));
         // Whoever comes last gives the buffer back: bytes of the first would change under its holder otherwise.
         assert!(!ledger.part_done(last.first) && !ledger.part_done(second.first));
         assert!(ledger.part_done(first.first));

@@ -77,7 +77,7 @@ impl Leases {
     }
 
     /// Leases that have not ended.
-    pub fn held(&self) -> usize {
+    pub fn alive(&self) -> usize {
         self.leases.len() - self.free.len()
     }
 
@@ -107,9 +107,9 @@ mod tests {
         leases.begin(id);
         leases.end(id);
         leases.release(id);
-        assert_eq!((leases.bytes(id), leases.held()), (&b"abc"[..], 1));
+        assert_eq!((leases.bytes(id), leases.alive()), (&b"abc"[..], 1));
         leases.end(id);
-        assert_eq!(leases.held(), 0);
+        assert_eq!(leases.alive(), 0);
         let spare = leases.spare();
         assert!(spare.is_empty() && spare.capacity() >= 3, "its memory is used again");
         assert_eq!(leases.lend(spare), Some(id), "so is its number");
@@ -122,10 +122,10 @@ mod tests {
         for _ in 0..2 {
             leases.begin(id);
             leases.end(id);
-            assert_eq!((leases.bytes(id), leases.held()), (&b"abc"[..], 1));
+            assert_eq!((leases.bytes(id), leases.alive()), (&b"abc"[..], 1));
         }
         leases.release(id);
-        assert_eq!(leases.held(), 0);
+        assert_eq!(leases.alive(), 0);
     }
 
     #[test]
@@ -133,6 +133,6 @@ mod tests {
         let mut leases = Leases::default();
         let id = leases.lend(vec![1]).unwrap();
         leases.release(id);
-        assert_eq!(leases.held(), 0);
+        assert_eq!(leases.alive(), 0);
     }
 }

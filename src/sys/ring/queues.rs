@@ -63,7 +63,7 @@ pub enum Wait {
 /// A ring. It belongs to the thread that made it (SINGLE_ISSUER), and is therefore not `Send`.
 #[derive(Debug)]
 pub struct Ring {
-    pub(super) uring: Held,
+    pub(super) uring: OwnedUring,
     pub(super) region: Rc<Region>,
     pub(super) leases: Leases,
     pub(super) addresses: HashMap<Endpoint, Box<socket::RawAddress>>,
@@ -94,9 +94,9 @@ pub struct Ring {
 }
 
 /// The queues, which are closed before anything that the kernel knows through them is freed.
-pub(super) struct Held(pub(super) Option<IoUring>);
+pub(super) struct OwnedUring(pub(super) Option<IoUring>);
 
-impl fmt::Debug for Held {
+impl fmt::Debug for OwnedUring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("IoUring")
     }

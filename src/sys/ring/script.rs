@@ -210,7 +210,11 @@ impl Script {
         assert!(left.is_empty(), "requests that keep sockets alive: {left:?}");
         assert!(self.slots.iter().all(Option::is_none), "a slot was not closed");
         assert!(self.armed.is_empty(), "a completion was never told");
-        assert_eq!((self.leases.held(), self.ledger.held()), (0, 0), "leases and buffers that were not given back");
+        assert_eq!(
+            (self.leases.alive(), self.ledger.ours_count()),
+            (0, 0),
+            "leases and buffers that were not given back"
+        );
         assert_eq!(self.buffers.len(), usize::from(BUFFERS));
     }
 

@@ -3,7 +3,7 @@
 use super::buffers::Buffers;
 use super::leases::Leases;
 use super::options::Options;
-use super::queues::{Held, Ring, RingCounters};
+use super::queues::{OwnedUring, Ring, RingCounters};
 use super::refusal::Refusal;
 use super::submit::{BUFFER_GROUP, Bounds, bounded};
 use super::token::SLOTS_MAX;
@@ -72,7 +72,7 @@ impl Ring {
             setup.push(format!("receive-limit={}", options.receive_limit));
         }
         let ring = Self {
-            uring: Held(Some(uring)),
+            uring: OwnedUring(Some(uring)),
             region,
             leases: Leases::default(),
             addresses: HashMap::new(),

@@ -1,20 +1,21 @@
 //! `loadgen ab`: two arms take turns, each run with a fresh server, and are compared.
 //!
 //! In reading order: `check` (what can be refused at once), `order` (of the arms in a block), `server` (one that
-//! somebody gave the command for), `slot` (one run), `session` (blocks until there are enough), `planner` (how many
+//! somebody gave the command for), `slot` (one run), `blocks` (until there are enough), `planner` (how many
 //! that is).
 
+mod blocks;
 mod check;
 mod order;
 mod planner;
 mod server;
-mod session;
 pub mod slot;
 
 use crate::cli::AbArgs;
 use crate::command::compare;
 use crate::failure::{Exit, Failure};
 use crate::progress::tell;
+use blocks::{BlockRunner, Stop};
 use loadgen_core::compare::Options;
 use loadgen_core::compare::page::Format;
 use loadgen_core::result::{Arm, BUNDLE_SCHEMA, Bundle, Tool, write};
@@ -22,7 +23,6 @@ use loadgen_core::rng::Rng;
 use loadgen_core::secrets;
 use loadgen_core::time::NS_PER_S;
 use loadgen_core::units::format_duration;
-use session::{Session, Stop};
 use slot::Bench;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -32,7 +32,7 @@ const DEFAULT_SLOT: &str = "5s";
 /// Blocks, unless `--blocks` or `--detect` says otherwise (docs/compare.md has what they can see).
 const DEFAULT_BLOCKS: u64 = 12;
 const BLOCKS_MOST: u64 = 500;
-/// How often the finished blocks are written while the session goes on.
+/// How often the finished blocks are written while the comparison goes on.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
 
 pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
@@ -52,7 +52,7 @@ pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
         return Err(Failure::usage("a bundle needs a file: --output - is for a single report"));
     }
     write::probe(&output).map_err(|error| not_written(&output, &error))?;
-    let mut place = Place { path: output, ours: args.run.output.is_some(), kept: Instant::now() };
+    let mut file = BundleFile { path: output, ours: args.run.output.is_some(), kept: Instant::now() };
     let folder = tempfile::tempdir().map_err(|error| {
         Failure::new(Exit::NotWritten, format!("no folder for reports that are on their way: {error}"))
             .help("TMPDIR names the place for temporary files")
@@ -81,26 +81,26 @@ pub fn run(args: &AbArgs, command: Vec<String>) -> Result<Exit, Failure> {
         runs: Vec::new(),
         checksum: None,
     };
-    let mut session = Session::new(&bench, &arms, args.run.quiet)?;
-    let plan = detect.map(|detect| planner::plan(&mut session, &mut bundle, &options, detect));
+    let mut runner = BlockRunner::new(&bench, &arms, args.run.quiet)?;
+    let plan = detect.map(|detect| planner::plan(&mut runner, &mut bundle, &options, detect));
     let done = match plan.transpose()?.flatten() {
         Some(refused) => return Ok(refused),
-        None => session.run(&mut bundle, &mut |bundle| place.keep(bundle)),
+        None => runner.run(&mut bundle, &mut |bundle| file.keep(bundle)),
     };
-    finish(args, &options, (format, summary.as_ref()), place, &mut bundle, done)
+    finish(args, &options, (format, summary.as_ref()), file, &mut bundle, done)
 }
 
 /// Where the bundle goes.
 #[derive(Debug)]
-struct Place {
+struct BundleFile {
     path: PathBuf,
     /// Somebody chose it, or we have made it: what is there is replaced.
     ours: bool,
     kept: Instant,
 }
 
-impl Place {
-    /// Writes what there is now and then, so that a session which is killed is not lost. Between blocks it disturbs
+impl BundleFile {
+    /// Writes what there is now and then, so that a comparison which is killed is not lost. Between blocks it disturbs
     /// nobody.
     fn keep(&mut self, bundle: &Bundle) -> Result<(), Failure> {
         if self.kept.elapsed() < KEEP_EVERY { Ok(()) } else { self.write(bundle) }
@@ -124,7 +124,7 @@ fn finish(
     args: &AbArgs,
     options: &Options,
     (format, summary): (&'static Format, Option<&PathBuf>),
-    mut place: Place,
+    mut file: BundleFile,
     bundle: &mut Bundle,
     done: Result<Option<Stop>, Failure>,
 ) -> Result<Exit, Failure> {
@@ -137,17 +137,17 @@ fn finish(
     }
     let comparison = compare::of_bundle(bundle, options.clone());
     let (strict, quiet) = (args.run.strict, args.run.quiet);
-    let told = match &comparison {
+    let delivered = match &comparison {
         Ok(comparison) => compare::Telling { format, summary, strict, quiet }.deliver(comparison),
         Err(_) => Ok(()),
     };
     // Whatever becomes of one of the two, the other is not lost.
-    place.write(bundle)?;
+    file.write(bundle)?;
     if !quiet {
-        tell(format_args!("bundle: {}", place.path.display()));
+        tell(format_args!("bundle: {}", file.path.display()));
     }
-    told?;
-    // What ended the session is more than what the finished blocks say.
+    delivered?;
+    // What ended the runs is more than what the finished blocks say.
     if let Some(stop) = done? {
         if let Err(refused) = &comparison {
             tell(format_args!("interrupted, and what was finished cannot be compared: {}", refused.cause()));
@@ -221,7 +221,7 @@ fn flags(args: &AbArgs) -> Vec<String> {
     flags
 }
 
-/// The draws must not be the same in every session: what keeps time with them would then always meet the same arm.
+/// The draws must not be the same in every comparison: what keeps time with them would then always meet the same arm.
 fn random_seed() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // Below 2^53, so that every JSON reader gets it whole.

@@ -1,7 +1,7 @@
 //! How many blocks it takes to see a change: from a few pilot blocks, which are then thrown away. To use them twice
 //! would be to stop when one likes what one sees.
 
-use super::session::Session;
+use super::blocks::BlockRunner;
 use super::{BLOCKS_MOST, roughly};
 use crate::failure::{Exit, Failure};
 use crate::progress::tell;
@@ -15,14 +15,14 @@ use loadgen_core::result::{BlockPlan, Bundle, Report, VerdictState};
 const PILOT_BLOCKS: u64 = 4;
 
 /// Sets `bundle.blocks_planned` so that a change of `detect` is seen in every gate, and says how long that takes.
-/// Returns an exit status where there is to be no session.
+/// Returns an exit status where there is to be no comparison.
 pub fn plan(
-    session: &mut Session<'_>,
+    runner: &mut BlockRunner<'_>,
     bundle: &mut Bundle,
     options: &Options,
     detect: f64,
 ) -> Result<Option<Exit>, Failure> {
-    let runs = match session.pilot(bundle, PILOT_BLOCKS)? {
+    let runs = match runner.pilot(bundle, PILOT_BLOCKS)? {
         Ok(runs) => runs,
         Err(stop) => {
             tell("interrupted in the pilot: there is nothing to keep");
@@ -72,7 +72,7 @@ pub fn plan(
         plan.blocks = plan.blocks.max(blocks as u64);
     }
     let slots = plan.blocks * bundle.arms.len() as u64 * 2;
-    let time = roughly(session.slot_ns() * slots);
+    let time = roughly(runner.slot_ns() * slots);
     tell(format_args!("plan: {} blocks, {slots} slots, {time}, to see changes of {}%", plan.blocks, detect * 100.0));
     bundle.blocks_planned = plan.blocks;
     bundle.plan = Some(plan);

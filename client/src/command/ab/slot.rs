@@ -2,9 +2,9 @@
 //! slot to the next.
 
 use super::server::{Server, free_port};
-use crate::aim;
 use crate::failure::{Exit, Failure};
 use crate::hidden;
+use crate::resolve;
 use crate::target::Target;
 use loadgen_core::result::{Arm, Report, read};
 use loadgen_core::sys::endpoint::Endpoint;
@@ -40,16 +40,16 @@ pub struct Bench {
 impl Bench {
     /// Runs `arm` once. `stop` is asked a few times a second; `None` if it said yes.
     pub fn run(&self, arm: &Arm, stop: &mut dyn FnMut() -> bool) -> Result<Option<Report>, Failure> {
-        let place = Place::of(arm)?;
-        let server = match &place.command {
+        let addressed = AddressedArm::of(arm)?;
+        let server = match &addressed.command {
             None => None,
-            Some(command) => match Server::start(command, &place.addresses, self.ready, stop)? {
+            Some(command) => match Server::start(command, &addressed.addresses, self.ready, stop)? {
                 Some(server) => Some(server),
                 None => return Ok(None),
             },
         };
         let before_ns = server.as_ref().map(Server::cpu_ns);
-        let mut report = self.measure(arm, place.target.as_deref(), stop);
+        let mut report = self.measure(arm, addressed.target.as_deref(), stop);
         if let (Ok(Some(report)), Some(server), Some(before_ns)) = (&mut report, &server, before_ns) {
             note_cpu(report, server.cpu_ns().saturating_sub(before_ns));
         }
@@ -153,14 +153,14 @@ fn note_cpu(report: &mut Report, cpu_ns: u64) {
 
 /// An arm's server and target in one slot: `{port}` is another port each time.
 #[derive(Debug)]
-struct Place {
+struct AddressedArm {
     command: Option<String>,
     target: Option<String>,
     /// Where the server is to listen.
     addresses: Vec<Endpoint>,
 }
 
-impl Place {
+impl AddressedArm {
     fn of(arm: &Arm) -> Result<Self, Failure> {
         let Some(command) = &arm.server_command else {
             return Ok(Self { command: None, target: arm.target.clone(), addresses: Vec::new() });
@@ -170,7 +170,7 @@ impl Place {
         let parsed = Target::parse(&target).map_err(Failure::usage)?;
         Ok(Self {
             command: Some(command.replace("{port}", &port)),
-            addresses: aim::resolve(&parsed, parsed.protocol(None).map_err(Failure::usage)?)?,
+            addresses: resolve::addresses_of(&parsed, parsed.protocol(None).map_err(Failure::usage)?)?,
             target: Some(target),
         })
     }

@@ -9,7 +9,7 @@ use crate::destination;
 use crate::embedded::Embedded;
 use crate::engine::{ENGINES, Entry};
 use crate::failure::{Exit, Failure};
-use crate::floor::{self, Driven, Effort, Measured, Places};
+use crate::floor::{self, Driven, Effort, Measured, Pinning};
 use crate::plan::{Plan, unknown};
 use crate::preflight;
 use crate::progress::tell;
@@ -146,7 +146,7 @@ fn reading(entry: &'static Entry) -> Reading {
         reading.ring_options = RING_OPTIONS.iter().copied().filter(works).collect();
     }
     // Where a run with a server of its own would have the two.
-    let measured = plan(entry).and_then(|plan| floor::measure(entry, &options, Places::of(&plan), FLOOR));
+    let measured = plan(entry).and_then(|plan| floor::measure(entry, &options, Pinning::of(&plan), FLOOR));
     match measured {
         Ok(Measured { floor, tally }) => {
             reading.floor = Some(floor);
@@ -199,10 +199,10 @@ fn ceilings(entries: &[&'static Entry], readings: &mut [Reading]) {
 
 fn round(plan: &Plan, server: &Embedded) -> Result<Round, Failure> {
     preflight::check(plan, &destination::only(server.address))?;
-    let places = Places::of(plan);
+    let pinning = Pinning::of(plan);
     let (origin, failed) = (loadgen_core::sys::clock::now(), |why| Failure::new(Exit::Machine, why));
     let Driven { tally, run_delay_ns } =
-        floor::drive(plan, &destination::only(server.address), places).map_err(failed)?;
+        floor::drive(plan, &destination::only(server.address), pinning).map_err(failed)?;
     let took_ns = loadgen_core::sys::clock::now().since(origin).max(1);
     let window_ns = match (tally.window_from, tally.window_to) {
         (Some(from), Some(to)) => to.since(from).max(1),

@@ -60,9 +60,9 @@ fn machine(machine: &Machine, page: &mut Page) {
 
 fn connections(examination: &Examination, page: &mut Page) {
     let means = &examination.means;
-    let told = |Bound { connections, by }: Bound| format!("{} ({by})", format_exact_count(connections));
+    let show = |Bound { connections, by }: Bound| format!("{} ({by})", format_exact_count(connections));
     let each = |rings: bool| {
-        let (here, there) = (told(means.bound(true, rings)), told(means.bound(false, rings)));
+        let (here, there) = (show(means.bound(true, rings)), show(means.bound(false, rings)));
         format!("to a server here {here}, to one elsewhere {there}")
     };
     page.line("connections", &format!("at most, {}", each(false)));

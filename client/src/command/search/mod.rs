@@ -1,11 +1,11 @@
 //! `loadgen search`: the highest rate at which limits hold.
 //!
-//! In reading order: `args` (what was typed), `check` (what can be refused at once), `session` (probes, one after the
+//! In reading order: `args` (what was typed), `check` (what can be refused at once), `probing` (probes, one after the
 //! other). Where to probe next, and what it all means, is decided in `loadgen_core::search`.
 
 pub mod args;
 mod check;
-mod session;
+mod probing;
 
 use crate::command::ab::slot::Bench;
 use crate::command::run::print;
@@ -22,7 +22,7 @@ use loadgen_core::search::schema::{AtLeast, Found, KneeRow, Outcome, ProbeVerdic
 use loadgen_core::search::{Ending, Search, Slo};
 use loadgen_core::sys::clock;
 use loadgen_core::units::format_duration;
-use session::{End, Session};
+use probing::{End, Probing};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -43,7 +43,7 @@ pub fn run(args: &SearchArgs, command: Vec<String>) -> Result<Exit, Failure> {
     }
     let path = args.run.output.clone().unwrap_or_else(|| write::default_path(&started_at, "search"));
     write::probe(&path).map_err(|error| not_written(&path, &error))?;
-    let mut place = Place { path, ours: args.run.output.is_some() };
+    let mut file = ResultFile { path, ours: args.run.output.is_some() };
     let folder = tempfile::tempdir().map_err(|error| {
         Failure::new(Exit::NotWritten, format!("no folder for reports that are on their way: {error}"))
             .help("TMPDIR names the place for temporary files")
@@ -63,16 +63,16 @@ pub fn run(args: &SearchArgs, command: Vec<String>) -> Result<Exit, Failure> {
         None => check::targets(&args.run).collect(),
     };
     let mut found = begin(args, &asked, command, started_at);
-    let mut session = Session::new(&bench, &asked, &args.slo, targets)?;
-    let began = session.began;
-    let (search, end) = session.run(args.from, &mut found, &mut |found, search| {
+    let mut probing = Probing::new(&bench, &asked, &args.slo, targets)?;
+    let began = probing.began;
+    let (search, end) = probing.run(args.from, &mut found, &mut |found, search| {
         conclude(args, found, search, None);
-        place.write(found)
+        file.write(found)
     });
     found.took_ns = clock::now().since(began);
     // An error is told by `finish`.
     conclude(args, &mut found, &search, end.as_ref().ok().copied());
-    finish(args, format, &mut place, &found, end)
+    finish(args, format, &mut file, &found, end)
 }
 
 /// The result before the first probe.
@@ -107,7 +107,7 @@ fn begin(args: &SearchArgs, asked: &Asked, command: Vec<String>, started_at: Str
 /// What is asked of the target, in a line.
 fn scenario(asked: &Asked) -> String {
     let plan = &asked.plan;
-    let typed: Vec<&str> = plan.targets.iter().map(|aim| aim.target.typed.as_str()).collect();
+    let typed: Vec<&str> = plan.targets.iter().map(|resolved| resolved.target.typed.as_str()).collect();
     let server = match (plan.is_embedded(), plan.server_injected.words.as_slice()) {
         (false, _) => typed.join(", "),
         (true, []) => format!("embedded server ({})", plan.server_engine),
@@ -198,13 +198,13 @@ fn warnings(args: &SearchArgs, found: &Found) -> Vec<String> {
 
 /// Where the result goes.
 #[derive(Debug)]
-struct Place {
+struct ResultFile {
     path: PathBuf,
     /// Somebody chose it, or we have made it: what is there is replaced.
     ours: bool,
 }
 
-impl Place {
+impl ResultFile {
     fn write(&mut self, found: &Found) -> Result<(), Failure> {
         let text = found.to_json();
         let written = match self.ours {
@@ -228,7 +228,7 @@ fn not_written(path: &Path, error: &std::io::Error) -> Failure {
 fn finish(
     args: &SearchArgs,
     format: &Format,
-    place: &mut Place,
+    file: &mut ResultFile,
     found: &Found,
     end: Result<End, Failure>,
 ) -> Result<Exit, Failure> {
@@ -238,13 +238,13 @@ fn finish(
         }
         return end.map(|end| exit(args, found, end));
     }
-    place.write(found)?;
+    file.write(found)?;
     print(&(format.render)(found))?;
     if ["json", "csv"].contains(&format.name) && !args.run.quiet {
         tell(answer(found));
     }
     if !args.run.quiet {
-        tell(format_args!("search: {}", place.path.display()));
+        tell(format_args!("search: {}", file.path.display()));
     }
     end.map(|end| exit(args, found, end))
 }
@@ -262,9 +262,9 @@ fn exit(args: &SearchArgs, found: &Found, end: End) -> Exit {
     if end == End::Procedure(Ending::NothingUsable) || nothing {
         return Exit::Invalid;
     }
-    let told = match at_least {
+    let answered = match at_least {
         Some(judgement) => judgement == LimitState::Holds,
         None => found.outcome == Outcome::Found,
     };
-    if args.run.strict && !told { Exit::Inconclusive } else { Exit::Done }
+    if args.run.strict && !answered { Exit::Inconclusive } else { Exit::Done }
 }

@@ -23,8 +23,8 @@ use std::time::Duration;
 /// (`net.core.rmem_max`); what it gave is in the statistics.
 const RECEIVE_BUFFER: i32 = 8 << 20;
 /// Replies that one thread holds until their release, and their bytes. Beyond that nothing more is received.
-const HELD_MOST: usize = 1 << 16;
-const HELD_BYTES: usize = 64 << 20;
+const DELAYED_MOST: usize = 1 << 16;
+const DELAYED_BYTES: usize = 64 << 20;
 /// What a datagram takes of the kernel's buffer at least (its own bookkeeping, `sizeof(struct sk_buff)`).
 const LEAST_COST: u64 = 128;
 
@@ -38,8 +38,8 @@ struct Answers {
     /// For the log of requests: the number of this socket, and of its last request.
     socket: u32,
     requests: u32,
-    /// Replies until their release, by place; those places that are free; bytes that are held.
-    held: Vec<Option<Held>>,
+    /// Replies until their release, by index; the free indices; bytes that are delayed.
+    delayed: Vec<Option<DelayedReply>>,
     free: Vec<u32>,
     bytes: usize,
     releases: Releases<u32>,
@@ -47,7 +47,7 @@ struct Answers {
 }
 
 #[derive(Debug)]
-struct Held {
+struct DelayedReply {
     peer: Peer,
     reply: Vec<u8>,
     ticket: Ticket,
@@ -64,7 +64,7 @@ impl Answers {
             socket: injector.as_ref().map_or(0, |injector| injector.number_connection()),
             injector,
             requests: 0,
-            held: Vec::new(),
+            delayed: Vec::new(),
             free: Vec::new(),
             bytes: 0,
             releases: Releases::new(),
@@ -90,32 +90,32 @@ impl Answers {
         let Some(injector) = &self.injector else { return true };
         self.requests = self.requests.wrapping_add(1);
         let ticket = injector.admit(self.socket, self.requests, clock::now());
-        let held = Held { peer: *peer, reply: out.bytes()[start..].to_vec(), ticket };
+        let delayed = DelayedReply { peer: *peer, reply: out.bytes()[start..].to_vec(), ticket };
         out.shorten(start);
-        self.bytes += held.reply.len();
-        let place = self.free.pop().unwrap_or(self.held.len() as u32);
-        self.releases.push(ticket.release, place);
-        match self.held.get_mut(place as usize) {
-            Some(free) => *free = Some(held),
-            None => self.held.push(Some(held)),
+        self.bytes += delayed.reply.len();
+        let index = self.free.pop().unwrap_or(self.delayed.len() as u32);
+        self.releases.push(ticket.release, index);
+        match self.delayed.get_mut(index as usize) {
+            Some(free) => *free = Some(delayed),
+            None => self.delayed.push(Some(delayed)),
         }
         false
     }
 
-    /// No more may be received for now: too much is held.
+    /// No more may be received for now: too much is delayed.
     fn is_full(&self) -> bool {
-        self.holds() >= HELD_MOST || self.bytes + CAPACITY > HELD_BYTES
+        self.holds() >= DELAYED_MOST || self.bytes + CAPACITY > DELAYED_BYTES
     }
 
     fn holds(&self) -> usize {
-        self.held.len() - self.free.len()
+        self.delayed.len() - self.free.len()
     }
 
     /// A reply whose time has come.
     fn due(&mut self) -> Option<(Peer, Vec<u8>)> {
-        let place = self.releases.next()?;
-        let Held { peer, reply, ticket } = self.held[place as usize].take()?;
-        self.free.push(place);
+        let index = self.releases.next()?;
+        let DelayedReply { peer, reply, ticket } = self.delayed[index as usize].take()?;
+        self.free.push(index);
         self.bytes -= reply.len();
         let now = clock::now();
         self.counters.releasing.get_or_insert_default().overrun.record(now.since(ticket.release));
@@ -168,7 +168,7 @@ impl Answers {
         }
     }
 
-    /// What is still held, and `more` on their way, will not be sent.
+    /// What is still delayed, and `more` on their way, will not be sent.
     fn cut(&mut self, why: &str, more: usize) {
         let cut = self.holds() + more;
         if cut > 0 {

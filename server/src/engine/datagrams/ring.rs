@@ -58,7 +58,7 @@ struct Uring {
     socket: OwnedFd,
     /// The receive goes on.
     armed: bool,
-    /// Received, and not answered: too many replies are on their way, or held.
+    /// Received, and not answered: too many replies are on their way, or delayed.
     waiting: VecDeque<Filled>,
     in_flight: usize,
     output: Output,

@@ -53,17 +53,17 @@ fn apart(shards: &[&Report], windows: &Windows) -> Option<Reason> {
 }
 
 pub(super) fn summary(shard: &Report) -> Option<ShardSummary> {
-    let place = shard.shard.as_ref()?;
+    let described = shard.shard.as_ref()?;
     let quantile = |name: &str| shard.latency.response.as_ref()?.quantiles_ns.get(name).copied();
     Some(ShardSummary {
-        index: place.index,
+        index: described.index,
         started_at: shard.started_at.clone(),
         window_started_unix_us: shard.phases.window_started_unix_us,
         window_ns: shard.throughput.window_ns,
         requests_per_s: shard.throughput.requests_per_s,
         response_p50_ns: quantile("0.5"),
         response_p99_ns: quantile("0.99"),
-        machine: place.machine.clone(),
+        machine: described.machine.clone(),
         partial: shard.partial,
         state: shard.verdict.state,
     })
@@ -127,13 +127,13 @@ fn differing(shards: &[&Report]) -> Option<String> {
         })
     };
     let differ: Vec<(u64, u64)> = medians.iter().filter(far).copied().collect();
-    let told: Vec<String> =
+    let medians_that_differ: Vec<String> =
         differ.iter().map(|(shard, ns)| format!("shard {shard} {}", format_duration(*ns))).collect();
-    (!told.is_empty()).then(|| {
+    (!medians_that_differ.is_empty()).then(|| {
         format!(
             "median response times differ by more than {DIFFERS_PERCENT} %: {}; look at those generators before you \
              blame the target",
-            told.join(", ")
+            medians_that_differ.join(", ")
         )
     })
 }

@@ -32,7 +32,7 @@ pub enum End {
 
 /// What measures probes.
 #[derive(Debug)]
-pub struct Session<'a> {
+pub struct Probing<'a> {
     pub bench: &'a Bench,
     pub asked: &'a Asked,
     pub slos: &'a [Slo],
@@ -42,7 +42,7 @@ pub struct Session<'a> {
     line: Line,
 }
 
-impl<'a> Session<'a> {
+impl<'a> Probing<'a> {
     pub fn new(bench: &'a Bench, asked: &'a Asked, slos: &'a [Slo], targets: Vec<String>) -> Result<Self, Failure> {
         run::catch_signals()?;
         let began = clock::now();

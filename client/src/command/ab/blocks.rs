@@ -24,7 +24,7 @@ impl Stop {
 
 /// What runs blocks.
 #[derive(Debug)]
-pub struct Session<'a> {
+pub struct BlockRunner<'a> {
     bench: &'a Bench,
     /// As they were typed; the bundle has them without what is secret.
     arms: &'a [Arm],
@@ -37,7 +37,7 @@ pub struct Session<'a> {
 /// The runs of a block in their order, and the names of their arms.
 type Block = (Vec<String>, Vec<Report>);
 
-impl<'a> Session<'a> {
+impl<'a> BlockRunner<'a> {
     pub fn new(bench: &'a Bench, arms: &'a [Arm], quiet: bool) -> Result<Self, Failure> {
         run::catch_signals()?;
         Ok(Self { bench, arms, line: Line::new(quiet, clock::now()), slots: 0, slots_ns: 0 })
@@ -71,7 +71,7 @@ impl<'a> Session<'a> {
 
     /// Blocks that are no part of the comparison: what they say is how much the figures scatter.
     pub fn pilot(&mut self, bundle: &Bundle, blocks: u64) -> Result<Result<Vec<Report>, Stop>, Failure> {
-        // Other draws than those of the session.
+        // Other draws than those of the comparison.
         let mut rng = Rng::new(!bundle.seed);
         let mut all = Vec::new();
         for index in 0..blocks {
@@ -98,10 +98,10 @@ impl<'a> Session<'a> {
         phase: &dyn Fn(u64) -> String,
     ) -> Result<Result<Block, Stop>, Failure> {
         let (mut order, mut runs) = (Vec::new(), Vec::new());
-        let places = order::block(self.arms.len(), rng);
-        let length = places.len() as u64;
-        for (slot, place) in places.into_iter().enumerate() {
-            let arm = &self.arms[place];
+        let arms = order::block(self.arms.len(), rng);
+        let length = arms.len() as u64;
+        for (slot, index_of_arm) in arms.into_iter().enumerate() {
+            let arm = &self.arms[index_of_arm];
             let slots_left = blocks_left * length - slot as u64;
             let words = format!("{} ({})", phase(slot as u64), arm.name);
             let began = clock::now();

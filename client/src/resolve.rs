@@ -11,24 +11,28 @@ use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::interface;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
-/// A target.
+/// A target whose name has been looked up.
 #[derive(Debug)]
-pub struct Aim {
+pub struct ResolvedTarget {
     pub target: Target,
     /// What its name resolved to.
-    pub resolved: Vec<Endpoint>,
+    pub addresses: Vec<Endpoint>,
     /// Its share of the connections, beside those of the others.
     pub weight: u32,
 }
 
 /// The targets that were typed, taken apart.
-pub fn targets(args: &RunArgs) -> Result<Vec<Target>, Failure> {
+pub fn parse_targets(args: &RunArgs) -> Result<Vec<Target>, Failure> {
     let typed = args.target.iter().chain(&args.positional_target);
     typed.map(|typed| Target::parse(typed).map_err(Failure::usage)).collect()
 }
 
 /// The targets with their addresses and weights.
-pub fn aims(args: &RunArgs, targets: Vec<Target>, protocol: &Protocol) -> Result<Vec<Aim>, Failure> {
+pub fn resolve_targets(
+    args: &RunArgs,
+    targets: Vec<Target>,
+    protocol: &Protocol,
+) -> Result<Vec<ResolvedTarget>, Failure> {
     if !args.weights.is_empty() && args.weights.len() != targets.len() {
         let (weights, targets) = (args.weights.len(), targets.len());
         return Err(Failure::usage(format!("--weights has {weights} numbers for {targets} targets")));
@@ -42,11 +46,11 @@ pub fn aims(args: &RunArgs, targets: Vec<Target>, protocol: &Protocol) -> Result
             protocol.name
         )));
     }
-    let aim = |(at, target): (usize, Target)| {
-        let resolved = resolve(&target, protocol)?;
-        Ok(Aim { target, resolved, weight: args.weights.get(at).copied().unwrap_or(1) })
+    let resolve = |(at, target): (usize, Target)| {
+        let addresses = addresses_of(&target, protocol)?;
+        Ok(ResolvedTarget { target, addresses, weight: args.weights.get(at).copied().unwrap_or(1) })
     };
-    targets.into_iter().enumerate().map(aim).collect()
+    targets.into_iter().enumerate().map(resolve).collect()
 }
 
 pub fn choose_protocol(args: &RunArgs, targets: &[Target]) -> Result<&'static Protocol, Failure> {
@@ -74,7 +78,7 @@ pub fn choose_protocol(args: &RunArgs, targets: &[Target]) -> Result<&'static Pr
 }
 
 /// Every address of a target's name.
-pub fn resolve(target: &Target, protocol: &Protocol) -> Result<Vec<Endpoint>, Failure> {
+pub fn addresses_of(target: &Target, protocol: &Protocol) -> Result<Vec<Endpoint>, Failure> {
     if let Some(path) = &target.socket {
         if protocol.shape == Shape::Datagram {
             let message = format!("target '{}' is a unix socket, and {} goes over IP", target.typed, protocol.name);

@@ -1,7 +1,7 @@
 //! The replies of one connection that wait for their release, in order. They are made when their requests arrive, so
 //! that a request never waits for a reply before it to be seen.
 //!
-//! At most [`CAPACITY`] bytes and [`MOST`] replies are held or under way; beyond that nothing more is received.
+//! At most [`CAPACITY`] bytes and [`MOST`] replies are delayed or under way; beyond that nothing more is received.
 
 use crate::connection::CAPACITY;
 use crate::injector::{Injector, Ticket};
@@ -18,7 +18,7 @@ const KEPT_WHEN_EMPTY: usize = 1 << 10;
 const SEGMENTS_WHEN_EMPTY: usize = 16;
 
 #[derive(Debug)]
-pub(crate) struct Held {
+pub(crate) struct DelayedReplies {
     injector: Arc<Injector>,
     /// Its number, and how many requests it has made.
     connection: u32,
@@ -62,7 +62,7 @@ pub(crate) struct Half<'a> {
     pub(crate) output: &'a mut Output,
 }
 
-impl Held {
+impl DelayedReplies {
     /// For a new connection.
     pub(crate) fn new(injector: &Arc<Injector>) -> Self {
         Self {
@@ -95,7 +95,7 @@ impl Held {
         CAPACITY - self.bytes.len() - self.under_way
     }
 
-    /// Has the protocol answer `input`, which was seen at `now`; each reply is held until its release. Says how many
+    /// Has the protocol answer `input`, which was seen at `now`; each reply is delayed until its release. Says how many
     /// bytes were consumed and what is to come next: `Flush` if there is no room for more.
     pub(crate) fn serve(
         &mut self,
@@ -112,14 +112,14 @@ impl Held {
             counters.requests += served.requests;
             let bytes = half.output.bytes();
             self.cramped = served.next == Next::Flush && served.consumed == 0 && bytes.is_empty();
-            self.hold(&served, bytes, now);
+            self.delay(&served, bytes, now);
             if served.next != Next::Flush || self.is_full() {
                 return (used, served.next);
             }
         }
     }
 
-    fn hold(&mut self, served: &Served, bytes: &[u8], now: Instant) {
+    fn delay(&mut self, served: &Served, bytes: &[u8], now: Instant) {
         debug_assert!(served.requests <= 1 && served.replies <= 1, "one at a time");
         if served.requests > 0 {
             self.requests += 1;

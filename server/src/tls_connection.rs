@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(crate) struct Keys {
     settings: Settings,
-    /// Decrypted by the last [`Secured::received`].
+    /// Decrypted by the last [`TlsConnection::received`].
     pub(crate) plaintext: Vec<u8>,
-    /// Made by the last [`Secured::seal`]; for `peer`, what that was made of.
+    /// Made by the last [`TlsConnection::seal`]; for `peer`, what that was made of.
     pub(crate) ciphertext: Vec<u8>,
     /// Received, where the engine's buffers are not ours to write to.
     pub(crate) arrived: Vec<u8>,
@@ -20,7 +20,7 @@ pub(crate) struct Keys {
 
 /// One connection.
 #[derive(Debug)]
-pub(crate) struct Secured {
+pub(crate) struct TlsConnection {
     secure: Secure,
     /// It is known how the handshake ended.
     noted: bool,
@@ -56,14 +56,14 @@ impl Keys {
     }
 
     /// For a connection that was accepted; `None` only if the settings are not sound, and they have been checked.
-    pub(crate) fn accept(&self) -> Option<Box<Secured>> {
+    pub(crate) fn accept(&self) -> Option<Box<TlsConnection>> {
         // The settings were checked at the start.
         let secure = self.settings.accept().ok()?;
-        Some(Box::new(Secured { secure, noted: false }))
+        Some(Box::new(TlsConnection { secure, noted: false }))
     }
 }
 
-impl Secured {
+impl TlsConnection {
     pub(crate) fn is_handshaking(&self) -> bool {
         self.secure.is_handshaking()
     }
@@ -86,13 +86,13 @@ impl Secured {
             return Opened::Failed;
         }
         if !self.noted
-            && let Some(session) = self.secure.session()
+            && let Some(agreed) = self.secure.negotiated()
         {
             self.noted = true;
             let tls = counters.tls.get_or_insert_default();
-            *(if session.resumed { &mut tls.resumed } else { &mut tls.full }) += 1;
-            *tls.versions.entry(session.version).or_default() += 1;
-            *tls.ciphers.entry(session.cipher).or_default() += 1;
+            *(if agreed.resumed { &mut tls.resumed } else { &mut tls.full }) += 1;
+            *tls.versions.entry(agreed.version).or_default() += 1;
+            *tls.ciphers.entry(agreed.cipher).or_default() += 1;
         }
         if self.is_handshaking() { Opened::Handshaking } else { Opened::Plaintext { ended: self.secure.peer_closed() } }
     }
