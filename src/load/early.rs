@@ -1,7 +1,7 @@
 //! Replies that come before their requests have left: a server may answer from the head alone (RFC 9110, 10.1.1).
 //!
 //! Answered is not sent. The rest of such a request leaves before anything else that its connection says (RFC 9112, 9.3
-//! and 9.5), and before that is closed as planned; in an open loop nobody else is given the connection in between. Where
+//! and 9.5), and before that is closed as planned; in an open loop nobody else gets the connection in between. Where
 //! it does not leave within the timeout after the reply, the connection is closed, and that is told.
 
 use super::Load;
