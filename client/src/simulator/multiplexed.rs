@@ -6,7 +6,7 @@
 
 mod loads;
 
-use loadgen_core::protocol::client::{Cancelled, Client, Context, End, Event};
+use loadgen_core::protocol::client::{Cancelled, Client, Context, End, Ended, Event};
 use loadgen_core::protocol::sequence::Unawaited;
 use loadgen_core::protocol::ticket::{Order, Ticket};
 use loadgen_core::protocol::{Next, Outcome, Output, Protocol, Served, Server, ServerState, Shape};
@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 static MULTIPLEXED: Protocol = Protocol {
     name: "multiplexed",
     schemes: &[],
+    secure_schemes: &[],
+    alpn: &[],
     about: "scratch",
     default_port: None,
     shape: Shape::Exchange,
@@ -210,7 +212,7 @@ impl Multiplexed {
         cx.events.push(Event::Wake(at));
     }
 
-    fn heard(&mut self, slot: u32, frame: &Frame<'_>, cx: &mut Context<'_>) -> Result<(), End> {
+    fn heard(&mut self, slot: u32, frame: &Frame<'_>, cx: &mut Context<'_>) -> Result<(), Ended> {
         let line = &mut self.lines[slot as usize];
         match frame.kind {
             REPLY => return self.replied(slot, frame, cx),
@@ -254,7 +256,7 @@ impl Multiplexed {
         Ok(())
     }
 
-    fn replied(&mut self, slot: u32, frame: &Frame<'_>, cx: &mut Context<'_>) -> Result<(), End> {
+    fn replied(&mut self, slot: u32, frame: &Frame<'_>, cx: &mut Context<'_>) -> Result<(), Ended> {
         let line = &mut self.lines[slot as usize];
         let Some(at) = line.open.iter().position(|(id, ..)| *id == frame.id) else {
             let what = match line.given_up.contains(&frame.id) {
@@ -274,7 +276,7 @@ impl Multiplexed {
             return Err(broken("a piece is missing, or came twice"));
         }
         if piece.iter().zip(got..).any(|(byte, at)| *byte != reply_byte(id, at)) {
-            return Err(End::Broken(["mismatch", "aborted"], format!("another reply than that of stream {id}")));
+            return Err(End::broken(["mismatch", "aborted"], format!("another reply than that of stream {id}")));
         }
         line.open[at].2 += piece.len();
         if *how == GOES_ON {
@@ -294,13 +296,13 @@ impl Multiplexed {
             truth.count("out of order");
         }
         let outcome = if *how == LAST { Outcome::Ok } else { Outcome::Refused("status_4xx") };
-        cx.events.push(Event::Completed(ticket, outcome));
+        cx.events.complete(ticket, outcome);
         Ok(())
     }
 }
 
-fn broken(why: &str) -> End {
-    End::Broken(["malformed", "aborted"], why.to_owned())
+fn broken(why: &str) -> Ended {
+    End::broken(["malformed", "aborted"], why)
 }
 
 impl Client for Multiplexed {
@@ -328,7 +330,7 @@ impl Client for Multiplexed {
         Order::Any
     }
 
-    fn connected(&mut self, _slot: u32, cx: &mut Context<'_>) -> Result<(), End> {
+    fn connected(&mut self, _slot: u32, cx: &mut Context<'_>) -> Result<(), Ended> {
         say(HELLO, 0, cx);
         Ok(())
     }
@@ -356,7 +358,7 @@ impl Client for Multiplexed {
         kind
     }
 
-    fn received(&mut self, slot: u32, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, End> {
+    fn received(&mut self, slot: u32, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
         self.is_in_time(slot, cx.now);
         let mut used = 0;
         while let Some((frame, len)) = Frame::read(&bytes[used..]).map_err(broken)? {
@@ -372,12 +374,12 @@ impl Client for Multiplexed {
         Ok(used)
     }
 
-    fn stream_ended(&mut self, slot: u32, _kept: &[u8], _whole: bool, _cx: &mut Context<'_>) -> Result<(), End> {
+    fn stream_ended(&mut self, slot: u32, _kept: &[u8], _whole: bool, _cx: &mut Context<'_>) -> Result<(), Ended> {
         let why = "the peer ended the stream";
-        if self.lines[slot as usize].open.is_empty() { Ok(()) } else { Err(End::Broken(["closed"; 2], why.to_owned())) }
+        if self.lines[slot as usize].open.is_empty() { Ok(()) } else { Err(End::broken(["closed"; 2], why.to_owned())) }
     }
 
-    fn timed_out(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), End> {
+    fn timed_out(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), Ended> {
         self.is_in_time(slot, cx.now);
         let line = &mut self.lines[slot as usize];
         let mut truth = look(&self.truth);
@@ -385,7 +387,7 @@ impl Client for Multiplexed {
         truth.check(early.is_some_and(|at| cx.now >= at), || format!("slot {slot} is woken too early: {line:?}"));
         if line.awaits_pong.is_some() {
             truth.count("without a pong");
-            return Err(End::Broken(["no_pong", "aborted"], "a ping was not answered in time".to_owned()));
+            return Err(End::broken(["no_pong", "aborted"], "a ping was not answered in time".to_owned()));
         }
         truth.count("pings sent");
         line.pings += 1;

@@ -4,14 +4,14 @@ use super::super::draw::Drawn;
 use super::super::network::ONE_WAY_MIN_NS;
 use super::super::{Outcome, SEEDS, checks, number, watched};
 use super::{Half, MULTIPLEXED, Multiplexed, Shared, TRUTH, Truth, look};
-use crate::engine::{ENGINES, Entry};
-use crate::request_log::{RequestLog, Row};
-use crate::session::{Config, Remote, StopRule};
-use crate::tally::Tally;
-use crate::traffic::Traffic;
-use crate::turns::Turns;
+use crate::engine::{ENGINES, Entry, Remote};
 use crate::worker::{Control, Published, Task};
 use loadgen_core::arrivals::{Process, Profile, Schedule};
+use loadgen_core::load::request_log::{RequestLog, Row};
+use loadgen_core::load::tally::Tally;
+use loadgen_core::load::turns::Turns;
+use loadgen_core::load::users::Traffic;
+use loadgen_core::load::{Config, StopRule, Usage};
 use loadgen_core::protocol::{MAX_KEPT, Next, Output, Server, ServerState, Shape};
 use loadgen_core::rng::Rng;
 use loadgen_core::sys::endpoint::Endpoint;
@@ -30,6 +30,8 @@ fn drawn(seed: u64, rng: &mut Rng) -> Drawn {
     let mut drawn = Drawn::draw(seed, rng);
     drawn.protocol = &MULTIPLEXED;
     drawn.config.shape = Shape::Exchange;
+    (drawn.options.scenario, drawn.config.traffic.scripts) = (None, None);
+    drawn.options.headers.clear();
     if drawn.config.traffic.sessions.is_none() && drawn.config.traffic.think.is_none() {
         drawn.config.depth = 1 + rng.below(16) as usize;
     }
@@ -39,10 +41,14 @@ fn drawn(seed: u64, rng: &mut Rng) -> Drawn {
 fn simulate(seed: u64, credits_others: bool) -> BTreeMap<&'static str, u64> {
     let mut rng = Rng::new(seed);
     let drawn = drawn(seed, &mut rng);
-    let (mut truth, tally) = run(&drawn, &mut rng, |truth| truth.credits_others = credits_others);
-    truth.counts.insert("timeouts", tally.whole.errors.get("timeout").copied().unwrap_or(0));
-    truth.counts.insert("unsent", tally.whole.unsent);
-    truth.counts
+    let mut counts = BTreeMap::new();
+    for worker in 0..drawn.workers {
+        let own = drawn.of_worker(worker);
+        let (truth, tally) = run(&own, &mut rng, |truth| truth.credits_others = credits_others);
+        truth.counts.into_iter().for_each(|(what, count)| *counts.entry(what).or_default() += count);
+        *counts.entry("timeouts").or_default() += tally.whole.errors.get("timeout").copied().unwrap_or(0);
+    }
+    counts
 }
 
 fn run(drawn: &Drawn, rng: &mut Rng, configure: impl FnOnce(&mut Truth)) -> (Truth, Tally) {
@@ -50,7 +56,8 @@ fn run(drawn: &Drawn, rng: &mut Rng, configure: impl FnOnce(&mut Truth)) -> (Tru
         now_ns: drawn.config.origin.0,
         rng: Some(Rng::new(drawn.seed ^ 0x6d75_7869)),
         depth: drawn.config.depth as u64,
-        pong_by_ns: 40 * NS_PER_MS,
+        // Where our thread stands still, so do peers.
+        pong_by_ns: if drawn.stalls { 500 } else { 40 } * NS_PER_MS,
         stalls: drawn.stalls,
         mischief: !drawn.faults.is_calm(),
         ..Truth::default()
@@ -137,7 +144,7 @@ fn a_connection_whose_proof_is_given_up_alone_holds_nobody_back() {
     let calm = (0..200).filter(|seed| Drawn::draw(*seed, &mut Rng::new(*seed)).faults.is_calm());
     for (turn, seed) in calm.enumerate() {
         let mut rng = Rng::new(seed);
-        let mut drawn = drawn(seed, &mut rng);
+        let mut drawn = drawn(seed, &mut rng).of_worker(0);
         drawn.rate = None;
         (drawn.go_at_last, drawn.stop_at) = (Instant(60 * NS_PER_S), Instant(120 * NS_PER_S));
         let config = &mut drawn.config;
@@ -150,8 +157,8 @@ fn a_connection_whose_proof_is_given_up_alone_holds_nobody_back() {
             _ => StopRule::After(10 * NS_PER_MS),
         };
         drawn.stops_early = false;
-        let (truth, tally) = run(&drawn, &mut rng, |truth| truth.unanswered = 2);
-        assert_eq!((truth.unanswered.min(1), tally.connections.attempts >= all as u64), (0, true), "seed {seed}");
+        let (truth, tally) = run(&drawn, &mut rng, |truth| truth.unanswered = 2.min(all as u64));
+        assert_eq!((truth.unanswered, tally.connections.attempts >= all as u64), (0, true), "seed {seed}");
         if turn % 2 == 1 {
             assert_eq!(tally.connections.served, all as u64, "seed {seed}: {:?}", tally.connections);
         }
@@ -210,7 +217,7 @@ fn task(address: SocketAddr, shared: &Shared, configure: impl FnOnce(&mut Config
     let origin = clock::now();
     let mut config = Config {
         shape: Shape::Exchange,
-        remotes: vec![Remote { endpoint: Endpoint::Tcp(address), sources: Vec::new() }],
+        addresses: vec![address.to_string()],
         turns: Turns::new(std::iter::once(0), &[1]),
         all_active: 2,
         active: 2,
@@ -229,15 +236,17 @@ fn task(address: SocketAddr, shared: &Shared, configure: impl FnOnce(&mut Config
         unproven_max: 100,
         seed: 1,
         origin,
+        usage: Usage::default,
     };
     configure(&mut config);
     let control = Arc::new(Control::default());
     control.go(origin);
     Task {
         config,
+        remotes: vec![Remote { endpoint: Endpoint::Tcp(address), sources: Vec::new() }],
         clients: vec![Box::new(Multiplexed::new(Arc::clone(shared)))],
         cpu: None,
-        log: RequestLog::new(10_000).expect("memory"),
+        log: RequestLog::keeping(Vec::with_capacity(10_000), 10_000),
         spin_ns: 0,
         ring: ring::Options::default(),
         control,
