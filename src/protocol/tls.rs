@@ -246,3 +246,62 @@ impl Client for Tls {
 fn failed(error: TlsError) -> Ended {
     End::broken([error.kind.name(), "aborted"], error.detail)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::client::Events;
+    use crate::protocol::outbox::Front;
+    use crate::protocol::ticket::{Ring, Tickets};
+    use crate::protocol::{ClientOptions, redis};
+    use crate::time::Instant;
+    use crate::tls::certificate::Identity;
+    use crate::tls::{Versions, client, server};
+
+    /// What the server reads, in plain, where every piece that arrives has `cut` bytes.
+    fn greeting(versions: Versions, cut: usize) -> String {
+        let identity = Identity::self_signed(&["a.test".to_owned()]).unwrap();
+        let of_server =
+            server::Options { identity, client_issuers: Vec::new(), resume: false, alpn: Vec::new(), versions };
+        let (trust, alpn) = (client::Trust::Anybody, Vec::new());
+        let options =
+            client::Options { server_name: "a.test".into(), trust, identity: None, alpn, resume: false, versions };
+        let login = Some(("a".to_owned(), "secret".to_owned()));
+        let inner = (redis::PROTOCOL.client)(&ClientOptions { login, ..ClientOptions::default() }).unwrap();
+        let mut tls = Tls::boxed(inner, Settings::new(options).unwrap());
+        tls.make_room(1, 1, (0, 1), 1);
+        let mut peer = server::Settings::new(of_server).unwrap().accept().unwrap();
+        let tickets = Tickets::new(1, 1, Order::OfRequests, false);
+        let (mut out, mut events, mut read) = (Outbox::default(), Events::default(), Vec::new());
+        let mut ask = |bytes: Option<&[u8]>| {
+            let awaited = tickets.awaited(0, Ring::default());
+            let mut cx = Context { now: Instant(1), out: &mut out, events: &mut events, awaited };
+            match bytes {
+                None => tls.connected(0, &mut cx).unwrap(),
+                Some(bytes) => assert_eq!(tls.received(0, bytes, &mut cx).unwrap(), bytes.len()),
+            }
+            let mut said = if let Front::Own(bytes) = out.front() { bytes.to_vec() } else { Vec::new() };
+            out.clear();
+            let mut answer = Vec::new();
+            peer.received(&mut said, &mut read).unwrap();
+            peer.take_output(&mut answer);
+            answer
+        };
+        let mut answer = ask(None);
+        while !answer.is_empty() {
+            let pieces: Vec<Vec<u8>> = answer.chunks(cut).map(|piece| ask(Some(piece))).collect();
+            answer = pieces.concat();
+        }
+        String::from_utf8(read).unwrap()
+    }
+
+    #[test]
+    fn a_greeting_leaves_behind_the_handshake_whoever_has_its_last_word() {
+        for versions in [Versions::Only12, Versions::Any] {
+            for cut in [1, 7, 100, 1 << 20] {
+                let said = greeting(versions, cut);
+                assert!(said.contains("AUTH") && said.contains("secret"), "{versions:?}, cut {cut}: {said}");
+            }
+        }
+    }
+}
