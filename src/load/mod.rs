@@ -173,7 +173,9 @@ impl Load {
 
     /// A connection was closed behind a reply, in good order: what is due next waits for another one.
     fn goes_on_elsewhere(&mut self, slot: u32, now: Instant) {
-        if self.on.carries_load(slot) {
+        // The peer may have taken none before, and then it has been due since.
+        let is_owed = self.on.conns[slot as usize].flags & flag::DUE != 0;
+        if self.on.carries_load(slot) && !is_owed {
             self.demand.closed(&mut self.on, slot, now);
         }
     }

@@ -194,6 +194,11 @@ impl Connections {
         let Stamp { due, sent } = self.tickets.end(ticket, &mut self.conns[slot as usize].ring);
         if let Some(freed) = self.freed.get_mut(ticket as usize) {
             *freed = now;
+            // Where the peer takes fewer than there are places, no other could be had before either.
+            let conn = &self.conns[slot as usize];
+            if usize::from(conn.capacity) < self.config.depth && conn.ring.alive + 1 == conn.capacity {
+                self.free_from(slot, now);
+            }
         }
         self.in_flight -= 1;
         if sent == Instant(0) {

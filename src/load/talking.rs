@@ -150,6 +150,9 @@ impl Connections {
                 let most = (most as usize).min(self.config.depth) as u16;
                 let before = std::mem::replace(&mut self.conns[slot as usize].capacity, most);
                 if most > before {
+                    if self.conns[slot as usize].ring.alive >= before {
+                        self.free_from(slot, now);
+                    }
                     return ControlFlow::Continue(());
                 }
             }

@@ -73,6 +73,12 @@ pub struct Tally {
     pub slots: u32,
 }
 
+impl Default for Tally {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Tally {
     pub fn new() -> Self {
         Self {

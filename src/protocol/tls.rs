@@ -55,10 +55,64 @@ impl Connection {
         });
     }
 
+    /// What was said of its own accord leaves in the same call: nobody may have anything else to say soon. Behind what
+    /// the kernel has not taken it waits until that has left.
+    fn speak(&mut self, out: &mut Outbox) {
+        if out.is_empty() {
+            self.seal(out);
+        }
+    }
+
     /// Has the inner half do something, with its words kept until they can leave.
     fn lend<R>(&mut self, cx: &mut Context<'_>, ask: impl FnOnce(&mut Context<'_>, &mut Vec<u8>) -> R) -> R {
         let mut inner = Context { now: cx.now, out: &mut self.plain, events: cx.events, awaited: cx.awaited };
         ask(&mut inner, &mut self.kept)
+    }
+
+    /// Shows the inner half what has arrived.
+    fn heard(
+        &mut self,
+        inner: &mut dyn Client,
+        arrived: &mut Vec<u8>,
+        slot: u32,
+        bytes: &[u8],
+        cx: &mut Context<'_>,
+    ) -> Result<(), Ended> {
+        arrived.clear();
+        arrived.extend_from_slice(bytes);
+        let before = self.kept.len();
+        let outcome = self.secure.received(arrived, &mut self.kept);
+        if !self.is_secured && !self.secure.is_handshaking() {
+            self.is_secured = true;
+            if let Some(session) = self.secure.negotiated() {
+                cx.events.push(Event::Secured(session));
+            }
+            self.lend(cx, |cx, _| inner.connected(slot, cx))?;
+        }
+        // An error behind what is whole: that comes first.
+        if self.kept.len() > before {
+            let mut kept = std::mem::take(&mut self.kept);
+            let used = self.lend(cx, |cx, _| inner.received(slot, &kept, cx))?;
+            kept.drain(..used);
+            self.kept = kept;
+        }
+        if let Err(error) = outcome {
+            return Err(failed(error));
+        }
+        if self.secure.has_output() {
+            self.seal(cx.out);
+        }
+        if self.secure.peer_closed() && cx.events.others.last() != Some(&Event::LastReply) {
+            let answered = cx.events.completed.len();
+            cx.awaited = cx.awaited.behind(answered);
+            self.lend(cx, |cx, kept| inner.stream_ended(slot, kept, true, cx))?;
+            return if cx.events.others.last() == Some(&Event::LastReply) {
+                Ok(())
+            } else {
+                Err(Box::new(End::Farewell))
+            };
+        }
+        Ok(())
     }
 }
 
@@ -129,46 +183,10 @@ impl Client for Tls {
 
     fn received(&mut self, slot: u32, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
         let Some(connection) = &mut self.connections[slot as usize] else { return Ok(bytes.len()) };
-        self.arrived.clear();
-        self.arrived.extend_from_slice(bytes);
-        let before = connection.kept.len();
-        let outcome = connection.secure.received(&mut self.arrived, &mut connection.kept);
-        let inner = &mut self.inner;
-        if !connection.is_secured && !connection.secure.is_handshaking() {
-            connection.is_secured = true;
-            if let Some(session) = connection.secure.negotiated() {
-                cx.events.push(Event::Secured(session));
-            }
-            connection.lend(cx, |cx, _| inner.connected(slot, cx))?;
-        }
-        // An error behind what is whole: that comes first.
-        if connection.kept.len() > before {
-            let mut kept = std::mem::take(&mut connection.kept);
-            let used = connection.lend(cx, |cx, _| inner.received(slot, &kept, cx))?;
-            kept.drain(..used);
-            connection.kept = kept;
-        }
-        if let Err(error) = outcome {
-            // An alert, so that the server knows why; behind what was not taken it would be no record of its own.
-            if cx.out.is_empty() {
-                connection.seal(cx.out);
-            }
-            return Err(failed(error));
-        }
-        if connection.secure.has_output() {
-            connection.seal(cx.out);
-        }
-        if connection.secure.peer_closed() && cx.events.others.last() != Some(&Event::LastReply) {
-            let answered = cx.events.completed.len();
-            cx.awaited = cx.awaited.behind(answered);
-            connection.lend(cx, |cx, kept| inner.stream_ended(slot, kept, true, cx))?;
-            return if cx.events.others.last() == Some(&Event::LastReply) {
-                Ok(bytes.len())
-            } else {
-                Err(Box::new(End::Farewell))
-            };
-        }
-        Ok(bytes.len())
+        let heard = connection.heard(&mut *self.inner, &mut self.arrived, slot, bytes, cx);
+        // Of an error, too: the alert says to the server why.
+        connection.speak(cx.out);
+        heard.map(|()| bytes.len())
     }
 
     fn writable(&mut self, slot: u32, cx: &mut Context<'_>) {
@@ -193,13 +211,17 @@ impl Client for Tls {
     fn timed_out(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), Ended> {
         let Some(connection) = &mut self.connections[slot as usize] else { return Ok(()) };
         let inner = &mut self.inner;
-        connection.lend(cx, |cx, _| inner.timed_out(slot, cx))
+        let outcome = connection.lend(cx, |cx, _| inner.timed_out(slot, cx));
+        connection.speak(cx.out);
+        outcome
     }
 
     fn cancel(&mut self, slot: u32, ticket: Ticket, cx: &mut Context<'_>) -> Cancelled {
         let Some(connection) = &mut self.connections[slot as usize] else { return Cancelled::Connection };
         let inner = &mut self.inner;
-        connection.lend(cx, |cx, _| inner.cancel(slot, ticket, cx))
+        let cancelled = connection.lend(cx, |cx, _| inner.cancel(slot, ticket, cx));
+        connection.speak(cx.out);
+        cancelled
     }
 
     fn close(&mut self, slot: u32, cx: &mut Context<'_>) {
@@ -223,4 +245,63 @@ impl Client for Tls {
 
 fn failed(error: TlsError) -> Ended {
     End::broken([error.kind.name(), "aborted"], error.detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::client::Events;
+    use crate::protocol::outbox::Front;
+    use crate::protocol::ticket::{Ring, Tickets};
+    use crate::protocol::{ClientOptions, redis};
+    use crate::time::Instant;
+    use crate::tls::certificate::Identity;
+    use crate::tls::{Versions, client, server};
+
+    /// What the server reads, in plain, where every piece that arrives has `cut` bytes.
+    fn greeting(versions: Versions, cut: usize) -> String {
+        let identity = Identity::self_signed(&["a.test".to_owned()]).unwrap();
+        let of_server =
+            server::Options { identity, client_issuers: Vec::new(), resume: false, alpn: Vec::new(), versions };
+        let (trust, alpn) = (client::Trust::Anybody, Vec::new());
+        let options =
+            client::Options { server_name: "a.test".into(), trust, identity: None, alpn, resume: false, versions };
+        let login = Some(("a".to_owned(), "secret".to_owned()));
+        let inner = (redis::PROTOCOL.client)(&ClientOptions { login, ..ClientOptions::default() }).unwrap();
+        let mut tls = Tls::boxed(inner, Settings::new(options).unwrap());
+        tls.make_room(1, 1, (0, 1), 1);
+        let mut peer = server::Settings::new(of_server).unwrap().accept().unwrap();
+        let tickets = Tickets::new(1, 1, Order::OfRequests, false);
+        let (mut out, mut events, mut read) = (Outbox::default(), Events::default(), Vec::new());
+        let mut ask = |bytes: Option<&[u8]>| {
+            let awaited = tickets.awaited(0, Ring::default());
+            let mut cx = Context { now: Instant(1), out: &mut out, events: &mut events, awaited };
+            match bytes {
+                None => tls.connected(0, &mut cx).unwrap(),
+                Some(bytes) => assert_eq!(tls.received(0, bytes, &mut cx).unwrap(), bytes.len()),
+            }
+            let mut said = if let Front::Own(bytes) = out.front() { bytes.to_vec() } else { Vec::new() };
+            out.clear();
+            let mut answer = Vec::new();
+            peer.received(&mut said, &mut read).unwrap();
+            peer.take_output(&mut answer);
+            answer
+        };
+        let mut answer = ask(None);
+        while !answer.is_empty() {
+            let pieces: Vec<Vec<u8>> = answer.chunks(cut).map(|piece| ask(Some(piece))).collect();
+            answer = pieces.concat();
+        }
+        String::from_utf8(read).unwrap()
+    }
+
+    #[test]
+    fn a_greeting_leaves_behind_the_handshake_whoever_has_its_last_word() {
+        for versions in [Versions::Only12, Versions::Any] {
+            for cut in [1, 7, 100, 1 << 20] {
+                let said = greeting(versions, cut);
+                assert!(said.contains("AUTH") && said.contains("secret"), "{versions:?}, cut {cut}: {said}");
+            }
+        }
+    }
 }

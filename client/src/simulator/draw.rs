@@ -8,6 +8,7 @@ use loadgen_core::arrivals::{Process, Profile, Schedule, Split};
 use loadgen_core::load::turns::Turns;
 use loadgen_core::load::users::Traffic;
 use loadgen_core::load::{Config, StopRule, Usage};
+use loadgen_core::protocol::ticket::Order;
 use loadgen_core::protocol::tls::Tls;
 use loadgen_core::protocol::{Client, ClientOptions, PROTOCOLS, Protocol, Shape};
 use loadgen_core::rng::Rng;
@@ -167,6 +168,12 @@ impl Drawn {
     pub(super) fn alike(&self) -> Vec<u8> {
         let client = self.client();
         if client.shares() { client.request().to_vec() } else { Vec::new() }
+    }
+
+    /// Streams share a connection: replies come in any order, and the peer may hold requests back, give one up alone,
+    /// or close when it has said so. Checks that rest on its doing nothing of the kind are left out.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.protocol.shape == Shape::Exchange && self.client().order() == Order::Any
     }
 
     /// Connections whose first bytes are a greeting: how many replies that has.

@@ -43,6 +43,7 @@
 mod checks;
 mod draw;
 mod faults;
+mod multiplexed;
 mod network;
 mod peer;
 mod secure;
@@ -98,6 +99,11 @@ struct Outcome {
 
 /// Runs one worker's share of a load to its end, as its thread does.
 fn run(drawn: &Drawn, rng: &mut Rng) -> Outcome {
+    watched(drawn, rng, |_| {})
+}
+
+/// Likewise; `watch` is told the time before the network and its peers have their turn.
+fn watched(drawn: &Drawn, rng: &mut Rng, mut watch: impl FnMut(Instant)) -> Outcome {
     let mut session = Load::new(drawn.config.clone(), drawn.clients());
     session.log_to(RequestLog::keeping(Vec::with_capacity(LOG_ROWS), LOG_ROWS));
     let capacity = drawn.config.active + drawn.config.idle;
@@ -149,6 +155,7 @@ fn run(drawn: &Drawn, rng: &mut Rng) -> Outcome {
             }
         }
         network.pass(then);
+        watch(network.time());
         network.turn(&mut session);
         now = network.time();
         assert!(now.0 < drawn.config.origin.0 + 3_600 * NS_PER_S, "an hour has passed, and it has not ended");

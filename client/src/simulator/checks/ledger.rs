@@ -142,7 +142,7 @@ fn connections(drawn: &Drawn, Outcome { tally, network, .. }: &Outcome) {
     let slots = (drawn.config.active + drawn.config.idle) as u64;
     assert!(counts.alive_at_end <= slots && counts.served <= slots && counts.established <= slots, "{counts:?}");
     let closes_by_reply = drawn.options.headers.iter().any(|(name, _)| name == "Connection");
-    if !closes_by_reply && drawn.protocol.shape != Shape::Datagram && !network.misled {
+    if !closes_by_reply && drawn.protocol.shape != Shape::Datagram && !drawn.is_multiplexed() && !network.misled {
         let ended = of(|visit| visit.ended);
         assert!(counts.closed_by_server <= ended, "the server closed {ended}: {counts:?}");
     }

@@ -92,13 +92,13 @@ fn stood_still_ns(outcome: &Outcome, from: Instant, to: Instant) -> u64 {
     outcome.absences().map(|(began, ended)| to.min(ended).since(from.max(began))).sum()
 }
 
-/// All connections were open from the beginning on, to one target, and stayed.
+/// All connections were open from the beginning on, to one target, and stayed; and took what they were asked.
 fn has_all_connections(drawn: &Drawn, outcome: &Outcome) -> bool {
     let config = &drawn.config;
     let stays = config.requests_per_connection.is_none() && drawn.options.headers.is_empty();
     let simple = config.traffic.sessions.is_none() && config.connections_over_time.is_none();
     let one = drawn.weights.len() == 1 && outcome.all_ready && outcome.tally.whole.errors.is_empty();
-    drawn.faults.is_calm() && stays && simple && one
+    drawn.faults.is_calm() && stays && simple && one && !drawn.is_multiplexed()
 }
 
 /// There was once a request on each place.

@@ -13,6 +13,7 @@ use loadgen_core::time::Instant;
 pub(super) fn check(drawn: &Drawn, outcome: &Outcome) {
     shortest(drawn, outcome);
     match drawn.protocol.shape {
+        Shape::Exchange if drawn.is_multiplexed() => {}
         Shape::Exchange => exchanges(drawn, outcome),
         Shape::Datagram => datagrams(drawn, outcome),
         Shape::Upload | Shape::Download => streams(drawn, outcome),
