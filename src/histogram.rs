@@ -55,7 +55,7 @@ impl Recorder {
 
     /// Counts one duration. Never fails and never allocates: what is longer than an hour counts as an hour in the
     /// quantiles, and in full in `max` and `sum`.
-    #[inline(never)] // Or its buckets are a call of their own, for each of two values a reply.
+    #[inline]
     pub fn record(&mut self, ns: u64) {
         // Clamped here, too: the last power of two reaches beyond the highest value, and what hdrhistogram itself
         // clamps would then rank below it.

@@ -47,8 +47,10 @@ impl Connections {
         let fresh = u64::from(conn.capacity.saturating_sub(conn.ring.alive)).min(self.budget);
         self.budget -= fresh;
         self.schedule(fresh, now);
-        for _ in 0..fresh {
-            self.take_up(slot, now);
+        if self.shared_len > 0 {
+            self.take_up_shared(slot, now, fresh as u16);
+        } else {
+            (0..fresh).for_each(|_| _ = self.take_up(slot, now));
         }
         self.send_issued(io, slot, fresh > 0, now);
     }
@@ -92,6 +94,16 @@ impl Connections {
             self.start(slot, ticket);
         }
         ticket
+    }
+
+    /// Likewise several, which are the same for all connections.
+    #[inline]
+    fn take_up_shared(&mut self, slot: u32, due: Instant, count: u16) {
+        let conn = &mut self.conns[slot as usize];
+        self.tickets.take_many(slot, &mut conn.ring, due, count);
+        conn.issued = conn.issued.saturating_add(count.into());
+        self.in_flight += u64::from(count);
+        self.outboxes.of(slot, conn.flags & flag::OUTBOX != 0).share(self.shared_len * usize::from(count));
     }
 
     /// Has the protocol write a request that is not the same for all connections.

@@ -80,6 +80,21 @@ impl Tickets {
         (base + at) as Ticket
     }
 
+    /// Likewise so many, of a connection whose replies come in order.
+    #[inline]
+    pub fn take_many(&mut self, slot: u32, ring: &mut Ring, due: Instant, count: u16) {
+        debug_assert!(self.order == Order::OfRequests && usize::from(ring.alive + count) <= self.depth);
+        let base = slot as usize * self.depth;
+        let mut at = usize::from(ring.next);
+        for _ in 0..count {
+            debug_assert!(!self.stamps[base + at].is_alive(), "a ticket that is alive is given away");
+            self.stamps[base + at] = Stamp { due, sent: Instant(0) };
+            at = self.behind(at);
+        }
+        ring.next = at as u16;
+        ring.alive += count;
+    }
+
     #[inline]
     fn behind(&self, at: usize) -> usize {
         if at + 1 == self.depth { 0 } else { at + 1 }
@@ -145,10 +160,9 @@ impl Tickets {
     /// In order: the one at a position, from the oldest on.
     #[inline]
     pub fn nth(&self, slot: u32, ring: Ring, position: usize) -> Ticket {
-        let mut at = usize::from(ring.next) + self.depth - usize::from(ring.alive) + position;
-        while at >= self.depth {
-            at -= self.depth;
-        }
+        debug_assert!(position < usize::from(ring.alive));
+        let at = usize::from(ring.next) + self.depth - usize::from(ring.alive) + position;
+        let at = if at >= self.depth { at - self.depth } else { at };
         (slot as usize * self.depth + at) as Ticket
     }
 
