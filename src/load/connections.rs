@@ -100,8 +100,9 @@ pub(super) struct Connections {
     /// The connections are sockets for datagrams; nothing is a request or a reply (throughput only).
     pub(super) is_datagram: bool,
     pub(super) has_requests: bool,
-    /// Of the protocol: see [`Client::fills`], [`Client::is_answered`], [`Client::order`].
+    /// Of the protocol: see [`Client::fills`], [`Client::gathers`], [`Client::is_answered`], [`Client::order`].
     pub(super) fills: bool,
+    pub(super) gathers: bool,
     pub(super) is_answered: bool,
     pub(super) order: Order,
     /// The bytes of a request that is the same for all connections (0: they differ), and how many lie ready.
@@ -188,6 +189,7 @@ impl Connections {
             is_datagram: shape == Shape::Datagram,
             has_requests: shape.has_replies(),
             fills: clients[0].fills(),
+            gathers: clients[0].gathers(),
             is_answered: clients[0].is_answered(),
             order,
             shared_len: if shares(&clients) { clients[0].request().len() } else { 0 },

@@ -1,8 +1,9 @@
 //! Bytes of single connections: what one has to say is handed to the kernel, and what that does not take is kept until
 //! it does. Likewise what was received and is incomplete.
 
-use super::connections::{Connections, State, flag};
+use super::connections::{Conn, Connections, State, flag};
 use crate::engine::Io;
+use crate::protocol::client::Context;
 use crate::protocol::outbox::{Front, Outbox};
 use crate::protocol::ticket::Ticket;
 use crate::time::Instant;
@@ -112,9 +113,14 @@ impl Connections {
     }
 
     fn hand_over(&mut self, io: &mut impl Io, slot: u32, outbox: &mut Outbox, now: Instant) {
+        let mut has_more = self.fills || self.gathers;
         for _ in 0..SENDS_A_TURN {
             if outbox.is_empty() {
+                if !has_more {
+                    return;
+                }
                 self.fill(slot, outbox, now);
+                has_more = self.fills;
             }
             let (is_shared, offered, taken) = match outbox.front() {
                 Front::Nothing => return,
@@ -143,18 +149,19 @@ impl Connections {
         io.resume(slot);
     }
 
-    /// Asks the protocol for more, if it is of the kind that has more.
+    /// Asks the protocol for more.
     fn fill(&mut self, slot: u32, outbox: &mut Outbox, now: Instant) {
-        if !self.fills || !matches!(self.conns[slot as usize].state, State::Preparing | State::Open) {
+        let Conn { state, ring, .. } = self.conns[slot as usize];
+        if !matches!(state, State::Preparing | State::Open) {
             return;
         }
-        std::mem::swap(outbox, &mut self.outboxes.writing);
-        self.ask(slot, now, |client, cx| client.writable(slot, cx));
-        self.heard_aside(slot);
-        std::mem::swap(outbox, &mut self.outboxes.writing);
-        if self.shared_len == 0 {
-            outbox.unshare(self.clients[self.config.target(slot)].request());
+        let client = &mut self.clients[self.config.target(slot)];
+        let awaited = self.tickets.awaited(slot, ring);
+        client.writable(slot, &mut Context { now, out: outbox, events: &mut self.events, awaited });
+        if self.shared_len == 0 && outbox.shared() > 0 {
+            outbox.unshare(client.request());
         }
+        self.heard_aside(slot);
     }
 
     /// Of shared requests, those that have not begun to leave are the newest of the connection.

@@ -245,7 +245,7 @@ impl Connections {
     fn settle_requests(&mut self, at: Instant) {
         for slot in 0..self.conns.len() as u32 {
             let ring = self.conns[slot as usize].ring;
-            if let Some(due) = self.owing.get(&slot).filter(|_| ring.alive == 0) {
+            if let Some(due) = self.owing.get(&slot) {
                 self.tally.window.unsent += u64::from(self.window.covers(*due));
             }
             if ring.alive > 0 {

@@ -133,8 +133,14 @@ pub trait Client: Debug + Send {
         Order::OfRequests
     }
 
-    /// Whether [`Client::writable`] has something to say when an outbox is empty. Where it never has, it is not called.
+    /// Whether [`Client::writable`] may have something to say whenever an outbox is empty, as an endless stream has.
     fn fills(&self) -> bool {
+        false
+    }
+
+    /// Whether what [`Client::start`] says is put into the outbox by [`Client::writable`] only, so that several
+    /// requests leave in one piece.
+    fn gathers(&self) -> bool {
         false
     }
 

@@ -14,8 +14,16 @@ pub struct Tls {
     settings: Settings,
     /// By slot; `None`: no connection, or its transport is not up yet.
     connections: Vec<Option<Box<Connection>>>,
+    scratch: Scratch,
+}
+
+/// What all connections use in turn, so that one on which nothing is going on holds no memory.
+#[derive(Debug, Default)]
+struct Scratch {
     /// Received, to be decrypted where it is: the caller's bytes are not ours to write to.
     arrived: Vec<u8>,
+    plaintext: Vec<u8>,
+    plain: Outbox,
 }
 
 #[derive(Debug)]
@@ -31,17 +39,17 @@ struct Connection {
 impl Tls {
     /// As a load has it for a target that is reached under TLS.
     pub fn boxed(inner: Box<dyn Client>, settings: Settings) -> Box<dyn Client> {
-        Box::new(Self { inner, settings, connections: Vec::new(), arrived: Vec::new() })
+        Box::new(Self { inner, settings, connections: Vec::new(), scratch: Scratch::default() })
     }
 }
 
 impl Connection {
     /// Encrypts what the inner half has said, behind what TLS itself has to say.
-    fn seal(&mut self, out: &mut Outbox) {
+    fn seal(&mut self, scratch: &mut Scratch, out: &mut Outbox) {
         if self.secure.has_output() {
             self.secure.take_output(out.buffer());
         }
-        if self.plain.is_empty() || !self.is_secured {
+        if !self.plain.has_memory() || !self.is_secured {
             return;
         }
         let secure = &mut self.secure;
@@ -53,64 +61,99 @@ impl Connection {
             }
             from
         });
+        // Its memory is anybody's again.
+        let emptied = std::mem::take(&mut self.plain);
+        if !scratch.plain.has_memory() {
+            scratch.plain = emptied;
+        }
     }
 
     /// What was said of its own accord leaves in the same call: nobody may have anything else to say soon. Behind what
     /// the kernel has not taken it waits until that has left.
-    fn speak(&mut self, out: &mut Outbox) {
+    fn speak(&mut self, scratch: &mut Scratch, out: &mut Outbox) {
         if out.is_empty() {
-            self.seal(out);
+            self.seal(scratch, out);
         }
     }
 
     /// Has the inner half do something, with its words kept until they can leave.
-    fn lend<R>(&mut self, cx: &mut Context<'_>, ask: impl FnOnce(&mut Context<'_>, &mut Vec<u8>) -> R) -> R {
-        let mut inner = Context { now: cx.now, out: &mut self.plain, events: cx.events, awaited: cx.awaited };
-        ask(&mut inner, &mut self.kept)
+    fn lend<R>(
+        &mut self,
+        scratch: &mut Scratch,
+        cx: &mut Context<'_>,
+        ask: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
+    ) -> R {
+        let is_first = !self.plain.has_memory();
+        let out = if is_first { &mut scratch.plain } else { &mut self.plain };
+        let mut inner = Context { now: cx.now, out, events: cx.events, awaited: cx.awaited };
+        let answer = ask(&mut inner, &self.kept);
+        if is_first && !scratch.plain.is_empty() {
+            std::mem::swap(&mut scratch.plain, &mut self.plain);
+        }
+        answer
     }
 
-    /// Shows the inner half what has arrived.
+    /// Decrypts what has arrived, and shows it to the inner half.
     fn heard(
         &mut self,
         inner: &mut dyn Client,
-        arrived: &mut Vec<u8>,
+        scratch: &mut Scratch,
         slot: u32,
         bytes: &[u8],
         cx: &mut Context<'_>,
     ) -> Result<(), Ended> {
-        arrived.clear();
-        arrived.extend_from_slice(bytes);
-        let before = self.kept.len();
-        let outcome = self.secure.received(arrived, &mut self.kept);
-        if !self.is_secured && !self.secure.is_handshaking() {
-            self.is_secured = true;
-            if let Some(session) = self.secure.negotiated() {
-                cx.events.push(Event::Secured(session));
-            }
-            self.lend(cx, |cx, _| inner.connected(slot, cx))?;
-        }
-        // An error behind what is whole: that comes first.
-        if self.kept.len() > before {
-            let mut kept = std::mem::take(&mut self.kept);
-            let used = self.lend(cx, |cx, _| inner.received(slot, &kept, cx))?;
-            kept.drain(..used);
-            self.kept = kept;
-        }
+        scratch.arrived.clear();
+        scratch.arrived.extend_from_slice(bytes);
+        let mut plaintext = std::mem::take(&mut scratch.plaintext);
+        plaintext.clear();
+        plaintext.append(&mut self.kept);
+        let before = plaintext.len();
+        let outcome = self.secure.received(&mut scratch.arrived, &mut plaintext);
+        let shown = self.show(inner, scratch, slot, &plaintext, before, cx);
+        scratch.plaintext = plaintext;
+        shown?;
         if let Err(error) = outcome {
             return Err(failed(error));
         }
         if self.secure.has_output() {
-            self.seal(cx.out);
+            self.seal(scratch, cx.out);
         }
         if self.secure.peer_closed() && cx.events.others.last() != Some(&Event::LastReply) {
             let answered = cx.events.completed.len();
             cx.awaited = cx.awaited.behind(answered);
-            self.lend(cx, |cx, kept| inner.stream_ended(slot, kept, true, cx))?;
+            self.lend(scratch, cx, |cx, kept| inner.stream_ended(slot, kept, true, cx))?;
             return if cx.events.others.last() == Some(&Event::LastReply) {
                 Ok(())
             } else {
                 Err(Box::new(End::Farewell))
             };
+        }
+        Ok(())
+    }
+
+    /// What is whole comes before an error behind it. Of `plaintext` so many bytes have been shown `before`.
+    fn show(
+        &mut self,
+        inner: &mut dyn Client,
+        scratch: &mut Scratch,
+        slot: u32,
+        plaintext: &[u8],
+        before: usize,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Ended> {
+        if !self.is_secured && !self.secure.is_handshaking() {
+            self.is_secured = true;
+            if let Some(negotiated) = self.secure.negotiated() {
+                cx.events.push(Event::Secured(negotiated));
+            }
+            self.lend(scratch, cx, |cx, _| inner.connected(slot, cx))?;
+        }
+        let mut used = 0;
+        if plaintext.len() > before {
+            used = self.lend(scratch, cx, |cx, _| inner.received(slot, plaintext, cx))?;
+        }
+        if used < plaintext.len() {
+            self.kept = plaintext[used..].to_vec();
         }
         Ok(())
     }
@@ -143,6 +186,10 @@ impl Client for Tls {
     }
 
     fn fills(&self) -> bool {
+        self.inner.fills()
+    }
+
+    fn gathers(&self) -> bool {
         true
     }
 
@@ -157,7 +204,7 @@ impl Client for Tls {
     fn connected(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), Ended> {
         let secure = self.settings.connect().map_err(failed)?;
         let connection = Connection { secure, kept: Vec::new(), plain: Outbox::default(), is_secured: false };
-        self.connections[slot as usize].insert(Box::new(connection)).seal(cx.out);
+        self.connections[slot as usize].insert(Box::new(connection)).seal(&mut self.scratch, cx.out);
         Ok(())
     }
 
@@ -171,7 +218,7 @@ impl Client for Tls {
     fn start(&mut self, slot: u32, ticket: Ticket, cursor: &mut u32, cx: &mut Context<'_>) -> u16 {
         let Some(connection) = &mut self.connections[slot as usize] else { return 0 };
         let inner = &mut self.inner;
-        connection.lend(cx, |cx, _| {
+        connection.lend(&mut self.scratch, cx, |cx, _| {
             if inner.shares() && ticket != STREAM {
                 cx.out.begin(ticket);
                 cx.out.buffer().extend_from_slice(inner.request());
@@ -183,54 +230,54 @@ impl Client for Tls {
 
     fn received(&mut self, slot: u32, bytes: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
         let Some(connection) = &mut self.connections[slot as usize] else { return Ok(bytes.len()) };
-        let heard = connection.heard(&mut *self.inner, &mut self.arrived, slot, bytes, cx);
+        let heard = connection.heard(&mut *self.inner, &mut self.scratch, slot, bytes, cx);
         // Of an error, too: the alert says to the server why.
-        connection.speak(cx.out);
+        connection.speak(&mut self.scratch, cx.out);
         heard.map(|()| bytes.len())
     }
 
     fn writable(&mut self, slot: u32, cx: &mut Context<'_>) {
         let Some(connection) = &mut self.connections[slot as usize] else { return };
         let inner = &mut self.inner;
-        if connection.plain.is_empty() && connection.is_secured && inner.fills() {
-            connection.lend(cx, |cx, _| {
+        if !connection.plain.has_memory() && connection.is_secured && inner.fills() {
+            connection.lend(&mut self.scratch, cx, |cx, _| {
                 inner.writable(slot, cx);
                 cx.out.unshare(inner.request());
             });
         }
-        connection.seal(cx.out);
+        connection.seal(&mut self.scratch, cx.out);
     }
 
     fn stream_ended(&mut self, slot: u32, _kept: &[u8], _whole: bool, cx: &mut Context<'_>) -> Result<(), Ended> {
         let Some(connection) = &mut self.connections[slot as usize] else { return Ok(()) };
         let inner = &mut self.inner;
         let whole = connection.secure.peer_closed();
-        connection.lend(cx, |cx, kept| inner.stream_ended(slot, kept, whole, cx))
+        connection.lend(&mut self.scratch, cx, |cx, kept| inner.stream_ended(slot, kept, whole, cx))
     }
 
     fn timed_out(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), Ended> {
         let Some(connection) = &mut self.connections[slot as usize] else { return Ok(()) };
         let inner = &mut self.inner;
-        let outcome = connection.lend(cx, |cx, _| inner.timed_out(slot, cx));
-        connection.speak(cx.out);
+        let outcome = connection.lend(&mut self.scratch, cx, |cx, _| inner.timed_out(slot, cx));
+        connection.speak(&mut self.scratch, cx.out);
         outcome
     }
 
     fn cancel(&mut self, slot: u32, ticket: Ticket, cx: &mut Context<'_>) -> Cancelled {
         let Some(connection) = &mut self.connections[slot as usize] else { return Cancelled::Connection };
         let inner = &mut self.inner;
-        let cancelled = connection.lend(cx, |cx, _| inner.cancel(slot, ticket, cx));
-        connection.speak(cx.out);
+        let cancelled = connection.lend(&mut self.scratch, cx, |cx, _| inner.cancel(slot, ticket, cx));
+        connection.speak(&mut self.scratch, cx.out);
         cancelled
     }
 
     fn close(&mut self, slot: u32, cx: &mut Context<'_>) {
         let Some(connection) = &mut self.connections[slot as usize] else { return };
         let inner = &mut self.inner;
-        connection.lend(cx, |cx, _| inner.close(slot, cx));
-        connection.seal(cx.out);
+        connection.lend(&mut self.scratch, cx, |cx, _| inner.close(slot, cx));
+        connection.seal(&mut self.scratch, cx.out);
         connection.secure.close();
-        connection.seal(cx.out);
+        connection.seal(&mut self.scratch, cx.out);
     }
 
     fn disconnected(&mut self, slot: u32) {
