@@ -1,7 +1,7 @@
 //! The load: who asks what when, and what became of it. Every engine is driven by this same code, and every protocol is
 //! asked by it.
 //!
-//! Two halves. [`Demand`] makes requests due; [`Connections`] carry them. A [`Load`] is both, and what leads from one
+//! Two halves. `Demand` makes requests due; `Connections` carry them. A [`Load`] is both, and what leads from one
 //! to the other: what happens to a connection is told to the demand, which asks for more.
 //!
 //! Read in this order: `config`; `connections` (what a connection is, and its states); `opening` (they come, fail and
