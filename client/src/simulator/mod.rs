@@ -1,4 +1,4 @@
-//! Whole loads in virtual time: the session over a network and peers that misbehave, all drawn from one seed.
+//! Whole loads in virtual time: the load over a network and peers that misbehave, all drawn from one seed.
 //!
 //! A seed that fails is printed with the command that replays it: `LOADGEN_SIMULATOR_SEED=N cargo test -p loadgen
 //! simulator` runs it alone, and `LOADGEN_SIMULATOR_SEEDS=N` so many from the first one on.
@@ -84,7 +84,7 @@ struct Outcome {
     network: Network,
     /// When the load began.
     began: Instant,
-    /// When the session heard of it.
+    /// When the worker heard of it.
     going_from: Instant,
     /// All connections had been served by then.
     all_ready: bool,
@@ -104,8 +104,8 @@ fn run(drawn: &Drawn, rng: &mut Rng) -> Outcome {
 
 /// Likewise; `watch` is told the time before the network and its peers have their turn.
 fn watched(drawn: &Drawn, rng: &mut Rng, mut watch: impl FnMut(Instant)) -> Outcome {
-    let mut session = Load::new(drawn.config.clone(), drawn.clients());
-    session.log_to(RequestLog::keeping(Vec::with_capacity(LOG_ROWS), LOG_ROWS));
+    let mut load = Load::new(drawn.config.clone(), drawn.clients());
+    load.log_to(RequestLog::keeping(Vec::with_capacity(LOG_ROWS), LOG_ROWS));
     let capacity = drawn.config.active + drawn.config.idle;
     let mut network = network(drawn, capacity);
     let mut now = drawn.config.origin;
@@ -114,35 +114,35 @@ fn watched(drawn: &Drawn, rng: &mut Rng, mut watch: impl FnMut(Instant)) -> Outc
     let (mut finished, mut stalls) = (None, Vec::new());
     for _ in 0..TURNS_MAX {
         let may_go = began == Instant::NEVER && stopped.is_none();
-        if may_go && (session.ready() >= capacity as u64 || now >= drawn.go_at_last) {
+        if may_go && (load.ready() >= capacity as u64 || now >= drawn.go_at_last) {
             // A worker hears of the common beginning a little after it.
             began = Instant((now.0 - rng.below(3 * NS_PER_MS)).max(drawn.config.origin.0));
             now = network.moment();
             going_from = now;
-            all_ready = session.ready() >= capacity as u64;
-            session.go(&mut network, began, now);
+            all_ready = load.ready() >= capacity as u64;
+            load.go(&mut network, began, now);
         }
         if now >= drawn.stop_at {
             now = network.moment();
             stopped.get_or_insert(now);
-            session.stop(&mut network, now, drawn.stop_at.after(drawn.config.timeout_ns));
+            load.stop(&mut network, now, drawn.stop_at.after(drawn.config.timeout_ns));
         }
         if let Some(early_ns) = drawn.finishes_after_ns.filter(|_| began != Instant::NEVER) {
             let at = began.after(drawn.config.warmup_ns + early_ns);
-            if session.tally().window_from.is_some() {
+            if load.tally().window_from.is_some() {
                 finished.get_or_insert_with(|| at.max(now));
             }
-            session.finish_at(at, now);
+            load.finish_at(at, now);
         }
-        session.tick(&mut network, now);
-        network.tell_not_taken(&mut session);
-        if session.finished() {
-            let tally = session.into_tally(now);
+        load.tick(&mut network, now);
+        network.tell_not_taken(&mut load);
+        if load.finished() {
+            let tally = load.into_tally(now);
             return Outcome { tally, network, began, going_from, all_ready, stopped, finished, stalls, ended: now };
         }
-        let wait_ns = session.next_deadline().since(now).min(WAIT_MAX_NS);
+        let wait_ns = load.next_deadline().since(now).min(WAIT_MAX_NS);
         let expected = now.after(wait_ns);
-        session.waits_until(expected);
+        load.waits_until(expected);
         let mut then = expected.min(network.next()).max(now.after(1_000));
         if drawn.stalls && rng.below(400) == 0 {
             // We stand still: what happens meanwhile is seen late.
@@ -151,16 +151,16 @@ fn watched(drawn: &Drawn, rng: &mut Rng, mut watch: impl FnMut(Instant)) -> Outc
             then = then.after(rng.below(longest_ns));
             stalls.push((from, then));
             if began != Instant::NEVER && then.since(from) >= 5 * NS_PER_MS {
-                session.stood_still(from, then);
+                load.stood_still(from, then);
             }
         }
         network.pass(then);
         watch(network.time());
-        network.turn(&mut session);
+        network.turn(&mut load);
         now = network.time();
         assert!(now.0 < drawn.config.origin.0 + 3_600 * NS_PER_S, "an hour has passed, and it has not ended");
     }
-    panic!("it does not end: {TURNS_MAX} turns, {now:?}, deadline {:?}", session.next_deadline());
+    panic!("it does not end: {TURNS_MAX} turns, {now:?}, deadline {:?}", load.next_deadline());
 }
 
 fn network(drawn: &Drawn, capacity: usize) -> Network {

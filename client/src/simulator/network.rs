@@ -1,4 +1,4 @@
-//! A network in virtual time: what the session hands over arrives at a peer later, in pieces or not at all, and what
+//! A network in virtual time: what the load hands over arrives at a peer later, in pieces or not at all, and what
 //! the peer answers comes back the same way.
 
 use super::faults::{Fault, Faults};
@@ -133,31 +133,31 @@ impl Network {
         self.time()
     }
 
-    /// Tells the session all that has happened by now, as an engine does: in order, nothing of a closed connection.
-    pub(super) fn turn(&mut self, session: &mut Load) {
+    /// Tells the load all that has happened by now, as an engine does: in order, nothing of a closed connection.
+    pub(super) fn turn(&mut self, load: &mut Load) {
         let until = Instant(self.now.get());
         while self.next() <= until {
             let Some((_, (slot, generation, event))) = self.events.pop_first() else { return };
             if self.links[slot as usize].as_ref().is_some_and(|link| link.generation == generation) {
-                self.tell(session, slot, event);
+                self.tell(load, slot, event);
             }
         }
     }
 
     /// Tells what never left, as an engine does behind all else.
-    pub(super) fn tell_not_taken(&mut self, session: &mut Load) {
+    pub(super) fn tell_not_taken(&mut self, load: &mut Load) {
         let bytes = std::mem::take(&mut self.not_taken);
         self.truth.taken_bytes = self.truth.taken_bytes.wrapping_add_signed(-bytes);
-        <Load as Handler<Self>>::not_taken(session, bytes);
+        <Load as Handler<Self>>::not_taken(load, bytes);
     }
 
-    fn tell(&mut self, session: &mut Load, slot: u32, event: Event) {
+    fn tell(&mut self, load: &mut Load, slot: u32, event: Event) {
         match event {
-            Event::Connected(outcome) => self.tell_connected(session, slot, outcome),
+            Event::Connected(outcome) => self.tell_connected(load, slot, outcome),
             Event::Arrived(bytes) => self.arrived(slot, &bytes),
             Event::Received(bytes, reply) => {
                 self.note_told(slot, &bytes, reply);
-                session.received(self, slot, &bytes);
+                load.received(self, slot, &bytes);
             }
             Event::Writable => {
                 if let Some(link) = &mut self.links[slot as usize] {
@@ -166,7 +166,7 @@ impl Network {
                         return self.go_on_sending(slot);
                     }
                 }
-                session.writable(self, slot);
+                load.writable(self, slot);
             }
             Event::Produces => self.produces(slot),
             Event::StreamEnded => self.stream_ended(slot),
@@ -174,12 +174,12 @@ impl Network {
                 if let Some(visit) = self.visit(slot) {
                     visit.ended = true;
                 }
-                session.ended(self, slot, cause.map(io::Error::from));
+                load.ended(self, slot, cause.map(io::Error::from));
             }
         }
     }
 
-    fn tell_connected(&mut self, session: &mut Load, slot: u32, outcome: io::Result<()>) {
+    fn tell_connected(&mut self, load: &mut Load, slot: u32, outcome: io::Result<()>) {
         let now = self.time();
         if let Some(visit) = self.visit(slot) {
             match outcome {
@@ -192,10 +192,10 @@ impl Network {
         } else if self.kind.protocol.shape == Shape::Download {
             self.later(ONE_WAY_MIN_NS, slot, Event::Produces);
         }
-        session.connected(self, slot, outcome);
+        load.connected(self, slot, outcome);
     }
 
-    /// The session is about to be told these bytes.
+    /// The load is about to be told these bytes.
     fn note_told(&mut self, slot: u32, bytes: &[u8], reply: Option<usize>) {
         let now = self.time();
         self.truth.delivered_bytes += bytes.len() as u64;

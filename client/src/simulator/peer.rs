@@ -139,7 +139,7 @@ impl Peer {
             return arrived.len();
         };
         let heard = secure.received(&mut arrived.to_vec(), &mut self.kept);
-        heard.expect("what the session says is TLS");
+        heard.expect("what the load says is TLS");
         if secure.has_output() {
             let mut word = Vec::new();
             secure.take_output(&mut word);

@@ -1,4 +1,4 @@
-//! What really happened, written down by the network and the peers: nothing of it is the session's word.
+//! What really happened, written down by the network and the peers: nothing of it is the load's word.
 
 use loadgen_core::time::Instant;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ pub(super) struct Seen {
     pub(super) from: Option<u64>,
     /// When the peer had all of it.
     pub(super) whole: Option<Instant>,
-    /// When the session was told the last byte of its reply.
+    /// When the load was told the last byte of its reply.
     pub(super) answered: Option<Instant>,
 }
 
@@ -21,7 +21,7 @@ pub(super) struct Visit {
     pub(super) address: usize,
     pub(super) attempted: Instant,
     pub(super) established: Option<Instant>,
-    /// The session was told so, or said so.
+    /// The load was told so, or said so.
     pub(super) gone: Option<Instant>,
     /// So many bytes of ours had been taken then.
     pub(super) taken: Vec<(u64, Instant)>,
@@ -30,7 +30,7 @@ pub(super) struct Visit {
     pub(super) seen: Vec<Seen>,
     /// Bytes came that answer nothing: they may have been taken for a reply.
     pub(super) misled: bool,
-    /// The session was told of the end of the peer's stream.
+    /// The load was told of the end of the peer's stream.
     pub(super) ended: bool,
     /// We ended our stream, and the peer has read all of it.
     pub(super) read_to_end: bool,
@@ -77,7 +77,7 @@ impl Visit {
 #[derive(Debug)]
 pub(super) struct Datagram {
     pub(super) taken: Instant,
-    /// When the session was told each of its whole replies.
+    /// When the load was told each of its whole replies.
     pub(super) answered: Vec<Instant>,
 }
 
@@ -87,10 +87,10 @@ pub(super) struct Truth {
     pub(super) visits: Vec<Visit>,
     /// By slot and sequence number.
     pub(super) datagrams: BTreeMap<(u32, u64), Datagram>,
-    /// Datagrams that the session was told, in all, and those that are none of ours.
+    /// Datagrams that the load was told, in all, and those that are none of ours.
     pub(super) datagrams_told: u64,
     pub(super) foreign_told: u64,
-    /// Bytes that were said to be taken, and that the session was told.
+    /// Bytes that were said to be taken, and that the load was told.
     pub(super) taken_bytes: u64,
     pub(super) delivered_bytes: u64,
     /// Likewise, until then.

@@ -13,7 +13,7 @@ use loadgen_core::load::request_log::Row;
 use loadgen_core::protocol::Shape;
 use loadgen_core::time::{Instant, NS_PER_MS};
 
-/// What two looks at the clock, one after the other, may be apart: the session looks, and then acts.
+/// What two looks at the clock, one after the other, may be apart: the load looks, and then acts.
 const AT_ONCE_NS: u64 = 2_000;
 
 pub(super) fn check(drawn: &Drawn, outcome: &Outcome) {
@@ -83,12 +83,12 @@ impl Outcome {
         self.stalls.iter().copied().chain([(self.began, self.going_from)])
     }
 
-    /// Its fate came after the session had heard that the load has begun.
+    /// Its fate came after the worker had heard that the load has begun.
     fn knows(&self, row: &Row) -> bool {
         row.ended >= self.going_from
     }
 
-    /// Due within a window that opens then. What proved a connection before the session heard of it is not.
+    /// Due within a window that opens then. What proved a connection before the worker heard of it is not.
     fn covers(&self, row: &Row, opens: Instant) -> bool {
         self.knows(row) && row.due >= opens
     }

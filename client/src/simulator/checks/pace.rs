@@ -64,7 +64,7 @@ fn waits(drawn: &Drawn, outcome: &Outcome) {
         return;
     }
     let longest = tally.backlog_wait.max_ns().unwrap_or(0);
-    // Where we were late and it then waited for another to leave, the session says that all of it was backlog.
+    // Where we were late and it then waited for another to leave, the load says that all of it was backlog.
     let late = from_the_beginning || !outcome.stalls.is_empty();
     let busy = late || tally.window.unsent > 0 || is_ever_full(drawn, outcome);
     assert!(busy || longest <= TURN_NS, "one was always free, and {longest} ns are said to be the server's");

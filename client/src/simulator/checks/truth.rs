@@ -33,7 +33,7 @@ fn shortest(drawn: &Drawn, Outcome { tally, network, .. }: &Outcome) {
     }
 }
 
-/// The session looked at the clock just before this happened, not after.
+/// The load looked at the clock just before this happened, not after.
 fn just_before(stamp: Instant, truth: Instant) -> bool {
     stamp <= truth && truth.since(stamp) <= AT_ONCE_NS
 }
