@@ -31,7 +31,8 @@ pub(super) struct Conn {
     pub(super) flags: u8,
     /// Failures in a row.
     pub(super) failures: u8,
-    /// Which queues of the open loop have an entry of it, and whether it waits for a rest to leave (see `early`).
+    /// Which queues of the open loop have an entry of it, whether it waits for a rest to leave (see `early`), and
+    /// whether the peer is about to close it (see `talking`).
     pub(super) queued: u8,
 }
 
@@ -60,7 +61,7 @@ pub(super) mod flag {
     pub(in super::super) const UNPROVEN: u8 = 4;
     /// Has an entry in the timeouts' queue.
     pub(in super::super) const TIMER: u8 = 8;
-    /// A request is due (`owing` says since when) and waits for this connection to open.
+    /// A request is due (`owing` says since when) and waits for this connection to open, or for the peer to take it.
     pub(in super::super) const DUE: u8 = 16;
     /// Bytes of an incomplete reply are kept for it.
     pub(in super::super) const KEPT: u8 = 32;
@@ -105,9 +106,9 @@ pub(super) struct Connections {
     pub(super) gathers: bool,
     pub(super) is_answered: bool,
     pub(super) order: Order,
-    /// The bytes of a request that is the same for all connections (0: they differ), and how many lie ready.
+    /// The bytes of a request that is the same for all connections, of which as many lie ready as one may carry; 0:
+    /// they differ.
     pub(super) shared_len: usize,
-    pub(super) lying_ready: usize,
     pub(super) conns: Vec<Conn>,
     pub(super) tickets: Tickets,
     /// Since when each connection has been in its state; while it is open, since when it waits for a rest to leave.
@@ -140,8 +141,7 @@ pub(super) struct Connections {
     pub(super) owed: u64,
     /// Requests that are due or sent, and unanswered.
     pub(super) in_flight: u64,
-    /// Open loop: no request is due from there on. Its streams are one, or one for each target.
-    pub(super) is_paced: bool,
+    /// Open loop: no request is due from there on.
     pub(super) schedule_ends: Instant,
     /// Our part in the wait of a request that waits for its connection.
     pub(super) lags: HashMap<u32, u64>,
@@ -193,7 +193,6 @@ impl Connections {
             is_answered: clients[0].is_answered(),
             order,
             shared_len: if shares(&clients) { clients[0].request().len() } else { 0 },
-            lying_ready: depth,
             conns,
             tickets: Tickets::new(capacity, depth, order, kinds_a_target > 1),
             since: vec![Instant(0); capacity],
@@ -216,7 +215,6 @@ impl Connections {
             budget,
             owed,
             in_flight: 0,
-            is_paced: !config.schedules.is_empty(),
             schedule_ends: Instant::NEVER,
             lags: HashMap::new(),
             opens_now: false,
@@ -246,7 +244,7 @@ impl Connections {
     /// No more is sent. What is unanswered at `until` is in flight.
     pub(super) fn stop(&mut self, io: &mut impl Io, now: Instant, until: Instant) {
         self.drain_until = Some(until);
-        self.tally.connections.alive_at_end = self.alive();
+        self.tally.connections.alive_at_end = self.alive;
         self.to_open.clear();
         let lingers_ns = self.clients[0].lingers_ns();
         if lingers_ns > 0 {
@@ -337,14 +335,16 @@ impl Connections {
         }
     }
 
+    /// Whether requests, or sessions, are due by a schedule.
+    #[inline]
+    pub(super) fn is_paced(&self) -> bool {
+        !self.config.schedules.is_empty()
+    }
+
     /// Which stream of arrivals a connection belongs to.
     #[inline]
     pub(super) fn stream(&self, slot: u32) -> usize {
         if self.config.schedules.len() < 2 { 0 } else { self.config.target(slot) }
-    }
-
-    pub(super) fn alive(&self) -> u64 {
-        self.alive
     }
 
     pub(super) fn note(&mut self, kind: &'static str, phase: Phase, count: u64, example: impl FnOnce() -> String) {

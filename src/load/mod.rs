@@ -238,7 +238,7 @@ impl Load {
 
     /// Connections that are open now.
     pub fn alive(&self) -> u64 {
-        self.on.alive()
+        self.on.alive
     }
 
     /// The final figures.

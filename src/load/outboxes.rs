@@ -128,7 +128,7 @@ impl Connections {
                 Front::Shared(left) => {
                     // Behind the rest of one that is answered there may be as many as lie ready.
                     let from = left.next_multiple_of(self.shared_len) - left;
-                    let to = (from + left).min(self.shared_len * self.lying_ready);
+                    let to = (from + left).min(self.shared_len * self.config.depth.max(1));
                     (true, to - from, io.send(slot, from..to))
                 }
             };

@@ -46,12 +46,7 @@ impl Connections {
         }
         let fresh = u64::from(conn.capacity.saturating_sub(conn.ring.alive)).min(self.budget);
         self.budget -= fresh;
-        self.schedule(fresh, now);
-        if self.shared_len > 0 {
-            self.take_up_shared(slot, now, fresh as u16);
-        } else {
-            (0..fresh).for_each(|_| _ = self.take_up(slot, now));
-        }
+        self.take_up_fresh(slot, now, fresh);
         self.send_issued(io, slot, fresh > 0, now);
     }
 
@@ -74,10 +69,7 @@ impl Connections {
         let from_budget = (u64::from(room) - reserved).min(self.budget);
         self.budget -= from_budget;
         let fresh = reserved + from_budget;
-        self.schedule(fresh, now);
-        for _ in 0..fresh {
-            self.take_up(slot, now);
-        }
+        self.take_up_fresh(slot, now, fresh);
         fresh > 0
     }
 
@@ -96,14 +88,18 @@ impl Connections {
         ticket
     }
 
-    /// Likewise several, which are the same for all connections.
+    /// So many requests become due now, and are taken up: together, where they are the same for all connections.
     #[inline]
-    fn take_up_shared(&mut self, slot: u32, due: Instant, count: u16) {
+    fn take_up_fresh(&mut self, slot: u32, now: Instant, count: u64) {
+        self.schedule(count, now);
+        if self.shared_len == 0 {
+            return (0..count).for_each(|_| _ = self.take_up(slot, now));
+        }
         let conn = &mut self.conns[slot as usize];
-        self.tickets.take_many(slot, &mut conn.ring, due, count);
-        conn.issued = conn.issued.saturating_add(count.into());
-        self.in_flight += u64::from(count);
-        self.outboxes.of(slot, conn.flags & flag::OUTBOX != 0).share(self.shared_len * usize::from(count));
+        self.tickets.take_many(slot, &mut conn.ring, now, count as u16);
+        conn.issued = conn.issued.saturating_add(count as u32);
+        self.in_flight += count;
+        self.outboxes.of(slot, conn.flags & flag::OUTBOX != 0).share(self.shared_len * count as usize);
     }
 
     /// Has the protocol write a request that is not the same for all connections.

@@ -52,7 +52,7 @@ impl Connections {
             return;
         }
         let lag_ns = stamp.sent.since(due);
-        if self.is_paced {
+        if self.is_paced() {
             self.left(slot, due, lag_ns, 0);
         } else {
             self.was_late(due, lag_ns);
@@ -70,7 +70,7 @@ impl Connections {
     /// A request that is due sets out for a connection that has yet to be opened.
     pub(super) fn sets_out(&mut self, slot: u32, due: Instant, now: Instant) {
         let lag_ns = now.since(due);
-        if self.is_paced {
+        if self.is_paced() {
             self.lags.insert(slot, lag_ns);
         } else {
             self.was_late(due, lag_ns);
@@ -86,7 +86,7 @@ impl Connections {
 
     /// Whether it is due after the schedule's end, and so of nobody.
     pub(super) fn is_too_late(&self, due: Instant) -> bool {
-        self.is_paced && due >= self.schedule_ends
+        self.is_paced() && due >= self.schedule_ends
     }
 
     /// The tickets of a connection that are nobody's are free from now on: whoever takes one could not have had it
@@ -119,7 +119,7 @@ impl Connections {
     /// A request left that had been issued before: its connection was not yet done with others, and that is backlog.
     #[inline]
     pub(super) fn left_later(&mut self, slot: u32, ticket: Ticket, due: Instant, now: Instant) {
-        if self.is_paced && self.issuing != Some(ticket) && due >= self.began && !self.is_idle(slot) {
+        if self.is_paced() && self.issuing != Some(ticket) && due >= self.began && !self.is_idle(slot) {
             let waited_ns = now.since(due);
             let lag_ns = self.lags.remove(&slot).unwrap_or(0).min(waited_ns);
             self.left(slot, due, lag_ns, waited_ns - lag_ns);
@@ -161,7 +161,7 @@ impl Connections {
     }
 
     fn unsent_of(&mut self, stream: usize, due: Instant, until: Instant) {
-        if !self.is_paced {
+        if !self.is_paced() {
             return;
         }
         let (covered, waited_ns) = (self.window.covers(due), until.since(due));

@@ -180,7 +180,7 @@ impl Connections {
         let second = Second {
             sent_bytes: bytes.sent,
             received_bytes: bytes.received,
-            connections: self.alive(),
+            connections: self.alive,
             sent: self.tally.whole.sent - self.window.second_sent,
             ..std::mem::take(&mut self.window.second)
         };
@@ -224,7 +224,7 @@ impl Connections {
     fn settle_window(&mut self, at: Instant) {
         // In an open loop no request is due after the window, and those within it keep until their reply is here or
         // the time for it is over. In a closed loop each reply would bring another.
-        if !self.is_paced {
+        if !self.is_paced() {
             self.settle_requests(at);
             self.window.from = Instant::NEVER;
         }

@@ -7,7 +7,7 @@
 use super::outbox::Outbox;
 use super::sequence::Unawaited;
 use super::ticket::{Awaited, Order, Ticket};
-use super::{Codec, Outcome};
+use super::{Codec, Outcome, ReplyError};
 use crate::time::Instant;
 use crate::tls::Negotiated;
 use std::fmt::Debug;
@@ -95,6 +95,12 @@ impl End {
     pub fn broken(kinds: [&'static str; 2], why: impl Into<String>) -> Ended {
         Box::new(Self::Broken(kinds, why.into()))
     }
+
+    /// By bytes that are no reply, the first of them in `input`.
+    #[cold]
+    pub fn by_reply(error: ReplyError, input: &[u8]) -> Ended {
+        Self::broken([error.kind.name(), "aborted"], error.describe(input))
+    }
 }
 
 /// What became of a request that the load gives up.
@@ -112,7 +118,7 @@ pub enum Cancelled {
 /// [`Client::start`] for each request; [`Client::received`] for what arrives; and [`Client::disconnected`] last.
 pub trait Client: Debug + Send {
     /// Takes memory for connections in slots `0..slots`, each with at most `depth` requests under way. Called once,
-    /// before all else. `workers`: which worker this is, of how many; `run`: a number unlike that of other runs.
+    /// before all else. `worker`: which worker this is, of how many; `run`: a number unlike that of other runs.
     fn make_room(&mut self, slots: usize, depth: usize, worker: (u64, u64), run: u64);
 
     /// An example of a request, or of a block of a stream; the bytes of every one where [`Client::shares`].

@@ -3,7 +3,7 @@
 
 use super::client::{Client, Context, End, Ended, Event};
 use super::ticket::Ticket;
-use super::{ClientState, Codec, quote};
+use super::{ClientState, Codec};
 
 /// A client half of an endless stream, in one of the two directions.
 #[derive(Debug)]
@@ -69,10 +69,7 @@ impl<C: Codec + 'static> Client for Endless<C> {
                 cx.events.push(Event::Served);
                 Ok(bytes.len())
             }
-            Err(error) => {
-                let why = format!("{}: {}", error.detail, quote(bytes));
-                Err(End::broken([error.kind.name(), "aborted"], why))
-            }
+            Err(error) => Err(End::by_reply(error, bytes)),
         }
     }
 

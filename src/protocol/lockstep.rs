@@ -3,7 +3,7 @@
 
 use super::client::{Client, Context, End, Ended, Event};
 use super::ticket::Ticket;
-use super::{ClientState, Codec, GREETING, Outcome, ReplyError, Unasked, quote};
+use super::{ClientState, Codec, GREETING, Outcome, Unasked, quote};
 use std::collections::HashMap;
 
 /// A client half whose replies come in order.
@@ -59,7 +59,7 @@ impl<C: Codec + 'static> Lockstep<C> {
         while *left > 0 && used < input.len() {
             state.kind = GREETING;
             let rest = &input[used..];
-            let consumed = self.codec.consume(state, rest).map_err(|error| broken(error, rest))?;
+            let consumed = self.codec.consume(state, rest).map_err(|error| End::by_reply(error, rest))?;
             let reply = &rest[..consumed.bytes];
             used += consumed.bytes;
             match consumed.reply.map(|reply| reply.outcome) {
@@ -141,7 +141,7 @@ impl<C: Codec + 'static> Client for Lockstep<C> {
                 return self.unasked(slot, rest, cx).map(|()| input.len());
             };
             state.kind = kind;
-            let consumed = self.codec.consume(state, rest).map_err(|error| broken(error, rest))?;
+            let consumed = self.codec.consume(state, rest).map_err(|error| End::by_reply(error, rest))?;
             used += consumed.bytes;
             let Some(reply) = consumed.reply else { break };
             if reply.outcome == Outcome::TurnedAway {
@@ -188,9 +188,4 @@ impl<C: Codec + 'static> Client for Lockstep<C> {
     fn into_codec(self: Box<Self>) -> Option<Box<dyn Codec>> {
         Some(Box::new(self.codec))
     }
-}
-
-#[cold]
-fn broken(error: ReplyError, input: &[u8]) -> Ended {
-    End::broken([error.kind.name(), "aborted"], format!("{}: {}", error.detail, quote(input)))
 }

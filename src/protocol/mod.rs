@@ -366,6 +366,13 @@ pub struct ReplyError {
     pub detail: &'static str,
 }
 
+impl ReplyError {
+    /// The same beside the first bytes of what it is about.
+    pub fn describe(&self, input: &[u8]) -> String {
+        format!("{}: {}", self.detail, quote(input))
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReplyErrorKind {
     /// Bytes that the protocol forbids.

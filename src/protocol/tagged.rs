@@ -4,7 +4,7 @@
 use super::client::{Cancelled, Client, Context, End, Ended, Event};
 use super::sequence::{Sequences, Tag, Unawaited};
 use super::ticket::{Order, Ticket};
-use super::{ClientState, Codec, Outcome, quote};
+use super::{ClientState, Codec, Outcome};
 use crate::time::NS_PER_MS;
 
 /// How long a datagram may be on its way for the second time.
@@ -116,8 +116,7 @@ impl<C: Codec + 'static> Client for Tagged<C> {
             }
             Err(error) => {
                 self.sequences.gave_up(slot, sequence);
-                let why = format!("{}: {}", error.detail, quote(datagram));
-                cx.events.push(Event::Failed(ticket, error.kind.name(), why));
+                cx.events.push(Event::Failed(ticket, error.kind.name(), error.describe(datagram)));
             }
         }
         Ok(datagram.len())

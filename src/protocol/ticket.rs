@@ -73,8 +73,7 @@ impl Tickets {
         while self.order == Order::Any && self.stamps[base + at].is_alive() {
             at = self.behind(at);
         }
-        debug_assert!(!self.stamps[base + at].is_alive(), "a ticket that is alive is given away");
-        self.stamps[base + at] = Stamp { due, sent: Instant(0) };
+        self.lay(base + at, due);
         ring.next = self.behind(at) as u16;
         ring.alive += 1;
         (base + at) as Ticket
@@ -87,12 +86,17 @@ impl Tickets {
         let base = slot as usize * self.depth;
         let mut at = usize::from(ring.next);
         for _ in 0..count {
-            debug_assert!(!self.stamps[base + at].is_alive(), "a ticket that is alive is given away");
-            self.stamps[base + at] = Stamp { due, sent: Instant(0) };
+            self.lay(base + at, due);
             at = self.behind(at);
         }
         ring.next = at as u16;
         ring.alive += count;
+    }
+
+    #[inline]
+    fn lay(&mut self, at: usize, due: Instant) {
+        debug_assert!(!self.stamps[at].is_alive(), "a ticket that is alive is given away");
+        self.stamps[at] = Stamp { due, sent: Instant(0) };
     }
 
     #[inline]
@@ -117,11 +121,6 @@ impl Tickets {
     #[inline]
     pub fn stamp_mut(&mut self, ticket: Ticket) -> &mut Stamp {
         &mut self.stamps[ticket as usize]
-    }
-
-    #[inline]
-    pub fn slot(&self, ticket: Ticket) -> u32 {
-        (ticket as usize / self.depth) as u32
     }
 
     #[inline]
@@ -241,7 +240,7 @@ mod tests {
                 if alive.len() < depth && rng.below(2) == 0 {
                     let ticket = tickets.take(slot as u32, &mut rings[slot], Instant(step));
                     assert!(alive.values().all(|other| *other != ticket), "seed {seed}");
-                    assert_eq!(tickets.slot(ticket), slot as u32);
+                    assert_eq!(ticket as usize / depth, slot, "it lies in the block of its connection");
                     alive.insert(step, ticket);
                 } else if !alive.is_empty() {
                     let which = if order == Order::Any { rng.below(alive.len() as u64) as usize } else { 0 };

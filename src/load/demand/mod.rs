@@ -66,16 +66,14 @@ impl Demand {
     /// The load begins: a schedule counts from `at`, and ends where the window does.
     pub(super) fn begin(&mut self, on: &mut Connections, at: Instant, ends: Instant) {
         if let Some(paced) = self.paced_mut() {
-            paced.begin(at, ends);
-            on.schedule_ends = ends;
+            paced.begin(on, at, ends);
         }
     }
 
     /// No request that is due later will be sent.
     pub(super) fn end(&mut self, on: &mut Connections, now: Instant) {
         if let Some(paced) = self.paced_mut() {
-            paced.end(now);
-            on.schedule_ends = on.schedule_ends.min(now);
+            paced.end(on, now);
         }
     }
 

@@ -22,6 +22,10 @@ const IN_PARTLY: u8 = 2;
 #[derive(Debug)]
 pub(in crate::load) struct Paced {
     pacers: Vec<Pacer>,
+    /// The engine's wait was to end here: what comes later is our lateness.
+    expected: Instant,
+    /// The last time that this thread stood still.
+    stall: (Instant, Instant),
 }
 
 #[derive(Debug)]
@@ -29,63 +33,47 @@ struct Pacer {
     schedule: Option<Schedule>,
     /// The request that is due next and has not been issued; never, unless the load has begun.
     next: Instant,
-    /// Requests due from here on belong to nobody.
-    ends: Instant,
     /// Connections with no request on them, and with some and room for more; who has waited longest is first. An entry
     /// is not taken back when a connection is lost: it is looked at when its turn comes.
     idle: VecDeque<u32>,
     partly: VecDeque<u32>,
-    /// The engine's wait was to end here: what comes later is our lateness.
-    expected: Instant,
-    /// The last time that this thread stood still.
-    stall: (Instant, Instant),
 }
 
 impl Pacer {
     fn new(schedule: Option<Schedule>, connections: usize) -> Self {
-        Self {
-            schedule,
-            next: Instant::NEVER,
-            ends: Instant::NEVER,
-            idle: VecDeque::with_capacity(connections),
-            partly: VecDeque::new(),
-            expected: Instant(0),
-            stall: (Instant(0), Instant(0)),
-        }
+        Self { schedule, next: Instant::NEVER, idle: VecDeque::with_capacity(connections), partly: VecDeque::new() }
     }
 
-    fn advance(&mut self) -> Instant {
-        let due = self.next;
-        self.next = self.schedule.as_mut().map_or(Instant::NEVER, Schedule::next_due);
-        if self.next >= self.ends {
-            self.next = Instant::NEVER;
-        }
-        due
+    /// Answers what is due next, and looks for what comes behind it, before the schedule `ends`.
+    fn advance(&mut self, ends: Instant) -> Instant {
+        let behind = self.schedule.as_mut().map_or(Instant::NEVER, Schedule::next_due);
+        std::mem::replace(&mut self.next, if behind < ends { behind } else { Instant::NEVER })
     }
 }
 
 impl Paced {
     pub(super) fn new(config: &Config) -> Self {
         let pacer = |schedule: &Option<Schedule>| Pacer::new(schedule.clone(), config.active);
-        Self { pacers: config.schedules.iter().map(pacer).collect() }
+        let pacers = config.schedules.iter().map(pacer).collect();
+        Self { pacers, expected: Instant(0), stall: (Instant(0), Instant(0)) }
     }
 
-    pub(super) fn begin(&mut self, at: Instant, ends: Instant) {
+    /// The schedule counts from `at`.
+    pub(super) fn begin(&mut self, on: &mut Connections, at: Instant, ends: Instant) {
+        on.schedule_ends = ends;
         for pacer in &mut self.pacers {
             if let Some(schedule) = &mut pacer.schedule {
                 schedule.begin(at);
             }
-            pacer.ends = ends;
-            pacer.advance();
+            pacer.advance(ends);
         }
     }
 
-    pub(super) fn end(&mut self, now: Instant) {
-        for pacer in &mut self.pacers {
-            pacer.ends = pacer.ends.min(now);
-            if pacer.next >= pacer.ends {
-                pacer.next = Instant::NEVER;
-            }
+    /// It ends at `now`, if not before.
+    pub(super) fn end(&mut self, on: &mut Connections, now: Instant) {
+        on.schedule_ends = on.schedule_ends.min(now);
+        for pacer in self.pacers.iter_mut().filter(|pacer| pacer.next >= on.schedule_ends) {
+            pacer.next = Instant::NEVER;
         }
     }
 
@@ -96,18 +84,17 @@ impl Paced {
     }
 
     pub(super) fn waits_until(&mut self, expected: Instant) {
-        self.pacers.iter_mut().for_each(|pacer| pacer.expected = expected);
+        self.expected = expected;
     }
 
     pub(super) fn stood_still(&mut self, from: Instant, to: Instant) {
-        self.pacers.iter_mut().for_each(|pacer| pacer.stall = (from, to));
+        self.stall = (from, to);
     }
 
-    /// Of the time from `due` on, until a connection of this slot became free at `freed`, what was the server's.
-    pub(super) fn backlog_ns(&self, on: &Connections, slot: u32, due: Instant, freed: Instant) -> u64 {
-        let pacer = &self.pacers[on.stream(slot)];
-        let until = freed.min(pacer.expected.max(due));
-        let stalled = until.min(pacer.stall.1).since(due.max(pacer.stall.0));
+    /// Of the time from `due` on, until a connection became free at `freed`, what was the server's.
+    fn backlog_ns(&self, due: Instant, freed: Instant) -> u64 {
+        let until = freed.min(self.expected.max(due));
+        let stalled = until.min(self.stall.1).since(due.max(self.stall.0));
         until.since(due).saturating_sub(stalled)
     }
 
@@ -177,7 +164,7 @@ impl Paced {
                 if sessions.are_fresh() {
                     let (now, freed) = (io.now(), sessions.freed(slot));
                     let late_ns = now.since(due);
-                    let backlog_ns = self.backlog_ns(on, slot, due, freed).min(late_ns);
+                    let backlog_ns = self.backlog_ns(due, freed).min(late_ns);
                     on.wait_for_connection(slot, due, late_ns - backlog_ns);
                 } else {
                     self.issue(on, io, slot, due, Some(sessions));
@@ -199,7 +186,7 @@ impl Paced {
             return None;
         }
         let slot = self.take_free(on, io, stream, sessions)?;
-        Some((slot, self.pacers[stream].advance()))
+        Some((slot, self.pacers[stream].advance(on.schedule_ends)))
     }
 
     fn take_free(
@@ -238,15 +225,15 @@ impl Paced {
             return;
         }
         let late = now.since(due);
-        let backlog_ns = self.backlog_ns(on, slot, due, freed).min(late);
+        let backlog_ns = self.backlog_ns(due, freed).min(late);
         on.left(slot, due, late - backlog_ns, backlog_ns);
     }
 
     /// It counts with the time it had waited by the end: to leave it out would be to leave out the worst.
     pub(super) fn book_unsent(&mut self, on: &mut Connections, has_sessions: bool) {
         for stream in 0..self.pacers.len() {
-            while self.pacers[stream].next < self.pacers[stream].ends {
-                let due = self.pacers[stream].advance();
+            while self.pacers[stream].next < on.schedule_ends {
+                let due = self.pacers[stream].advance(on.schedule_ends);
                 on.tally.sessions.unstarted += u64::from(has_sessions);
                 on.never_issued(stream, due);
             }
