@@ -16,12 +16,14 @@ use std::path::Path;
 
 const MS: u64 = 1_000_000;
 
-/// Requests by connection, in order, without those that proved it before the load.
+/// Requests by connection, in the order in which they were sent, without those that proved it before the load. By their
+/// due times a late session would stand among the requests of the one before it.
 fn read_log(path: &Path) -> BTreeMap<u64, Vec<Row>> {
     let mut slots = BTreeMap::<u64, Vec<Row>>::new();
     for row in request_log::read(path).into_iter().filter(|row| row.outcome != "proof") {
         slots.entry(row.slot).or_default().push(row);
     }
+    slots.values_mut().for_each(|rows| rows.sort_by_key(|row| row.sent));
     slots
 }
 
@@ -180,10 +182,16 @@ fn sessions_arrive_at_the_scheduled_times_and_ask_in_sequence() {
         assert_eq!((counts.arrived, counts.broken), (dues.len() as u64, 0), "{process:?} {conn}");
         let stays = stays(&slots, 3);
         let began = counts.arrived - counts.unstarted;
-        assert_eq!(stays.len() as u64, began);
+        // Whose own connection was still being opened at the end has sent nothing, and has no row.
+        let unheard = report.ledger.unsent - counts.unstarted;
+        assert!(unheard == 0 || conn == "new", "{}", brief(report));
+        assert_eq!(stays.len() as u64, began - unheard, "{process:?} {conn} {}", brief(report));
         let offset = stays[0][0].due - dues[0];
         let arrivals: Vec<u64> = stays.iter().map(|stay| stay[0].due - offset).collect();
-        assert_eq!(arrivals, dues[..stays.len()], "{process:?} {conn}");
+        if unheard == 0 {
+            assert_eq!(arrivals, dues[..stays.len()], "{process:?} {conn}");
+        }
+        assert!(arrivals.iter().all(|due| dues.binary_search(due).is_ok()), "{process:?} {conn} {arrivals:?}");
         for stay in &stays {
             assert!(stay.windows(2).all(|pair| pair[1].due == pair[0].received + think_ns), "{stay:?}");
         }
@@ -193,7 +201,7 @@ fn sessions_arrive_at_the_scheduled_times_and_ask_in_sequence() {
         assert!(counts.lengths.keys().all(|bound| bound == "4"), "{counts:?}");
         assert!((counts.completed..=began).contains(&(whole_stays.len() as u64)), "{counts:?}");
         let logged: u64 = slots.values().map(|rows| rows.len() as u64).sum();
-        assert_eq!(report.ledger.scheduled, logged + counts.unstarted, "{}", brief(report));
+        assert_eq!(report.ledger.scheduled, logged + counts.unstarted + unheard, "{}", brief(report));
         let duration = counts.duration.as_ref().unwrap();
         assert_eq!(duration.count, began);
         if counts.in_progress_at_end == 0 {
@@ -201,7 +209,11 @@ fn sessions_arrive_at_the_scheduled_times_and_ask_in_sequence() {
             assert_eq!(duration.sum_ns, sum);
         }
         let own = if conn == "new" { began } else { 0 };
-        assert_eq!(report.connections.opened, 40 + own, "{}", brief(report));
+        let connections = &report.connections;
+        assert_eq!(connections.opened + connections.unfinished, connections.attempts, "{}", brief(report));
+        // Of sessions that sent nothing, the connection may have been on its way or, just then, there.
+        assert!(connections.unfinished <= unheard && connections.attempts <= 40 + own, "{}", brief(report));
+        assert!(connections.opened >= 40 + own - unheard, "{}", brief(report));
         assert!(ended.stdout.contains("partly open: 300 sessions/s"), "{}", ended.stdout);
         assert_eq!((report.scenario.mode.as_str(), report.scenario.rate_per_s), ("open", Some(300)));
     }
