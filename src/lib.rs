@@ -52,5 +52,6 @@ pub mod service_time;
 pub mod sys;
 pub mod time;
 pub mod tls;
+pub mod transport;
 pub mod units;
 pub mod url;

@@ -11,7 +11,7 @@ use loadgen_core::histogram::Recorder;
 use loadgen_core::load::tally::{self, Counts, SERIES_COLUMNS, SERIES_INTERVAL_NS, Second, Tally};
 use loadgen_core::machine;
 use loadgen_core::machine::warnings::{Use, warnings};
-use loadgen_core::protocol::{ClientOptions, Shape};
+use loadgen_core::protocol::ClientOptions;
 use loadgen_core::result::{integers, *};
 use loadgen_core::secrets;
 use loadgen_core::service_time::Distribution;
@@ -60,7 +60,7 @@ pub fn report(plan: &Plan, run: &Run, mut circumstances: Circumstances) -> Repor
         breakdown: breakdown(plan, tally),
         streams: streams(plan, tally),
         sessions: sessions(plan, tally),
-        datagrams: (plan.protocol.shape == Shape::Datagram).then(|| tally.datagrams.clone()),
+        datagrams: plan.protocol.transport.may_lose().then(|| tally.delivery.clone()),
         tls: tls(plan, tally),
         counted: owned(&tally.counted),
         confidence: confidence(plan, run),

@@ -5,7 +5,7 @@ use crate::failure::{Exit, Failure};
 use crate::plan::Plan;
 use loadgen_core::arrivals::{Schedule, Split};
 use loadgen_core::load::turns::Turns;
-use loadgen_core::protocol::{Protocol, Shape};
+use loadgen_core::protocol::Protocol;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::socket;
 use loadgen_core::time::Instant;
@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long it may take to hear that nobody listens for datagrams.
+/// How long it may take to hear that nobody listens on a UDP port.
 const PROBE: Duration = Duration::from_millis(200);
 
 /// One address of a target.
@@ -74,7 +74,7 @@ impl Addresses {
 
 /// An address to which a protocol is spoken.
 pub fn endpoint(address: SocketAddr, protocol: &Protocol) -> Endpoint {
-    if protocol.shape == Shape::Datagram { Endpoint::Udp(address) } else { Endpoint::Tcp(address) }
+    if protocol.transport.has_connections() { Endpoint::Tcp(address) } else { Endpoint::Udp(address) }
 }
 
 /// One address alone, such as that of the embedded server.
@@ -124,7 +124,7 @@ fn first_that_answers<'a>(endpoints: &[&'a Endpoint], timeout_ns: u64) -> Result
     Err(Failure::new(Exit::Unreachable, format!("the target could not be reached: {last}")))
 }
 
-/// Whether somebody listens for datagrams there, as far as can be told: an empty one is not refused. (No answer is none
+/// Whether somebody listens on a UDP port, as far as can be told: an empty message is not refused. (No answer is none
 /// either.)
 pub fn probe(address: &SocketAddr) -> io::Result<()> {
     let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

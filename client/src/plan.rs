@@ -13,7 +13,7 @@ use loadgen_core::arrivals::{Process, Profile, Schedule};
 use loadgen_core::confidence::Goal;
 use loadgen_core::load::StopRule;
 use loadgen_core::load::users::Traffic;
-use loadgen_core::protocol::{Client, ClientOptions, Protocol, Shape};
+use loadgen_core::protocol::{Client, ClientOptions, Protocol};
 use loadgen_core::report::{self, FORMATS};
 use loadgen_core::result::Shard;
 use loadgen_core::secrets;
@@ -484,7 +484,7 @@ fn check_shape(protocol: &Protocol, args: &RunArgs) -> Result<(), Failure> {
 fn check_rings(protocol: &Protocol, ring: &ring::Options, server_ring: Option<&ring::Options>) -> Result<(), Failure> {
     let server_word = server_ring.and_then(ring::Options::about_streams).map(|word| ("--server-ring", word));
     match ring.about_streams().map(|word| ("--ring", word)).or(server_word) {
-        Some((flag, word)) if protocol.shape == Shape::Datagram => {
+        Some((flag, word)) if protocol.transport.has_messages() => {
             let name = protocol.name;
             Err(Failure::usage(format!("{flag} {word} is for streams, and {name} has none; leave it out")))
         }

@@ -6,7 +6,7 @@ use crate::failure::{Exit, Failure};
 use crate::plan::unknown;
 use crate::scenario;
 use crate::target::Target;
-use loadgen_core::protocol::{self, Protocol, Shape, http};
+use loadgen_core::protocol::{self, Protocol, http};
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::interface;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
@@ -80,7 +80,7 @@ pub fn choose_protocol(args: &RunArgs, targets: &[Target]) -> Result<&'static Pr
 /// Every address of a target's name.
 pub fn addresses_of(target: &Target, protocol: &Protocol) -> Result<Vec<Endpoint>, Failure> {
     if let Some(path) = &target.socket {
-        if protocol.shape == Shape::Datagram {
+        if !protocol.transport.has_connections() {
             let message = format!("target '{}' is a unix socket, and {} goes over IP", target.typed, protocol.name);
             return Err(Failure::usage(message));
         }

@@ -15,8 +15,8 @@ use loadgen_core::load::tally::CpuTime;
 use loadgen_core::load::tally::Tally;
 use loadgen_core::load::{Config, StopRule, Usage};
 use loadgen_core::machine;
+use loadgen_core::protocol::Client;
 use loadgen_core::protocol::tls::Tls;
-use loadgen_core::protocol::{Client, Shape};
 use loadgen_core::sys::{clock, signals};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use loadgen_core::tls::client::Settings;
@@ -37,7 +37,7 @@ const RAMP_MAX_NS: u64 = 120 * NS_PER_S;
 /// Or this long for each connection, with very many of them.
 const RAMP_A_CONNECTION_NS: u64 = 400_000;
 
-/// Datagrams that may be lost in a row before no connection is expected to be proved any more.
+/// Requests that may be lost in a row before no connection is expected to be proved any more.
 const PROOFS: u64 = 4;
 
 /// What a run yields.
@@ -280,6 +280,7 @@ pub fn config(plan: &Plan, to: &[Destination], thread: u64, origin: Instant) -> 
     let turns = destination::turns(to);
     let schedules = destination::schedules(plan, &turns, (index, workers));
     Config {
+        transport: plan.protocol.transport,
         shape: plan.protocol.shape,
         addresses: to.iter().map(|to| to.endpoint.to_string()).collect(),
         turns,
@@ -399,7 +400,7 @@ impl Watch {
                 .max(plan.total_connections().saturating_mul(RAMP_A_CONNECTION_NS)),
             connect_interval_ns,
             counts_requests: plan.requests().is_some(),
-            proofs: if plan.protocol.shape == Shape::Datagram { PROOFS } else { 1 },
+            proofs: if plan.protocol.transport.may_lose() { PROOFS } else { 1 },
             first_failure: None,
             moved_at: origin,
             progress: 0,
@@ -421,7 +422,7 @@ impl Watch {
             self.moved_at = now;
         }
         let waits = NS_PER_S / 2 + self.connect_interval_ns;
-        // Of datagrams several may be lost in a row, each with its timeout.
+        // Several may be lost in a row, each with its timeout.
         let patience = self.timeout_ns.saturating_mul(self.proofs) + waits;
         if established == 0 {
             let patience = self.timeout_ns + waits;

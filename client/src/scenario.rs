@@ -354,7 +354,7 @@ fn line(flag: &Flag) -> String {
 
 /// The first requests of the first thread, on one connection, as comments.
 fn shown_requests(plan: &Plan) -> Result<String, Failure> {
-    if plan.protocol.shape != Shape::Exchange {
+    if plan.protocol.shape != Shape::Exchange || plan.protocol.transport.has_messages() {
         return Ok(String::new());
     }
     let Some(options) = plan.options(0).into_iter().next() else { return Ok(String::new()) };

@@ -6,7 +6,7 @@ use crate::resolve::ResolvedTarget;
 use crate::target::Target;
 use clap::Args;
 use loadgen_core::files::read;
-use loadgen_core::protocol::{Protocol, Shape};
+use loadgen_core::protocol::Protocol;
 use loadgen_core::result::ScenarioTls;
 use loadgen_core::tls::certificate::{self, Identity};
 use loadgen_core::tls::client::{Options, Settings, Trust};
@@ -81,8 +81,8 @@ impl Tls {
         if !(typed.tls || typed.server_tls || secure > 0) {
             return typed.refuse_idle().map(|()| Self::default());
         }
-        if protocol.shape == Shape::Datagram {
-            let message = format!("TLS is for streams, and {} has datagrams (that would be DTLS)", protocol.name);
+        if protocol.transport.has_messages() {
+            let message = format!("TLS is for streams, and {} has none (DTLS is not spoken here)", protocol.name);
             return Err(Failure::usage(message));
         }
         let default_alpn = protocol.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();

@@ -6,7 +6,7 @@ use crate::plan::about_requests;
 use clap::Args;
 use loadgen_core::files::read;
 use loadgen_core::load::users::{Lengths, Sessions, Traffic};
-use loadgen_core::protocol::{Protocol, Shape};
+use loadgen_core::protocol::Protocol;
 use loadgen_core::service_time::Distribution;
 use std::path::Path;
 
@@ -113,7 +113,7 @@ fn check(traffic: &Traffic, args: &RunArgs, protocol: &Protocol) -> Result<(), F
 
 /// Refuses flags about users' connections, their coming and going, for protocols that have none.
 fn about_connections(flag: &str, protocol: &Protocol) -> Result<(), Failure> {
-    if protocol.shape != Shape::Datagram {
+    if protocol.transport.has_connections() {
         return about_requests(flag, protocol);
     }
     let name = protocol.name;

@@ -238,8 +238,8 @@ fn overloaded(report: &Report) -> Option<Reason> {
 }
 
 fn retransmissions(report: &Report) -> Option<Reason> {
-    // Datagrams are never sent again, whatever else this machine does.
-    if report.datagrams.is_some() {
+    // What may be lost is never sent again, whatever else this machine does.
+    if protocol::by_name(&report.scenario.protocol).is_some_and(|known| known.transport.may_lose()) {
         return None;
     }
     let again = report.kernel.get("Tcp.RetransSegs").copied().unwrap_or(0);

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{SHORT, Server, agrees, agrees_with_embedded, brief, clean, loadgen, loadgen_at, series, whole};
-use loadgen_core::protocol::{PROTOCOLS, Shape};
+use loadgen_core::protocol::PROTOCOLS;
 use loadgen_server::engine::ENGINES;
 
 #[test]
@@ -20,7 +20,7 @@ fn every_protocol_over_every_server_engine_agrees_with_the_server() {
             assert_eq!(report.server.as_ref().unwrap().engine, engine.name);
             assert_eq!(report.scenario.server_engine.as_deref(), Some(engine.name));
             let answered = protocol.shape.has_replies();
-            assert_eq!(report.datagrams.is_some(), protocol.shape == Shape::Datagram);
+            assert_eq!(report.datagrams.is_some(), protocol.transport.may_lose());
             assert_eq!(whole(report).ok > 0, answered, "{}", brief(report));
             assert_eq!(report.throughput.requests_per_s > 0, answered);
             let carried = report.throughput.sent_bytes_per_s + report.throughput.received_bytes_per_s;

@@ -6,7 +6,7 @@ use common::{
     HARD_LIMIT, SHORT, Server, agrees, assert_accepted, brief, clean, engine, eventually, have, loadgen, loadgen_at,
     scratch, wait_for, whole, with_every_server_engine,
 };
-use loadgen_core::protocol::{PROTOCOLS, Shape};
+use loadgen_core::protocol::PROTOCOLS;
 use loadgen_core::result::Report;
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ fn socket_in(folder: &TempDir) -> String {
 
 #[test]
 fn every_stream_protocol_goes_over_a_unix_socket() {
-    for protocol in PROTOCOLS.iter().filter(|protocol| protocol.shape != Shape::Datagram) {
+    for protocol in PROTOCOLS.iter().filter(|protocol| protocol.transport.has_connections()) {
         with_every_server_engine(|server_engine| {
             let folder = scratch();
             let target = socket_in(&folder);

@@ -4,14 +4,14 @@
 mod common;
 
 use common::{LOADGEN, Running, SHORT, Server, agrees, agrees_with_embedded, brief, clean, loadgen, scratch, whole};
-use loadgen_core::protocol::{PROTOCOLS, Shape};
+use loadgen_core::protocol::PROTOCOLS;
 
 const TINY: &str = "cq=16,buffers=8x64,sq=8";
 
 #[test]
 fn every_protocol_agrees_with_too_little_of_everything() {
     for protocol in PROTOCOLS {
-        let (exchange, datagram) = (protocol.shape.has_replies(), protocol.shape == Shape::Datagram);
+        let (exchange, datagram) = (protocol.shape.has_replies(), protocol.transport.may_lose());
         // Of datagrams no more may be on their way than the kernel keeps: the others would be lost. A store of ours
         // takes requests of up to 64 KiB.
         let large = match (datagram, protocol.store) {

@@ -9,7 +9,7 @@ use common::{
     Ended, SHORT, Server, agrees_with_embedded, brief, clean, error_kinds, error_rows, eventually, have, loadgen,
     loadgen_at, missing, scratch, whole, with_every_server_engine,
 };
-use loadgen_core::protocol::{PROTOCOLS, Shape};
+use loadgen_core::protocol::PROTOCOLS;
 use loadgen_core::result::{Report, Tls};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -86,7 +86,7 @@ fn hold_both_sides(report: &Report) {
 #[test]
 fn every_protocol_closes_its_books_under_tls_with_every_server_engine() {
     with_every_server_engine(|engine| {
-        for protocol in PROTOCOLS.iter().filter(|protocol| protocol.shape != Shape::Datagram) {
+        for protocol in PROTOCOLS.iter().filter(|protocol| protocol.transport.has_connections()) {
             let times = ["--duration", "150ms", "--warmup", "50ms"];
             let args = ["--protocol", protocol.name, "--server-tls", "--server-engine", engine, "--conns", "5"];
             let ended = loadgen(&[&args[..], &["--threads", "2"], &times].concat());

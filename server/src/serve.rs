@@ -8,8 +8,8 @@ use crate::stats::{self, Counters};
 use crate::tls;
 use loadgen_core::files::stdout;
 use loadgen_core::machine;
+use loadgen_core::protocol::ServerOptions;
 use loadgen_core::protocol::store::{self, Store};
-use loadgen_core::protocol::{ServerOptions, Shape};
 use loadgen_core::result::{Machine, ServerStats, pretty, write};
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::{affinity, datagram, errno, inherited, limits, memory, process, signals, socket};
@@ -130,7 +130,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
 }
 
 fn check_options(options: &Options, engine: &Engine) -> Result<(), Failure> {
-    if let (Shape::Datagram, Endpoint::Unix(_)) = (options.protocol.shape, &options.listen) {
+    if !options.protocol.transport.has_connections() && matches!(options.listen, Endpoint::Unix(_)) {
         let message = format!("{} goes over IP; give --listen an address and a port", options.protocol.name);
         return Err(Failure::new(USAGE, message));
     }
@@ -142,7 +142,7 @@ fn check_options(options: &Options, engine: &Engine) -> Result<(), Failure> {
         let message = "--ring zero-copy is for networks: the kernel refuses it for unix sockets (EOPNOTSUPP)";
         return Err(Failure::new(USAGE, message));
     }
-    match options.ring.about_streams().filter(|_| options.protocol.shape == Shape::Datagram) {
+    match options.ring.about_streams().filter(|_| options.protocol.transport.has_messages()) {
         Some(word) => {
             let message = format!("--ring {word} is for streams, and {} has none; leave it out", options.protocol.name);
             Err(Failure::new(USAGE, message))
@@ -174,9 +174,9 @@ fn listen(options: &Options) -> Result<(Endpoint, Vec<OwnedFd>), Failure> {
         remove_stale(path)?;
     }
     // Alone at first: who shares the port from the start would silently share it with another server too.
-    let datagrams = options.protocol.shape == Shape::Datagram;
+    let has_messages = options.protocol.transport.has_messages();
     let open = |address: Endpoint, shared| match address.socket_addr() {
-        Some(address) if datagrams => datagram::bind_datagram(address, shared),
+        Some(address) if has_messages => datagram::bind_datagram(address, shared),
         _ => socket::listen(address, shared, options.backlog),
     };
     let alone = open(options.listen.clone(), false).map_err(fail)?;
@@ -278,6 +278,7 @@ fn start(
     let worker = Worker {
         listener,
         protocol: server,
+        transport: protocol.transport,
         shape: protocol.shape,
         drain: options.drain,
         signals,

@@ -4,7 +4,6 @@ use crate::cli::Options;
 use crate::serve::{Failure, UNWRITTEN, USAGE, tell};
 use clap::Args;
 use loadgen_core::files::read;
-use loadgen_core::protocol::Shape;
 use loadgen_core::result::write;
 use loadgen_core::tls::certificate::{self, Identity};
 use loadgen_core::tls::server::{self, Settings};
@@ -73,7 +72,7 @@ pub(crate) fn settings(options: &Options) -> Result<Option<Settings>, Failure> {
             Some(flag) => Err(Failure::new(USAGE, format!("{flag} is about TLS, which is off; add --tls"))),
         };
     }
-    if options.protocol.shape == Shape::Datagram {
+    if options.protocol.transport.has_messages() {
         let message = format!("TLS is for streams, and {} has datagrams (that would be DTLS)", options.protocol.name);
         return Err(Failure::new(USAGE, message));
     }

@@ -6,10 +6,12 @@ use super::users::Traffic;
 use crate::arrivals::{Profile, Schedule};
 use crate::protocol::Shape;
 use crate::time::Instant;
+use crate::transport::Transport;
 
 /// What a load is to be. Counts are this worker's share.
 #[derive(Clone, Debug)]
 pub struct Config {
+    pub transport: Transport,
     pub shape: Shape,
     /// Where connections go, as messages name it.
     pub addresses: Vec<String>,

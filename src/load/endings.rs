@@ -19,7 +19,7 @@ impl Load {
     pub(super) fn stream_ended(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         match self.on.conns[slot as usize].state {
             State::Preparing => self.ended_early(io, slot, "closed", "the server ended the stream", now),
-            _ if self.on.is_datagram => self.socket_ended(io, slot, None, now),
+            _ if !self.on.has_connections => self.socket_ended(io, slot, None, now),
             _ => {
                 let kept = self.on.take_kept(slot);
                 let outcome = self.on.ask(slot, now, |client, cx| client.stream_ended(slot, &kept, true, cx));
@@ -35,7 +35,7 @@ impl Load {
         let kind = loss(error);
         match self.on.conns[slot as usize].state {
             State::Preparing => self.ended_early(io, slot, kind, &error.to_string(), now),
-            _ if self.on.is_datagram => self.socket_ended(io, slot, Some(error), now),
+            _ if !self.on.has_connections => self.socket_ended(io, slot, Some(error), now),
             _ => self.drop_connection(io, slot, [kind; 2], now, format!("receive: {error}")),
         }
     }
@@ -138,7 +138,7 @@ impl Load {
         self.back_off(slot, now);
     }
 
-    /// Of a socket for datagrams: the kernel says that what was sent reached nobody (ICMP), or it broke.
+    /// Of a socket without a connection: the kernel says that what was sent reached nobody (ICMP), or it broke.
     fn socket_ended(&mut self, io: &mut impl Io, slot: u32, cause: Option<&io::Error>, now: Instant) {
         let kind = cause.map_or("closed", connect_failure);
         let example = cause.map_or_else(|| "the socket was closed".to_owned(), |error| format!("receive: {error}"));
@@ -154,7 +154,7 @@ impl Load {
             match self.on.conns[slot as usize].state {
                 State::Preparing => self.ended_early(io, slot, loss(&error), &error.to_string(), now),
                 // It tells what became of one that was sent before.
-                State::Open if self.on.is_datagram => self.socket_ended(io, slot, Some(&error), now),
+                State::Open if !self.on.has_connections => self.socket_ended(io, slot, Some(&error), now),
                 State::Open => self.drop_connection(io, slot, [loss(&error); 2], now, format!("send: {error}")),
                 State::Closed | State::Connecting | State::Ending => {}
             }

@@ -141,8 +141,8 @@ impl Load {
         let conn = &mut self.on.conns[slot as usize];
         conn.state = State::Open;
         self.on.alive += 1;
-        // A UDP socket is connected to whatever is typed; that somebody is there, its first reply says.
-        if !self.on.is_datagram {
+        // Elsewhere, that somebody is there is said by the first reply.
+        if self.on.has_connections {
             self.on.count_established(slot);
         }
         if self.on.drain_until.is_some() || self.on.is_retired(slot) {
@@ -258,7 +258,7 @@ impl Connections {
     /// The first bytes of an answer: the server has accepted this connection.
     pub(super) fn served(&mut self, slot: u32) {
         self.passed_gate(slot);
-        if self.is_datagram {
+        if !self.has_connections {
             self.count_established(slot);
         }
         let conn = &mut self.conns[slot as usize];

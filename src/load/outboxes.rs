@@ -17,10 +17,11 @@ const SENDS_A_TURN: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Outboxes {
     /// What is being said. Empty, unless in the midst of it.
-    pub(super) writing: Outbox,
+    pub(super) writing: Box<Outbox>,
     /// Of connections of which the kernel has not taken all: those with [`flag::OUTBOX`].
-    left: HashMap<u32, Outbox>,
-    spare: Vec<Outbox>,
+    left: HashMap<u32, Box<Outbox>>,
+    #[expect(clippy::vec_box, reason = "an outbox is handed over as a pointer")]
+    spare: Vec<Box<Outbox>>,
 }
 
 impl Outboxes {
@@ -32,7 +33,7 @@ impl Outboxes {
 
     /// What a connection has left over.
     pub(super) fn left(&self, slot: u32) -> Option<&Outbox> {
-        self.left.get(&slot)
+        self.left.get(&slot).map(Box::as_ref)
     }
 
     /// A request of that connection ended before it left. Should its bytes leave yet, they are of no request.
@@ -43,25 +44,22 @@ impl Outboxes {
         }
     }
 
-    fn take(&mut self, slot: u32, own: bool) -> Outbox {
-        if own { self.left.remove(&slot).unwrap_or_default() } else { std::mem::take(&mut self.writing) }
+    fn take(&mut self, slot: u32, own: bool) -> Box<Outbox> {
+        if own {
+            return self.left.remove(&slot).unwrap_or_default();
+        }
+        std::mem::replace(&mut self.writing, self.spare.pop().unwrap_or_default())
     }
 
     /// Answers whether there is something left, which then is the connection's own.
-    fn put(&mut self, slot: u32, outbox: Outbox) -> bool {
-        if !outbox.is_empty() {
+    fn put(&mut self, slot: u32, outbox: Box<Outbox>) -> bool {
+        let is_left = !outbox.is_empty();
+        if is_left {
             self.left.insert(slot, outbox);
-            if !self.writing.has_memory() {
-                self.writing = self.spare.pop().unwrap_or_default();
-            }
-            return true;
-        }
-        if self.writing.has_memory() {
-            self.spare.push(outbox);
         } else {
-            self.writing = outbox;
+            self.spare.push(outbox);
         }
-        false
+        is_left
     }
 }
 
@@ -93,8 +91,8 @@ impl Connections {
         }
         let mut outbox = self.outboxes.take(slot, own);
         self.conns[slot as usize].flags &= !flag::OUTBOX;
-        match self.is_datagram {
-            true => self.hand_over_datagrams(io, slot, &mut outbox, now),
+        match self.has_messages {
+            true => self.hand_over_messages(io, slot, &mut outbox, now),
             false => self.hand_over(io, slot, &mut outbox, now),
         }
         if self.outboxes.put(slot, outbox) {
@@ -106,7 +104,7 @@ impl Connections {
     /// What was being said is left over.
     #[cold]
     fn put_away(&mut self, slot: u32) {
-        let outbox = std::mem::take(&mut self.outboxes.writing);
+        let outbox = self.outboxes.take(slot, false);
         if self.outboxes.put(slot, outbox) {
             self.conns[slot as usize].flags |= flag::OUTBOX;
         }
@@ -180,9 +178,9 @@ impl Connections {
         }
     }
 
-    fn hand_over_datagrams(&mut self, io: &mut impl Io, slot: u32, outbox: &mut Outbox, now: Instant) {
-        while let Some((datagram, _)) = outbox.datagram() {
-            match io.send_own(slot, datagram) {
+    fn hand_over_messages(&mut self, io: &mut impl Io, slot: u32, outbox: &mut Outbox, now: Instant) {
+        while let Some((message, _)) = outbox.message() {
+            match io.send_own(slot, message) {
                 Ok(0) => return,
                 Ok(bytes) => {
                     self.tally.bytes.sent += bytes as u64;
@@ -197,14 +195,15 @@ impl Connections {
     }
 
     /// The kernel took nothing, and says why. Of a stream that broke the engine tells the end, behind what is still to
-    /// be received. All else is told here only; of datagrams it says what became of an earlier one.
+    /// be received. All else is told here only; where there are no connections, it says what became of
+    /// an earlier message.
     #[cold]
     fn not_sent(&mut self, slot: u32, error: std::io::Error) -> usize {
         let engine_tells = matches!(
             error.kind(),
             ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::NotConnected | ErrorKind::WouldBlock
         );
-        if self.is_datagram || !engine_tells {
+        if !self.has_connections || !engine_tells {
             self.refused.push_back((slot, error));
         }
         0

@@ -137,7 +137,7 @@ impl Connections {
                 return ControlFlow::Continue(());
             }
             Event::Stray(what) => {
-                let counts = &mut self.tally.datagrams;
+                let counts = &mut self.tally.delivery;
                 *match what {
                     Unawaited::Duplicate => &mut counts.duplicated,
                     Unawaited::Late => &mut counts.late,
@@ -145,7 +145,7 @@ impl Connections {
                     Unawaited::Unasked => &mut counts.foreign,
                 } += 1;
             }
-            Event::Overtaken => self.tally.datagrams.reordered += 1,
+            Event::Overtaken => self.tally.delivery.reordered += 1,
             Event::Capacity(most) => {
                 let most = (most as usize).min(self.config.depth) as u16;
                 let before = std::mem::replace(&mut self.conns[slot as usize].capacity, most);
@@ -228,7 +228,7 @@ impl<I: Io> Handler<I> for Load {
         let now = io.now();
         self.cross_boundaries(now);
         self.on.tally.bytes.received += bytes.len() as u64;
-        self.on.tally.datagrams.received += u64::from(self.on.is_datagram);
+        self.on.tally.delivery.received += u64::from(self.on.may_lose);
         self.show(io, slot, bytes, now);
     }
 

@@ -58,8 +58,8 @@ pub struct Tally {
     pub spin_ns: u64,
     /// How long a thread that could run waited for a CPU, within the window; of the worst one.
     pub run_delay_ns: u64,
-    /// Where requests are datagrams.
-    pub datagrams: Datagrams,
+    /// Where what is sent may be lost.
+    pub delivery: Datagrams,
     /// By target and kind of request, where the report tells these apart.
     pub groups: Vec<Group>,
     /// Open loop with several targets: what was due for each.
@@ -108,7 +108,7 @@ impl Tally {
             stalls: Stalls::default(),
             spin_ns: 0,
             run_delay_ns: 0,
-            datagrams: Datagrams::default(),
+            delivery: Datagrams::default(),
             groups: Vec::new(),
             streams: Vec::new(),
             sessions: SessionTally::default(),
@@ -167,7 +167,7 @@ impl Tally {
         self.stalls.merge(&other.stalls);
         self.spin_ns += other.spin_ns;
         self.run_delay_ns = self.run_delay_ns.max(other.run_delay_ns);
-        self.datagrams.merge(&other.datagrams);
+        self.delivery.merge(&other.delivery);
         self.censored += other.censored;
         self.carried_ns += other.carried_ns;
         self.window_replies += other.window_replies;

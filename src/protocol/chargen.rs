@@ -6,6 +6,7 @@ use super::{
     Client, ClientOptions, ClientState, Codec, Consumed, Next, Output, Protocol, Reply, ReplyError, ReplyErrorKind,
     Served, Server, ServerOptions, ServerState, Shape,
 };
+use crate::transport::Transport;
 
 pub const PROTOCOL: Protocol = Protocol {
     name: "chargen",
@@ -14,6 +15,7 @@ pub const PROTOCOL: Protocol = Protocol {
     alpn: &[],
     about: "an endless stream of characters from the server (RFC 864), every byte verified; download throughput",
     default_port: None,
+    transport: Transport::Stream,
     shape: Shape::Download,
     store: false,
     paths: false,

@@ -175,7 +175,7 @@ pub trait Client: Debug + Send {
     /// No request ends meanwhile: what events tell is of the connection (a wish, a capacity).
     fn start(&mut self, slot: u32, ticket: Ticket, cursor: &mut u32, cx: &mut Context<'_>) -> u16;
 
-    /// Bytes of the peer, or one whole datagram. Answers how many of them need not be shown again, with more behind
+    /// Bytes of the peer, or one whole message. Answers how many of them need not be shown again, with more behind
     /// them; what is kept back is bounded by [`super::MAX_KEPT`].
     ///
     /// # Errors

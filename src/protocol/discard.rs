@@ -5,6 +5,7 @@ use super::{
     Client, ClientOptions, ClientState, Codec, Consumed, Next, Output, Protocol, Reply, ReplyError, ReplyErrorKind,
     Served, Server, ServerOptions, ServerState, Shape, echo,
 };
+use crate::transport::Transport;
 
 pub const PROTOCOL: Protocol = Protocol {
     name: "discard",
@@ -13,6 +14,7 @@ pub const PROTOCOL: Protocol = Protocol {
     alpn: &[],
     about: "an endless stream to a server that throws it away (RFC 863); upload throughput",
     default_port: None,
+    transport: Transport::Stream,
     shape: Shape::Upload,
     store: false,
     paths: false,

@@ -8,6 +8,7 @@ use super::{
     ReplyErrorKind, Served, Server, ServerOptions, ServerState, Shape,
 };
 use crate::rng::Rng;
+use crate::transport::Transport;
 
 pub const PROTOCOL: Protocol = Protocol {
     name: "echo",
@@ -16,6 +17,7 @@ pub const PROTOCOL: Protocol = Protocol {
     alpn: &[],
     about: "the server sends back every byte (RFC 862); each reply is compared byte for byte",
     default_port: None,
+    transport: Transport::Stream,
     shape: Shape::Exchange,
     store: false,
     paths: false,

@@ -6,8 +6,8 @@
 //!
 //! Read [`client`] first: what a load and a protocol say to each other, with [`ticket`] (the names of requests) and
 //! [`outbox`] (what is to be sent). Where replies come in the order of requests, a protocol is but a [`Codec`] under
-//! [`lockstep`]; where each is a datagram, under [`tagged`]; where there are none, under [`endless`]. [`tls`] is a
-//! layer below any of them.
+//! [`lockstep`]; where each is a message that travels alone, under [`tagged`]; where there are none, under [`endless`].
+//! [`tls`] is a layer below any of them.
 
 pub mod chargen;
 pub mod client;
@@ -31,6 +31,7 @@ pub use client::Client;
 
 use crate::scenario::{Scenario, masked_bytes};
 use crate::secrets;
+use crate::transport::Transport;
 use keyspace::Keyspace;
 use sequence::Tag;
 use std::collections::BTreeSet;
@@ -64,6 +65,7 @@ pub struct Protocol {
     pub about: &'static str,
     /// The port of a URL that names none; `None`: a port must be given.
     pub default_port: Option<u16>,
+    pub transport: Transport,
     pub shape: Shape,
     /// A store of keys and values: it knows logins, mixes, commands, keys and dialects.
     pub store: bool,
@@ -114,15 +116,12 @@ pub enum Shape {
     Upload,
     /// An endless stream from server to client.
     Download,
-    /// Request and reply, each one datagram. What is handed in is one whole datagram and nothing is ever shown again;
-    /// which request a reply answers, its [`Tag`] says.
-    Datagram,
 }
 
 impl Shape {
     /// Whether requests are answered, so that there is a latency.
     pub fn has_replies(self) -> bool {
-        matches!(self, Self::Exchange | Self::Datagram)
+        self == Self::Exchange
     }
 }
 
@@ -277,12 +276,12 @@ pub trait Codec: Debug + Send {
     /// `Ok(None)`: it came between two replies. `Err`: it cut a reply short.
     fn finish(&mut self, state: &mut ClientState, kept: &[u8]) -> Result<Option<Reply>, ReplyError>;
 
-    /// Writes into a copy of [`Codec::request`] which one it is (`Datagram`).
-    fn mark(&self, _datagram: &mut [u8], _tag: Tag) {}
+    /// Writes into a copy of [`Codec::request`] which one it is ([`tagged`]).
+    fn mark(&self, _message: &mut [u8], _tag: Tag) {}
 
-    /// Which request a datagram answers; `None`: it is none of ours (`Datagram`). The rest of it [`Codec::consume`]
+    /// Which request a message answers; `None`: it is none of ours ([`tagged`]). The rest of it [`Codec::consume`]
     /// looks at.
-    fn tag_of(&self, _datagram: &[u8]) -> Option<Tag> {
+    fn tag_of(&self, _message: &[u8]) -> Option<Tag> {
         None
     }
 
@@ -409,8 +408,8 @@ pub trait Server: Debug + Send {
     /// reply too, and puts nothing of a reply before its request is complete, unless the request is longer than
     /// [`MAX_KEPT`]. Then a call has at most one request and one reply, and its bytes belong to no other.
     ///
-    /// A `Datagram` protocol is shown one whole datagram, with room in `out` for the largest there is, and answers with
-    /// one or none.
+    /// Where the transport has messages, it is shown one whole message, with room in `out` for the largest, and
+    /// answers with one or none.
     fn serve(&mut self, state: &mut ServerState, input: &[u8], eof: bool, out: &mut Output) -> Served;
 
     /// Whether the rest of a request is awaited of which nothing is shown again (a body). Where bytes are not consumed,

@@ -1,7 +1,7 @@
 //! What a connection has to say and the kernel has not taken yet.
 //!
 //! It holds bytes of this connection's own, with marks where requests begin; and behind them requests of which all
-//! connections share the bytes, so that those are never copied. On a transport of datagrams each mark begins one.
+//! connections share the bytes, so that those are never copied. On a transport of messages each mark begins one.
 
 use super::ticket::{STREAM, Ticket};
 
@@ -69,8 +69,8 @@ impl Outbox {
         if self.shared > 0 { Front::Shared(self.shared) } else { Front::Nothing }
     }
 
-    /// The first datagram, and the request that it is.
-    pub fn datagram(&self) -> Option<(&[u8], Ticket)> {
+    /// The first message, and the request that it is.
+    pub fn message(&self) -> Option<(&[u8], Ticket)> {
         let (start, ticket) = *self.starts.first()?;
         let end = self.starts.get(1).map_or(self.bytes.len(), |(next, _)| *next);
         Some((&self.bytes[start..end], ticket))
@@ -79,11 +79,17 @@ impl Outbox {
     /// The kernel took so many of this connection's own bytes; tells the requests of which that was the first byte.
     pub fn took(&mut self, bytes: usize, mut sent: impl FnMut(Ticket)) {
         self.taken += bytes;
-        let begun = self.starts.partition_point(|(start, _)| *start < self.taken);
-        self.starts.drain(..begun).filter(|(_, ticket)| *ticket != NONE).for_each(|(_, ticket)| sent(ticket));
-        if self.taken == self.bytes.len() {
+        // Nearly always it is all of them.
+        let is_all = self.taken == self.bytes.len();
+        let begun =
+            if is_all { self.starts.len() } else { self.starts.partition_point(|(start, _)| *start < self.taken) };
+        self.starts[..begun].iter().filter(|(_, ticket)| *ticket != NONE).for_each(|(_, ticket)| sent(*ticket));
+        if is_all {
+            self.starts.clear();
             self.bytes.clear();
             self.taken = 0;
+        } else {
+            self.starts.drain(..begun);
         }
     }
 
@@ -144,7 +150,9 @@ impl Outbox {
     pub fn seal(&mut self, plain: &mut Self, seal: impl FnOnce(&[u8], &mut Vec<u8>) -> usize) {
         debug_assert_eq!(plain.shared, 0, "what is shared cannot be encrypted");
         let from = seal(&plain.bytes, &mut self.bytes);
-        self.starts.extend(plain.starts.drain(..).map(|(_, ticket)| (from, ticket)));
+        for (_, ticket) in &plain.starts {
+            self.starts.push((from, *ticket));
+        }
         plain.clear();
     }
 
@@ -215,17 +223,17 @@ mod tests {
     }
 
     #[test]
-    fn a_datagram_can_be_withdrawn_from_between_others() {
+    fn a_message_can_be_withdrawn_from_between_others() {
         let mut out = Outbox::default();
         for (ticket, bytes) in [(1, &b"a"[..]), (2, b"bb"), (3, b"ccc")] {
             out.begin(ticket);
             out.buffer().extend_from_slice(bytes);
         }
         assert!(out.withdraw(2) && !out.withdraw(9));
-        assert_eq!(out.datagram(), Some((&b"a"[..], 1)));
+        assert_eq!(out.message(), Some((&b"a"[..], 1)));
         out.took(1, |_| {});
-        assert_eq!(out.datagram(), Some((&b"ccc"[..], 3)));
+        assert_eq!(out.message(), Some((&b"ccc"[..], 3)));
         out.took(3, |ticket| assert_eq!(ticket, 3));
-        assert!(out.is_empty() && out.datagram().is_none());
+        assert!(out.is_empty() && out.message().is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Which request a datagram is, and what a reply is that nobody waits for: one that comes twice, or too late.
+//! Which request a message is, and what a reply is that nobody waits for: one that comes twice, or too late.
 //!
 //! What was given up is remembered, the last [`REMEMBERED`] of it, so that the two can be told apart.
 
@@ -7,7 +7,7 @@ use std::collections::{HashSet, VecDeque};
 /// Requests that were given up and are remembered, of all connections of a thread together.
 pub const REMEMBERED: usize = 1 << 16;
 
-/// Which request a datagram is, or answers.
+/// Which request a message is, or answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tag {
     /// Unlike that of every other connection, and of earlier runs: a port is soon used again.

@@ -1,4 +1,4 @@
-//! Requests and replies that are datagrams: each may be lost, doubled or overtaken by others. A request is found by its
+//! Requests and replies that are messages: each may be lost, doubled or overtaken by others. A request is found by its
 //! sequence number and given up alone; what comes late or twice answers nothing.
 
 use super::client::{Cancelled, Client, Context, End, Ended, Event};
@@ -7,10 +7,10 @@ use super::ticket::{Order, Ticket};
 use super::{ClientState, Codec, Outcome};
 use crate::time::NS_PER_MS;
 
-/// How long a datagram may be on its way for the second time.
+/// How long a message may be on its way for the second time.
 const LINGER_NS: u64 = 100 * NS_PER_MS;
 
-/// The client half of a protocol whose datagrams say which request they are.
+/// The client half of a protocol whose messages say which request they are.
 #[derive(Debug)]
 pub struct Tagged<C> {
     codec: C,
@@ -95,18 +95,18 @@ impl<C: Codec + 'static> Client for Tagged<C> {
         0
     }
 
-    fn received(&mut self, slot: u32, datagram: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
+    fn received(&mut self, slot: u32, message: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {
         let connection = self.connection(slot);
-        let Some(Tag { sequence, .. }) = self.codec.tag_of(datagram).filter(|tag| tag.connection == connection) else {
+        let Some(Tag { sequence, .. }) = self.codec.tag_of(message).filter(|tag| tag.connection == connection) else {
             cx.events.push(Event::Stray(Unawaited::Unasked));
-            return Ok(datagram.len());
+            return Ok(message.len());
         };
         let Some(ticket) = self.awaited(slot, sequence) else {
             cx.events.push(Event::Stray(self.sequences.unawaited(slot, sequence)));
-            return Ok(datagram.len());
+            return Ok(message.len());
         };
         self.numbers[ticket as usize] = 0;
-        match self.codec.consume(&mut ClientState::default(), datagram) {
+        match self.codec.consume(&mut ClientState::default(), message) {
             Ok(consumed) => {
                 if self.sequences.answered(slot, sequence) {
                     cx.events.push(Event::Overtaken);
@@ -116,10 +116,10 @@ impl<C: Codec + 'static> Client for Tagged<C> {
             }
             Err(error) => {
                 self.sequences.gave_up(slot, sequence);
-                cx.events.push(Event::Failed(ticket, error.kind.name(), error.describe(datagram)));
+                cx.events.push(Event::Failed(ticket, error.kind.name(), error.describe(message)));
             }
         }
-        Ok(datagram.len())
+        Ok(message.len())
     }
 
     fn stream_ended(&mut self, _slot: u32, _kept: &[u8], _whole: bool, _cx: &mut Context<'_>) -> Result<(), Ended> {

@@ -15,6 +15,7 @@ use super::{
     Client, ClientOptions, ClientState, Codec, Consumed, MAX_KEPT, Next, Outcome, Output, Protocol, Reply, ReplyError,
     ReplyErrorKind, Served, Server, ServerOptions, ServerState, Shape, echo,
 };
+use crate::transport::Transport;
 
 pub const PROTOCOL: Protocol = Protocol {
     name: "udp",
@@ -23,7 +24,8 @@ pub const PROTOCOL: Protocol = Protocol {
     alpn: &[],
     about: "the server sends back every datagram (RFC 862 over UDP); loss, doubles and reordering are counted",
     default_port: None,
-    shape: Shape::Datagram,
+    transport: Transport::Datagrams,
+    shape: Shape::Exchange,
     store: false,
     paths: false,
     client,

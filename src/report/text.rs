@@ -106,7 +106,7 @@ fn throughput(report: &Report, page: &mut Page) {
     }
     let (sent, received) = (format_rate(rates.sent_bytes_per_s), format_rate(rates.received_bytes_per_s));
     let text = match shape(report) {
-        Shape::Exchange | Shape::Datagram => {
+        Shape::Exchange => {
             let rate = match rates.offered_per_s {
                 Some(offered) => {
                     let [had, asked] = [rates.requests_per_s, offered].map(format_exact_count);

@@ -2,6 +2,7 @@
 
 use super::socket::{RawAddress, bind, set_option};
 use super::{check, check_len};
+use crate::transport::MESSAGE_ROOM;
 use std::fmt;
 use std::io;
 use std::mem::{size_of, zeroed};
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// Bytes of a datagram that can be received: more than any has (65,527 over IPv6, but for jumbograms).
-pub const CAPACITY: usize = 1 << 16;
+pub const CAPACITY: usize = MESSAGE_ROOM;
 
 /// Datagrams that one system call receives or sends, at most.
 pub const BATCH: usize = 32;

@@ -40,8 +40,8 @@ impl Endpoint {
         }
     }
 
-    /// Whether what goes there is datagrams, and no stream.
-    pub fn is_datagram(&self) -> bool {
+    /// Whether what goes there is messages, and no stream.
+    pub fn has_messages(&self) -> bool {
         matches!(self, Self::Udp(_))
     }
 
@@ -70,7 +70,7 @@ impl Endpoint {
     }
 
     pub(super) fn socket_type(&self) -> i32 {
-        if self.is_datagram() { libc::SOCK_DGRAM } else { libc::SOCK_STREAM }
+        if self.has_messages() { libc::SOCK_DGRAM } else { libc::SOCK_STREAM }
     }
 
     /// The address family and protocol family by which its sockets are made.

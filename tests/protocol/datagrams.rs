@@ -7,12 +7,12 @@ use loadgen_core::protocol::sequence::Tag;
 use loadgen_core::protocol::udp::{HEADER, LARGEST};
 use loadgen_core::protocol::{
     ClientState, Codec, Consumed, Next, Outcome, Output, PROTOCOLS, Protocol, ReplyError, Served, ServerOptions,
-    ServerState, Shape,
+    ServerState,
 };
 use loadgen_core::rng::Rng;
 
 fn cases() -> impl Iterator<Item = (&'static Protocol, usize)> {
-    let protocols = PROTOCOLS.iter().filter(|protocol| protocol.shape == Shape::Datagram);
+    let protocols = PROTOCOLS.iter().filter(|protocol| protocol.transport.has_messages());
     protocols.flat_map(|protocol| [HEADER, HEADER + 1, 64, 1472, LARGEST].map(|size| (protocol, size)))
 }
 

@@ -71,7 +71,7 @@ struct EpollIo {
     /// Connections are closed by a reset.
     reset: bool,
     /// Connections are UDP sockets.
-    datagrams: bool,
+    has_messages: bool,
     calls: Calls,
 }
 
@@ -98,7 +98,7 @@ impl Epoll {
             remotes: Vec::new(),
             again: Vec::new(),
             reset: false,
-            datagrams: false,
+            has_messages: false,
             calls: Calls::default(),
         };
         let buffer = vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice();
@@ -131,7 +131,7 @@ impl Epoll {
     }
 
     /// Receives until nothing is left. A short receive means that nothing is left (epoll(7), question 9), unless the
-    /// stream has ended or broken: then the end itself has yet to be received. Datagrams come one by one, some without
+    /// stream has ended or broken: then the end itself has yet to be received. Messages come one by one, some without
     /// content.
     fn receive(&mut self, token: u64, closing: bool, handler: &mut impl Handler<EpollIo>) {
         let slot = token as u32;
@@ -139,10 +139,10 @@ impl Epoll {
             let Some(socket) = &self.io.sockets[slot as usize] else { return };
             self.io.calls.receive += 1;
             match socket::receive(socket.as_fd(), &mut self.buffer) {
-                Ok(0) if !self.io.datagrams => return handler.ended(&mut self.io, slot, None),
+                Ok(0) if !self.io.has_messages => return handler.ended(&mut self.io, slot, None),
                 Ok(n) => {
                     handler.received(&mut self.io, slot, &self.buffer[..n]);
-                    let last = n < self.buffer.len() && !closing && !self.io.datagrams;
+                    let last = n < self.buffer.len() && !closing && !self.io.has_messages;
                     if !self.io.is_current(token) || last {
                         return;
                     }
@@ -225,7 +225,7 @@ impl EpollIo {
         match errno::name(&error) {
             _ if error.kind() == ErrorKind::WouldBlock => Ok(0),
             "EINTR" => Ok(self.later(slot)),
-            "ENOBUFS" | "ENOMEM" if !self.datagrams => Ok(self.later(slot)),
+            "ENOBUFS" | "ENOMEM" if !self.has_messages => Ok(self.later(slot)),
             _ => Err(error),
         }
     }
@@ -252,10 +252,10 @@ impl Io for EpollIo {
         let remote = &self.addresses[address];
         let (remote, source) = (&remote.endpoint, remote.source(attempt));
         let socket = socket::connect(remote, source)?;
-        if self.reset && !remote.is_datagram() {
+        if self.reset && !remote.has_messages() {
             socket::reset_on_close(socket.as_fd())?;
         }
-        self.datagrams = remote.is_datagram();
+        self.has_messages = remote.has_messages();
         if let Some(remote) = remote.socket_addr().filter(|remote| !self.remotes.contains(remote)) {
             self.remotes.push(remote);
         }

@@ -9,13 +9,12 @@ use super::waits::{self, Waits};
 use super::{Counters, Engine, Entry, Handler, Io, Remote};
 use crate::worker::{self, Tally, Task};
 use loadgen_core::histogram::Recorder;
-use loadgen_core::protocol::Shape;
 use loadgen_core::sys::clock;
-use loadgen_core::sys::datagram::CAPACITY;
 use loadgen_core::sys::limits;
 use loadgen_core::sys::ring::token::SLOTS_MAX;
 use loadgen_core::sys::ring::{Buffers, Completion, Event, Lane, Lanes, Op, Options, Token};
 use loadgen_core::time::Instant;
+use loadgen_core::transport::MESSAGE_ROOM;
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
@@ -35,9 +34,9 @@ pub static ENTRY: Entry = Entry {
 /// Runs a worker's task on this engine.
 pub fn run(task: Task) -> io::Result<Tally> {
     let mut options = task.ring.clone();
-    if task.config.shape == Shape::Datagram {
+    if task.config.transport.has_messages() {
         // Each is received into one buffer, whole.
-        options.buffer_bytes = options.buffer_bytes.max(CAPACITY as u32);
+        options.buffer_bytes = options.buffer_bytes.max(MESSAGE_ROOM as u32);
     }
     let mut engine = Uring::new(task.capacity(), &task.wire(), &options)?;
     engine.io.addresses = task.remotes.clone();
@@ -75,9 +74,9 @@ struct UringIo {
     not_taken: i64,
     /// Where connections go.
     addresses: Vec<Remote>,
-    /// Connections are UDP sockets; how long the last datagram was, as they all are.
-    datagrams: bool,
-    datagram_bytes: usize,
+    /// What is sent is messages; how long the last one was, as they all are.
+    has_messages: bool,
+    message_bytes: usize,
     events: u64,
 }
 
@@ -107,8 +106,8 @@ impl Uring {
             resumed: Vec::new(),
             not_taken: 0,
             addresses: Vec::new(),
-            datagrams: false,
-            datagram_bytes: 0,
+            has_messages: false,
+            message_bytes: 0,
             events: 0,
         };
         Ok(Self { io, buffers, completed: Vec::new(), resumed: Vec::new() })
@@ -143,10 +142,10 @@ impl Uring {
             }
             // The connection broke. The receive will tell, after what had arrived before.
             Event::SendFailed { unsent, .. } => self.io.not_taken += i64::from(unsent),
-            Event::EmptyDatagram { slot } => handler.received(&mut self.io, first + slot, &[]),
+            Event::EmptyMessage { slot } => handler.received(&mut self.io, first + slot, &[]),
             // It may be told of what became of an earlier one: nobody listens there.
-            Event::DatagramFailed { slot, error } => {
-                self.io.not_taken += self.io.datagram_bytes as i64;
+            Event::MessageFailed { slot, error } => {
+                self.io.not_taken += self.io.message_bytes as i64;
                 if let Some(slot) = slot {
                     let cause = io::Error::from_raw_os_error(error);
                     handler.ended(&mut self.io, first + slot, Some(cause));
@@ -236,10 +235,10 @@ impl Io for UringIo {
 
     fn connect(&mut self, slot: u32, address: usize, attempt: usize) -> io::Result<()> {
         let remote = &self.addresses[address];
-        self.datagrams = remote.endpoint.is_datagram();
+        self.has_messages = remote.endpoint.has_messages();
         let local = slot % self.a_lane;
         let Lane { ring, flows } = self.lanes.lane((slot / self.a_lane) as usize);
-        flows.datagrams = self.datagrams;
+        flows.has_messages = self.has_messages;
         let generation = flows.admit(local, true);
         ring.connect(Token::new(Op::Connect, generation, local), &remote.endpoint, remote.source(attempt))
     }
@@ -258,8 +257,8 @@ impl Io for UringIo {
 
     /// They are copied: the kernel may look at them long after this returns.
     fn send_own(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize> {
-        let datagrams = self.datagrams;
-        self.datagram_bytes = bytes.len();
+        let has_messages = self.has_messages;
+        self.message_bytes = bytes.len();
         let (Lane { ring, flows }, local) = self.lane(slot);
         if !flows.is_open(local) || flows.is_sending(local) || bytes.is_empty() {
             return Ok(0);
@@ -268,7 +267,7 @@ impl Io for UringIo {
         own.clear();
         own.extend_from_slice(bytes);
         let lease = ring.lend(own)?;
-        if datagrams {
+        if has_messages {
             ring.send_connected(Token::new(Op::SendTo, flows.generation(local), local).with_lease(lease));
             return Ok(bytes.len());
         }

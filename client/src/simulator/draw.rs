@@ -48,7 +48,7 @@ impl Drawn {
     pub(super) fn draw(seed: u64, rng: &mut Rng) -> Self {
         let protocol = &PROTOCOLS[rng.below(PROTOCOLS.len() as u64) as usize];
         let size = match protocol.shape {
-            Shape::Datagram => one_of(rng, &[32, 64, 3_000]),
+            Shape::Exchange if protocol.transport.has_messages() => one_of(rng, &[32, 64, 3_000]),
             Shape::Upload | Shape::Download => one_of(rng, &[700, 3_000, 16_000]),
             Shape::Exchange => one_of(rng, &[1, 64, 64, 3_000, 40_000]),
         };
@@ -65,7 +65,7 @@ impl Drawn {
         if !has_replies {
             faults.is_for_streams();
         }
-        let tls = (protocol.shape != Shape::Datagram && rng.below(8) == 0).then(|| Ends::draw(rng));
+        let tls = (protocol.transport.has_connections() && rng.below(8) == 0).then(|| Ends::draw(rng));
         let workers = one_of(rng, &[1, 1, 1, 1, 1, 2, 3]);
         if let StopRule::After(ns) = &mut config.stop_rule {
             // As long as can be simulated in some milliseconds.
@@ -78,7 +78,7 @@ impl Drawn {
         let last = if stops_early { rng.below(300 * NS_PER_MS) } else { 20 * NS_PER_S };
         let steady = config.connections_over_time.is_none() && matches!(config.stop_rule, StopRule::After(_));
         let finishes = has_replies && steady && rng.below(10) == 0;
-        config.traffic.reset = protocol.shape != Shape::Datagram && rng.below(8) == 0;
+        config.traffic.reset = protocol.transport.has_connections() && rng.below(8) == 0;
         let mut drawn = Self {
             seed,
             protocol,
@@ -173,7 +173,9 @@ impl Drawn {
     /// Streams share a connection: replies come in any order, and the peer may hold requests back, give one up alone,
     /// or close when it has said so. Checks that rest on its doing nothing of the kind are left out.
     pub(super) fn is_multiplexed(&self) -> bool {
-        self.protocol.shape == Shape::Exchange && self.client().order() == Order::Any
+        self.protocol.shape == Shape::Exchange
+            && !self.protocol.transport.may_lose()
+            && self.client().order() == Order::Any
     }
 
     /// Connections whose first bytes are a greeting: how many replies that has.
@@ -227,6 +229,7 @@ fn targets(config: &mut Config, rng: &mut Rng) -> Vec<u32> {
 fn config(protocol: &Protocol, origin: Instant, rng: &mut Rng) -> Config {
     let streams = !protocol.shape.has_replies();
     Config {
+        transport: protocol.transport,
         shape: protocol.shape,
         addresses: Vec::new(),
         turns: Turns::new(std::iter::once(0), &[1]),

@@ -106,7 +106,7 @@ impl Faults {
         if self.service_mean_ns == 0 { 0 } else { rng.exponential(self.service_mean_ns as f64) as u64 }
     }
 
-    /// What a send of a datagram is refused with.
+    /// What a send of a message is refused with.
     pub(super) fn refusal(rng: &mut Rng) -> io::Error {
         const EPERM: i32 = 1;
         const ENOBUFS: i32 = 105;

@@ -13,7 +13,7 @@
 //!   one run.
 //! - Runs by duration, by a number of requests or both, that are stopped early, or closed early (`--until-ci`).
 //! - Connects that fail, at once or later, or hang; short and refused sends, an engine that holds what the kernel has
-//!   no room for, sends that fail; replies that are cut anywhere, doubled, overtaken (datagrams) or missing, or come
+//!   no room for, sends that fail; replies that are cut anywhere, doubled, overtaken (messages) or missing, or come
 //!   before their request has left; noise; ends and resets anywhere; closes that are announced; peers that stop
 //!   reading, or stand still; a thread of ours that stands still, and hears late that the load has begun.
 //!

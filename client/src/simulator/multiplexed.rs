@@ -13,6 +13,7 @@ use loadgen_core::protocol::{Next, Outcome, Output, Protocol, Served, Server, Se
 use loadgen_core::rng::Rng;
 use loadgen_core::sys::clock;
 use loadgen_core::time::{Instant, NS_PER_MS};
+use loadgen_core::transport::Transport;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -24,6 +25,7 @@ static MULTIPLEXED: Protocol = Protocol {
     alpn: &[],
     about: "scratch",
     default_port: None,
+    transport: Transport::Stream,
     shape: Shape::Exchange,
     store: false,
     paths: false,

@@ -3,7 +3,7 @@
 
 use super::faults::{Fault, Faults};
 use super::peer::{Kind, Peer, Said};
-use super::truth::{Datagram, Truth, Visit};
+use super::truth::{Message, Truth, Visit};
 use loadgen_core::engine::{Handler, Io};
 use loadgen_core::load::Load;
 use loadgen_core::protocol::Shape;
@@ -24,9 +24,9 @@ const CLOCK_NS: u64 = 40;
 #[derive(Debug)]
 enum Event {
     Connected(io::Result<()>),
-    /// The peer looks at bytes of ours, or at a datagram.
+    /// The peer looks at bytes of ours, or at a message.
     Arrived(Vec<u8>),
-    /// Bytes of the peer, or a datagram. They end the reply to which request of the connection.
+    /// Bytes of the peer, or a message. They end the reply to which request of the connection.
     Received(Vec<u8>, Option<usize>),
     Writable,
     /// The peer has more of an endless stream.
@@ -103,8 +103,8 @@ impl Network {
         }
     }
 
-    fn is_datagram(&self) -> bool {
-        self.kind.protocol.shape == Shape::Datagram
+    fn has_messages(&self) -> bool {
+        self.kind.protocol.transport.has_messages()
     }
 
     /// Connections that nobody has closed.
@@ -200,14 +200,14 @@ impl Network {
         let now = self.time();
         self.truth.delivered_bytes += bytes.len() as u64;
         self.truth.bytes_now(now);
-        if self.is_datagram() {
-            self.truth.datagrams_told += 1;
+        if self.has_messages() {
+            self.truth.messages_told += 1;
             let whole = bytes.len() == self.kind.size;
             let tag = sequence_of(bytes);
             self.truth.foreign_told += u64::from(tag.is_none());
-            let known = tag.and_then(|sequence| self.truth.datagrams.get_mut(&(slot, sequence)));
-            if let Some(datagram) = known.filter(|_| whole) {
-                datagram.answered.push(now);
+            let known = tag.and_then(|sequence| self.truth.messages.get_mut(&(slot, sequence)));
+            if let Some(message) = known.filter(|_| whole) {
+                message.answered.push(now);
             }
         } else if let (Some(number), Some(visit)) = (reply, self.visit(slot)) {
             visit.seen[number].answered = Some(now);
@@ -236,9 +236,9 @@ impl Network {
 
     /// The peer reads what has arrived, and answers.
     fn arrived(&mut self, slot: u32, bytes: &[u8]) {
-        let (now, datagram) = (self.time(), self.is_datagram());
+        let (now, alone) = (self.time(), self.has_messages());
         let Some(link) = &mut self.links[slot as usize] else { return };
-        if link.over || !datagram && link.fault == Some(Fault::NeverReads) && link.peer.requests > 0 {
+        if link.over || !alone && link.fault == Some(Fault::NeverReads) && link.peer.requests > 0 {
             return;
         }
         let visit = &mut self.truth.visits[link.generation as usize];
@@ -308,17 +308,17 @@ impl Network {
     }
 
     fn say(&mut self, slot: u32, said: Said) {
-        let datagram = self.is_datagram();
+        let alone = self.has_messages();
         let delay_ns = self.one_way_ns() + self.faults.service_ns(&mut self.rng);
         let now = self.time();
         let Some(link) = &mut self.links[slot as usize] else { return };
         let mut at = now.after(delay_ns);
-        if !datagram {
+        if !alone {
             at = at.max(link.next_delivery);
             link.next_delivery = at.after(1);
         }
         match said {
-            Said::Reply(bytes, _) | Said::Noise(bytes) if datagram => self.at(at, slot, Event::Received(bytes, None)),
+            Said::Reply(bytes, _) | Said::Noise(bytes) if alone => self.at(at, slot, Event::Received(bytes, None)),
             Said::Reply(bytes, number) => self.deliver(slot, at, &bytes, Some(number)),
             Said::Noise(bytes) | Said::Word(bytes) => self.deliver(slot, at, &bytes, None),
             Said::End => {
@@ -360,9 +360,9 @@ impl Network {
             if let Some(visit) = self.visit(slot) {
                 visit.took(taken, now);
             }
-            if let Some(sequence) = sequence_of(bytes).filter(|_| self.is_datagram()) {
-                let datagram = Datagram { taken: now, answered: Vec::new() };
-                let known = self.truth.datagrams.insert((slot, sequence), datagram);
+            if let Some(sequence) = sequence_of(bytes).filter(|_| self.has_messages()) {
+                let message = Message { taken: now, answered: Vec::new() };
+                let known = self.truth.messages.insert((slot, sequence), message);
                 assert!(known.is_none(), "number {sequence} left twice");
             }
         }
@@ -370,14 +370,14 @@ impl Network {
     }
 
     fn take_some(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize> {
-        let datagram = self.is_datagram();
+        let alone = self.has_messages();
         let now = self.time();
         let Some(link) = &mut self.links[slot as usize] else { return Err(ErrorKind::NotConnected.into()) };
         if link.broken || link.ends {
             return Err(ErrorKind::BrokenPipe.into());
         }
         if link.fault == Some(Fault::SendFails) && self.rng.below(20) == 0 {
-            if datagram {
+            if alone {
                 return Err(Faults::refusal(&mut self.rng));
             }
             // What had arrived before is told before.
@@ -390,13 +390,13 @@ impl Network {
             link.blocked = true;
             return Ok(0);
         }
-        let most = if datagram && link.room < bytes.len() { 0 } else { bytes.len().min(link.room) };
+        let most = if alone && link.room < bytes.len() { 0 } else { bytes.len().min(link.room) };
         let taken = match self.rng.below(8) {
-            0 if most > 1 && !datagram => 1 + self.rng.below(most as u64 - 1) as usize,
+            0 if most > 1 && !alone => 1 + self.rng.below(most as u64 - 1) as usize,
             _ => most,
         };
         link.room -= taken;
-        if self.engine_holds && !datagram {
+        if self.engine_holds && !alone {
             link.held = bytes[taken..].to_vec();
             let waits_for_nobody = link.room > 0 && !link.held.is_empty();
             self.leaves(slot, &bytes[..taken]);
@@ -408,7 +408,7 @@ impl Network {
         if taken < bytes.len() {
             link.blocked = true;
             // What was cut short although there was room goes on soon, as an engine has it.
-            if link.room > 0 && !datagram {
+            if link.room > 0 && !alone {
                 self.later(2_000, slot, Event::Writable);
             }
         }
@@ -423,8 +423,8 @@ impl Network {
         }
         let delay_ns = self.one_way_ns() + self.faults.reading_ns(&mut self.rng);
         let mut at = self.time().after(delay_ns);
-        let datagram = self.is_datagram();
-        if let Some(link) = self.links[slot as usize].as_mut().filter(|_| !datagram) {
+        let alone = self.has_messages();
+        if let Some(link) = self.links[slot as usize].as_mut().filter(|_| !alone) {
             at = at.max(link.next_arrival);
             link.next_arrival = at.after(1);
         }
@@ -447,8 +447,8 @@ impl Io for Network {
             self.truth.visits[generation as usize].gone = Some(self.time());
             return Err(ErrorKind::AddrNotAvailable.into());
         }
-        // At least a datagram.
-        let least = if self.is_datagram() { self.kind.size } else { 1 };
+        // At least a message.
+        let least = if self.has_messages() { self.kind.size } else { 1 };
         let room = self.faults.capacity(&mut self.rng).max(least);
         let fault = self.faults.connection(&mut self.rng);
         self.links[slot as usize] = Some(Link {
@@ -516,8 +516,8 @@ impl Io for Network {
     }
 }
 
-/// The sequence number of a datagram of ours (see [`loadgen_core::protocol::udp`]).
-fn sequence_of(datagram: &[u8]) -> Option<u64> {
-    let number = datagram.strip_prefix(b"LGU1")?.get(8..16)?;
+/// The sequence number of a message of ours (see [`loadgen_core::protocol::udp`]).
+fn sequence_of(message: &[u8]) -> Option<u64> {
+    let number = message.strip_prefix(b"LGU1")?.get(8..16)?;
     number.try_into().ok().map(u64::from_be_bytes)
 }

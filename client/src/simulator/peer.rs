@@ -7,6 +7,7 @@ use loadgen_core::protocol::{MAX_KEPT, Next, Output, Protocol, Server, ServerOpt
 use loadgen_core::rng::Rng;
 use loadgen_core::time::Instant;
 use loadgen_core::tls::{Secure, server};
+use loadgen_core::transport::Transport;
 
 /// Payload bytes of the server's replies where the protocol leaves that to it.
 pub(super) const SIZE: usize = 64;
@@ -47,6 +48,7 @@ pub(super) struct Peer {
     server: Box<dyn Server>,
     secure: Option<Secure>,
     state: ServerState,
+    transport: Transport,
     shape: Shape,
     output: Output,
     kept: Vec<u8>,
@@ -67,11 +69,12 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn new(kind: &Kind) -> Self {
         let options = ServerOptions { size: kind.size, ..ServerOptions::default() };
-        let shape = kind.protocol.shape;
+        let (transport, shape) = (kind.protocol.transport, kind.protocol.shape);
         let mut peer = Self {
             server: (kind.protocol.server)(&options).expect("a server half"),
             secure: None,
             state: ServerState::default(),
+            transport,
             shape,
             output: Output::one_reply(if shape.has_replies() { OUTPUT } else { OUTPUT_OF_STREAMS }),
             kept: kind.request.clone(),
@@ -84,7 +87,7 @@ impl Peer {
             requests: 0,
             deaf: false,
         };
-        if shape == Shape::Exchange && !kind.request.is_empty() {
+        if shape == Shape::Exchange && transport.has_connections() && !kind.request.is_empty() {
             if let Served::Reply(reply) = peer.serve() {
                 peer.reply = reply;
             }
@@ -107,8 +110,8 @@ impl Peer {
     ) -> Vec<Said> {
         let mut said = Vec::new();
         truth.read += arrived.len() as u64;
-        if self.shape == Shape::Datagram {
-            self.datagram(arrived, fault, rng, &mut said);
+        if self.transport.has_messages() {
+            self.message(arrived, fault, rng, &mut said);
             return said;
         }
         let heard = self.hear(arrived, &mut said);
@@ -309,10 +312,10 @@ impl Peer {
         }
     }
 
-    /// Datagrams are lost, doubled, spoilt; that they overtake each other is the network's doing.
-    fn datagram(&mut self, datagram: &[u8], fault: Option<Fault>, rng: &mut Rng, said: &mut Vec<Said>) {
+    /// Messages are lost, doubled, spoilt; that they overtake each other is the network's doing.
+    fn message(&mut self, message: &[u8], fault: Option<Fault>, rng: &mut Rng, said: &mut Vec<Said>) {
         self.output.clear();
-        self.server.serve(&mut self.state, datagram, false, &mut self.output);
+        self.server.serve(&mut self.state, message, false, &mut self.output);
         self.requests += 1;
         let reply = Said::Reply(self.output.bytes().to_vec(), 0);
         let bytes = self.output.bytes();

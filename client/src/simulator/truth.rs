@@ -73,9 +73,9 @@ impl Visit {
     }
 }
 
-/// A datagram that left.
+/// A message that left.
 #[derive(Debug)]
-pub(super) struct Datagram {
+pub(super) struct Message {
     pub(super) taken: Instant,
     /// When the load was told each of its whole replies.
     pub(super) answered: Vec<Instant>,
@@ -86,9 +86,9 @@ pub(super) struct Datagram {
 pub(super) struct Truth {
     pub(super) visits: Vec<Visit>,
     /// By slot and sequence number.
-    pub(super) datagrams: BTreeMap<(u32, u64), Datagram>,
-    /// Datagrams that the load was told, in all, and those that are none of ours.
-    pub(super) datagrams_told: u64,
+    pub(super) messages: BTreeMap<(u32, u64), Message>,
+    /// Messages that the load was told, in all, and those that are none of ours.
+    pub(super) messages_told: u64,
     pub(super) foreign_told: u64,
     /// Bytes that were said to be taken, and that the load was told.
     pub(super) taken_bytes: u64,

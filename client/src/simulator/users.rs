@@ -43,7 +43,7 @@ pub(super) fn open(config: &mut Config, rng: &mut Rng) -> (Process, Profile) {
         1 => Profile::parse("5k:7ms,100:5ms,9k:9ms,50:1ms").expect("a profile"),
         _ => Profile::flat(one_of(rng, &[100, 2_000, 15_000])),
     };
-    let streams = config.shape == Shape::Exchange;
+    let streams = config.shape == Shape::Exchange && config.transport.has_connections();
     match rng.below(4) {
         0 if streams => {
             config.depth = 1;
@@ -68,7 +68,7 @@ fn steps(config: &mut Config) {
 
 /// A closed loop: what is due next, replies say, or users who think, or turns.
 pub(super) fn closed(config: &mut Config, protocol: &Protocol, rng: &mut Rng) {
-    let streams = protocol.shape == Shape::Exchange;
+    let streams = protocol.shape == Shape::Exchange && protocol.transport.has_connections();
     let has_replies = protocol.shape.has_replies();
     match rng.below(6) {
         0 if streams => {

@@ -15,7 +15,7 @@ use crate::pool::Pool;
 use crate::serve::tell;
 use crate::stats::Counters;
 use crate::tls_connection::Keys;
-use loadgen_core::protocol::{Output, Shape};
+use loadgen_core::protocol::Output;
 use loadgen_core::sys::ring::{self, Buffers, Completion, Event, Filled, Lane, Lanes, Options, Refusal};
 use loadgen_core::sys::{clock, errno, limits};
 use loadgen_core::time::{Instant, NS_PER_MS};
@@ -34,10 +34,11 @@ const ECANCELED: i32 = 125;
 
 /// Serves until told to stop and every connection has ended.
 pub(super) fn run(worker: Worker) -> io::Result<Counters> {
-    if worker.shape == Shape::Datagram {
+    if worker.transport.has_messages() {
         return super::datagrams::ring::run(worker);
     }
-    let Worker { listener, protocol, shape, drain, signals, ready, ring, expected, injector, tls, deadlines } = worker;
+    let Worker { listener, protocol, shape, drain, signals, ready, ring, expected, injector, tls, deadlines, .. } =
+        worker;
     let output = if injector.is_some() { Output::one_reply(CAPACITY) } else { Output::new(CAPACITY) };
     let keys = tls.map(|settings| Box::new(Keys::new(settings)));
     let (pool, counters) = (Pool::new(), Counters::default());
@@ -88,7 +89,7 @@ fn lanes_for(connections: u64, table: u32, options: &Options) -> u64 {
 /// Whether all rings of all threads can be had at once.
 pub(super) fn room(asked: &Asked) -> Result<(), Refusal> {
     let threads = asked.threads.max(1);
-    if asked.protocol.shape == Shape::Datagram {
+    if asked.protocol.transport.has_messages() {
         return ring::room(&vec![1; threads as usize], &asked.ring);
     }
     let table = limits::descriptors().map_or(1, |(soft, _)| soft).min(u32::MAX.into()) as u32;
@@ -210,7 +211,7 @@ impl Uring {
                     self.buffers[index].give_back(filled);
                 }
             }
-            Event::Nothing | Event::Connected { .. } | Event::EmptyDatagram { .. } | Event::DatagramFailed { .. } => {}
+            Event::Nothing | Event::Connected { .. } | Event::EmptyMessage { .. } | Event::MessageFailed { .. } => {}
         }
     }
 

@@ -16,6 +16,7 @@ use loadgen_core::sys::poller::{Poller, epoll, poll, select};
 use loadgen_core::sys::ring::{self, Options, Refusal};
 use loadgen_core::time::{Instant, NS_PER_MS};
 use loadgen_core::tls::server::Settings;
+use loadgen_core::transport::Transport;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -131,6 +132,7 @@ pub fn by_name(name: &str) -> Option<&'static Engine> {
 pub(crate) struct Worker {
     pub(crate) listener: OwnedFd,
     pub(crate) protocol: Box<dyn Server>,
+    pub(crate) transport: Transport,
     pub(crate) shape: Shape,
     /// How long connections may take to end.
     pub(crate) drain: Duration,

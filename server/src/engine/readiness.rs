@@ -25,7 +25,7 @@ use std::time::Duration;
 
 /// Serves until told to stop and every connection has ended.
 pub(super) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> {
-    if worker.shape == Shape::Datagram {
+    if worker.transport.has_messages() {
         return super::datagrams::readiness::run::<P>(worker);
     }
     let Worker { listener, protocol, shape, drain, signals, ready, injector, tls, deadlines, .. } = worker;

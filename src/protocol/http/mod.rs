@@ -14,6 +14,7 @@ mod server;
 mod target;
 
 use super::{Protocol, Shape};
+use crate::transport::Transport;
 
 pub const PROTOCOL: Protocol = Protocol {
     name: "http",
@@ -22,6 +23,7 @@ pub const PROTOCOL: Protocol = Protocol {
     alpn: &["http/1.1"],
     about: "HTTP/1.1 with keep-alive; replies of 4xx and 5xx count as refused",
     default_port: Some(80),
+    transport: Transport::Stream,
     shape: Shape::Exchange,
     store: false,
     paths: true,

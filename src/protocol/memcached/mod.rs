@@ -12,6 +12,7 @@ mod stats;
 mod text;
 
 use super::{MAX_KEPT, Protocol, Shape};
+use crate::transport::Transport;
 
 pub const PROTOCOL: Protocol = Protocol {
     name: "memcached",
@@ -20,6 +21,7 @@ pub const PROTOCOL: Protocol = Protocol {
     alpn: &[],
     about: "memcached, text or meta commands; misses are valid replies, and are counted",
     default_port: Some(11211),
+    transport: Transport::Stream,
     shape: Shape::Exchange,
     store: true,
     paths: false,

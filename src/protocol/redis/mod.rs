@@ -13,6 +13,7 @@ mod server;
 mod template;
 
 use super::{Protocol, Shape};
+use crate::transport::Transport;
 
 pub const PROTOCOL: Protocol = Protocol {
     name: "redis",
@@ -21,6 +22,7 @@ pub const PROTOCOL: Protocol = Protocol {
     alpn: &[],
     about: "Redis (RESP2, RESP3): PING, a mix such as get=9,set=1, or commands as typed",
     default_port: Some(6379),
+    transport: Transport::Stream,
     shape: Shape::Exchange,
     store: true,
     paths: true,

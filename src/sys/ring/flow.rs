@@ -74,11 +74,11 @@ pub enum Event {
         error: i32,
     },
     /// A datagram without content arrived.
-    EmptyDatagram {
+    EmptyMessage {
         slot: u32,
     },
     /// A datagram was not sent; `slot`: unless its socket is gone.
-    DatagramFailed {
+    MessageFailed {
         slot: Option<u32>,
         error: i32,
     },
@@ -181,7 +181,7 @@ pub struct Flows {
     over: VecDeque<(u32, u16)>,
     open: u32,
     /// What arrives are datagrams: an empty one is no end.
-    pub datagrams: bool,
+    pub has_messages: bool,
     pub counters: FlowCounters,
 }
 
@@ -374,7 +374,7 @@ impl Flows {
         }
         if op == Op::SendTo {
             let slot = current.then_some(slot);
-            return if result < 0 { Event::DatagramFailed { slot, error: -result } } else { Event::Nothing };
+            return if result < 0 { Event::MessageFailed { slot, error: -result } } else { Event::Nothing };
         }
         if !current {
             if matches!(op, Op::Cancel | Op::Close) {
@@ -414,7 +414,7 @@ impl Flows {
         match (result, filled) {
             (1.., Some(filled)) => Event::Received { slot, filled, look: false },
             (1.., None) => Event::Nothing,
-            (0, _) if self.datagrams => Event::EmptyDatagram { slot },
+            (0, _) if self.has_messages => Event::EmptyMessage { slot },
             (0, _) => Event::Ended { slot, error: 0 },
             _ if matches!(-result, ENOBUFS | ECANCELED | EAGAIN | EINTR) => Event::Nothing,
             _ => Event::Ended { slot, error: -result },
@@ -423,7 +423,7 @@ impl Flows {
 
     /// A multishot receive is over; where that was not the end of the stream, it may go on.
     fn receive_ended(&mut self, slot: u32, result: i32) {
-        let goes_on = result > 0 || result == 0 && self.datagrams;
+        let goes_on = result > 0 || result == 0 && self.has_messages;
         let flow = &mut self.flows[slot as usize];
         flow.set(flag::RECEIVING | flag::CANCELLED, false);
         let transient = goes_on || matches!(-result, ENOBUFS | ECANCELED | EAGAIN | EINTR);

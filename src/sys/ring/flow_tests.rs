@@ -414,9 +414,9 @@ fn what_comes_late_is_stale() {
 #[test]
 fn an_empty_datagram_is_no_end_and_the_receive_goes_on_after_it() {
     let mut desk = Desk::receiving();
-    desk.flows.datagrams = true;
+    desk.flows.has_messages = true;
     assert_eq!(desk.tell(Op::Receive, 100, MORE), "Received 100");
-    assert_eq!(desk.tell(Op::Receive, 0, LAST), "EmptyDatagram { slot: 5 }");
+    assert_eq!(desk.tell(Op::Receive, 0, LAST), "EmptyMessage { slot: 5 }");
     assert_eq!(desk.asked(), NOTHING);
     desk.flows.feed(&mut desk.notes, 1);
     assert_eq!(desk.asked(), ["receive"]);
@@ -429,8 +429,8 @@ fn an_empty_datagram_is_no_end_and_the_receive_goes_on_after_it() {
 fn datagrams_that_are_not_sent_are_told_also_of_a_socket_that_is_gone() {
     let mut desk = Desk::receiving();
     assert_eq!(desk.tell(Op::SendTo, 64, LAST), "Nothing");
-    assert_eq!(desk.tell(Op::SendTo, -libc::ECONNREFUSED, LAST), "DatagramFailed { slot: Some(5), error: 111 }");
+    assert_eq!(desk.tell(Op::SendTo, -libc::ECONNREFUSED, LAST), "MessageFailed { slot: Some(5), error: 111 }");
     desk.flows.close(&mut desk.notes, SLOT);
     assert_eq!(desk.tell(Op::SendTo, 64, LAST), "Nothing");
-    assert_eq!(desk.tell(Op::SendTo, -libc::EPERM, LAST), "DatagramFailed { slot: None, error: 1 }");
+    assert_eq!(desk.tell(Op::SendTo, -libc::EPERM, LAST), "MessageFailed { slot: None, error: 1 }");
 }

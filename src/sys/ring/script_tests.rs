@@ -152,7 +152,7 @@ impl Echo {
             }
             Event::StreamEnded { .. } => self.close(number),
             Event::Accepted { .. } | Event::AcceptEnded { .. } => unreachable!("no accept: {event:?}"),
-            Event::EmptyDatagram { .. } | Event::DatagramFailed { .. } => unreachable!("a stream: {event:?}"),
+            Event::EmptyMessage { .. } | Event::MessageFailed { .. } => unreachable!("a stream: {event:?}"),
         }
     }
 

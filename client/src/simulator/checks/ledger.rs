@@ -8,7 +8,6 @@ use loadgen_core::load::StopRule;
 use loadgen_core::load::request_log::Row;
 use loadgen_core::load::tally::Counts;
 use loadgen_core::load::users::Lengths;
-use loadgen_core::protocol::Shape;
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
 use std::collections::BTreeMap;
 
@@ -142,7 +141,7 @@ fn connections(drawn: &Drawn, Outcome { tally, network, .. }: &Outcome) {
     let slots = (drawn.config.active + drawn.config.idle) as u64;
     assert!(counts.alive_at_end <= slots && counts.served <= slots && counts.established <= slots, "{counts:?}");
     let closes_by_reply = drawn.options.headers.iter().any(|(name, _)| name == "Connection");
-    if !closes_by_reply && drawn.protocol.shape != Shape::Datagram && !drawn.is_multiplexed() && !network.misled {
+    if !closes_by_reply && drawn.protocol.transport.has_connections() && !drawn.is_multiplexed() && !network.misled {
         let ended = of(|visit| visit.ended);
         assert!(counts.closed_by_server <= ended, "the server closed {ended}: {counts:?}");
     }

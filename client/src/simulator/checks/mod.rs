@@ -52,8 +52,13 @@ impl Drawn {
         self.faults.is_calm() && !self.stalls
     }
 
-    fn is_datagram(&self) -> bool {
-        self.protocol.shape == Shape::Datagram
+    /// Whether it asks and is answered on connections.
+    fn converses(&self) -> bool {
+        self.protocol.shape == Shape::Exchange && self.protocol.transport.has_connections()
+    }
+
+    fn may_lose(&self) -> bool {
+        self.protocol.transport.may_lose()
     }
 
     /// What a request has to be answered in, with what a timer and a turn may be late by.

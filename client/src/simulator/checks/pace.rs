@@ -8,7 +8,6 @@ use super::{has_left, is_answered, is_ok};
 use loadgen_core::arrivals::Profile;
 use loadgen_core::histogram::Recorder;
 use loadgen_core::load::request_log::Row;
-use loadgen_core::protocol::Shape;
 use loadgen_core::time::{Instant, NS_PER_MS};
 
 /// What a turn may take that sends all that is due.
@@ -148,7 +147,7 @@ fn steps(drawn: &Drawn, outcome: &Outcome) {
         assert!(u64::from(row.slot) < wanted, "at most {wanted} connections were to be in use: {row:?}");
     }
     let least = (0..70).map(|ms| drawn.config.share(profile.at(ms * NS_PER_MS))).min().unwrap_or(0);
-    if drawn.is_calm() && drawn.rate.is_none() && outcome.all_ready && drawn.protocol.shape == Shape::Exchange {
+    if drawn.is_calm() && drawn.rate.is_none() && outcome.all_ready && drawn.converses() {
         for slot in 0..least as u32 {
             let busy = outcome.rows().iter().any(|row| row.slot == slot && is_answered(row));
             assert!(busy || outcome.stopped.is_some() || !outcome.tally.whole.errors.is_empty(), "slot {slot} is idle");

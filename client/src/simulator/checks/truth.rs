@@ -4,7 +4,7 @@
 use super::super::Outcome;
 use super::super::draw::Drawn;
 use super::super::network::ONE_WAY_MIN_NS;
-use super::super::truth::{Datagram, Visit};
+use super::super::truth::{Message, Visit};
 use super::{AT_ONCE_NS, has_left, is_answered, is_ok};
 use loadgen_core::load::request_log::Row;
 use loadgen_core::protocol::Shape;
@@ -14,8 +14,8 @@ pub(super) fn check(drawn: &Drawn, outcome: &Outcome) {
     shortest(drawn, outcome);
     match drawn.protocol.shape {
         Shape::Exchange if drawn.is_multiplexed() => {}
+        Shape::Exchange if drawn.may_lose() => messages(drawn, outcome),
         Shape::Exchange => exchanges(drawn, outcome),
-        Shape::Datagram => datagrams(drawn, outcome),
         Shape::Upload | Shape::Download => streams(drawn, outcome),
     }
 }
@@ -23,12 +23,12 @@ pub(super) fn check(drawn: &Drawn, outcome: &Outcome) {
 /// Nothing is faster than the network.
 fn shortest(drawn: &Drawn, Outcome { tally, network, .. }: &Outcome) {
     let least = 2 * ONE_WAY_MIN_NS;
-    let misled = network.misled && !drawn.is_datagram();
+    let misled = network.misled && !drawn.may_lose();
     for (what, histogram) in [("response", &tally.response), ("service", &tally.service), ("connect", &tally.connect)] {
         let bound = if misled || what == "response" && tally.censored > 0 { 0 } else { least };
         assert!(histogram.min_ns().is_none_or(|min| min >= bound), "{what} time below the truth");
     }
-    if drawn.protocol.shape == Shape::Exchange && !misled {
+    if drawn.converses() && !misled {
         assert!(tally.whole.ok <= network.answered, "more replies than the peers gave");
     }
 }
@@ -87,25 +87,25 @@ fn one_connection(visit: &Visit, rows: &[Row]) {
     }
 }
 
-fn datagrams(drawn: &Drawn, outcome: &Outcome) {
+fn messages(drawn: &Drawn, outcome: &Outcome) {
     let truth = &outcome.network.truth;
-    let (counts, whole) = (&outcome.tally.datagrams, &outcome.tally.whole);
+    let (counts, whole) = (&outcome.tally.delivery, &outcome.tally.whole);
     let spoilt: u64 = ["malformed", "mismatch", "truncated", "too_large"]
         .iter()
         .map(|kind| whole.errors.get(kind).copied().unwrap_or(0))
         .sum();
     let known = whole.ok + spoilt + counts.duplicated + counts.late + counts.old + counts.foreign;
-    assert_eq!(counts.received, known, "each datagram is of one kind: {counts:?}");
-    assert_eq!((counts.received, counts.foreign), (truth.datagrams_told, truth.foreign_told), "{counts:?}");
+    assert_eq!(counts.received, known, "each message is of one kind: {counts:?}");
+    assert_eq!((counts.received, counts.foreign), (truth.messages_told, truth.foreign_told), "{counts:?}");
     assert_eq!(counts.lost, whole.errors.get("timeout").copied().unwrap_or(0), "lost");
     for (slot, mut rows) in outcome.rows_by_slot(drawn).into_iter().enumerate() {
         rows.retain(has_left);
         rows.sort_by_key(|row| row.sent);
         let slot = slot as u32;
-        let left: Vec<&Datagram> = truth.datagrams.range((slot, 0)..(slot + 1, 0)).map(|(_, of)| of).collect();
-        assert_eq!(rows.len(), left.len(), "datagrams that left on slot {slot}");
-        for (row, datagram) in rows.iter().zip(&left) {
-            assert!(just_before(row.sent, datagram.taken), "sent at {:?} in truth: {row:?}", datagram.taken);
+        let left: Vec<&Message> = truth.messages.range((slot, 0)..(slot + 1, 0)).map(|(_, of)| of).collect();
+        assert_eq!(rows.len(), left.len(), "messages that left on slot {slot}");
+        for (row, message) in rows.iter().zip(&left) {
+            assert!(just_before(row.sent, message.taken), "sent at {:?} in truth: {row:?}", message.taken);
         }
         // Those that left at once are told apart by their replies alone.
         let mut from = 0;
@@ -117,7 +117,7 @@ fn datagrams(drawn: &Drawn, outcome: &Outcome) {
     }
 }
 
-fn replies_of(rows: &[Row], left: &[&Datagram]) {
+fn replies_of(rows: &[Row], left: &[&Message]) {
     let mut ended: Vec<Instant> = rows.iter().filter(|row| is_ok(row)).map(|row| row.ended).collect();
     ended.sort_unstable();
     let mut first: Vec<Instant> = left.iter().filter_map(|of| of.answered.first().copied()).collect();

@@ -17,6 +17,7 @@ use loadgen_core::rng::Rng;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::{clock, ring};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
+use loadgen_core::transport::Transport;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -29,6 +30,7 @@ use std::time::Duration;
 fn drawn(seed: u64, rng: &mut Rng) -> Drawn {
     let mut drawn = Drawn::draw(seed, rng);
     drawn.protocol = &MULTIPLEXED;
+    drawn.config.transport = Transport::Stream;
     drawn.config.shape = Shape::Exchange;
     (drawn.options.scenario, drawn.config.traffic.scripts) = (None, None);
     drawn.options.headers.clear();
@@ -216,6 +218,7 @@ fn over_sockets(entry: &Entry, shared: &Shared, configure: impl FnOnce(&mut Conf
 fn task(address: SocketAddr, shared: &Shared, configure: impl FnOnce(&mut Config)) -> Task {
     let origin = clock::now();
     let mut config = Config {
+        transport: Transport::Stream,
         shape: Shape::Exchange,
         addresses: vec![address.to_string()],
         turns: Turns::new(std::iter::once(0), &[1]),
