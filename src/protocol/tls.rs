@@ -23,7 +23,7 @@ struct Scratch {
     /// Received, to be decrypted where it is: the caller's bytes are not ours to write to.
     arrived: Vec<u8>,
     plaintext: Vec<u8>,
-    plain: Outbox,
+    plain: Option<Box<Outbox>>,
 }
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ struct Connection {
     /// Decrypted, and to be shown to the inner half again.
     kept: Vec<u8>,
     /// What the inner half says, to be encrypted in one piece when it can leave.
-    plain: Outbox,
+    plain: Option<Box<Outbox>>,
     is_secured: bool,
 }
 
@@ -49,11 +49,9 @@ impl Connection {
         if self.secure.has_output() {
             self.secure.take_output(out.buffer());
         }
-        if !self.plain.has_memory() || !self.is_secured {
-            return;
-        }
+        let Some(mut plain) = self.plain.take_if(|_| self.is_secured) else { return };
         let secure = &mut self.secure;
-        out.seal(&mut self.plain, |plain, sealed| {
+        out.seal(&mut plain, |plain, sealed| {
             let from = sealed.len();
             if secure.encrypt(plain, sealed).is_err() {
                 // The connection failed, which receiving has told or will tell.
@@ -62,10 +60,7 @@ impl Connection {
             from
         });
         // Its memory is anybody's again.
-        let emptied = std::mem::take(&mut self.plain);
-        if !scratch.plain.has_memory() {
-            scratch.plain = emptied;
-        }
+        scratch.plain = Some(plain);
     }
 
     /// What was said of its own accord leaves in the same call: nobody may have anything else to say soon. Behind what
@@ -83,13 +78,11 @@ impl Connection {
         cx: &mut Context<'_>,
         ask: impl FnOnce(&mut Context<'_>, &[u8]) -> R,
     ) -> R {
-        let is_first = !self.plain.has_memory();
-        let out = if is_first { &mut scratch.plain } else { &mut self.plain };
-        let mut inner = Context { now: cx.now, out, events: cx.events, awaited: cx.awaited };
+        let mut out = self.plain.take().or_else(|| scratch.plain.take()).unwrap_or_default();
+        let mut inner = Context { now: cx.now, out: &mut out, events: cx.events, awaited: cx.awaited };
         let answer = ask(&mut inner, &self.kept);
-        if is_first && !scratch.plain.is_empty() {
-            std::mem::swap(&mut scratch.plain, &mut self.plain);
-        }
+        let place = if out.is_empty() { &mut scratch.plain } else { &mut self.plain };
+        *place = Some(out);
         answer
     }
 
@@ -106,7 +99,9 @@ impl Connection {
         scratch.arrived.extend_from_slice(bytes);
         let mut plaintext = std::mem::take(&mut scratch.plaintext);
         plaintext.clear();
-        plaintext.append(&mut self.kept);
+        if !self.kept.is_empty() {
+            plaintext.append(&mut self.kept);
+        }
         let before = plaintext.len();
         let outcome = self.secure.received(&mut scratch.arrived, &mut plaintext);
         let shown = self.show(inner, scratch, slot, &plaintext, before, cx);
@@ -203,7 +198,7 @@ impl Client for Tls {
 
     fn connected(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), Ended> {
         let secure = self.settings.connect().map_err(failed)?;
-        let connection = Connection { secure, kept: Vec::new(), plain: Outbox::default(), is_secured: false };
+        let connection = Connection { secure, kept: Vec::new(), plain: None, is_secured: false };
         self.connections[slot as usize].insert(Box::new(connection)).seal(&mut self.scratch, cx.out);
         Ok(())
     }
@@ -239,7 +234,7 @@ impl Client for Tls {
     fn writable(&mut self, slot: u32, cx: &mut Context<'_>) {
         let Some(connection) = &mut self.connections[slot as usize] else { return };
         let inner = &mut self.inner;
-        if !connection.plain.has_memory() && connection.is_secured && inner.fills() {
+        if connection.plain.is_none() && connection.is_secured && inner.fills() {
             connection.lend(&mut self.scratch, cx, |cx, _| {
                 inner.writable(slot, cx);
                 cx.out.unshare(inner.request());

@@ -194,7 +194,8 @@ impl Secure {
         let fail = |detail: &str| TlsError { kind: TlsErrorKind::Protocol, detail: format!("TLS: {detail}") };
         // What rustls has to say goes first, so that it is ready for more.
         let mut partial = std::mem::take(&mut self.partial);
-        let used = self.process(&mut partial, &mut Vec::new())?;
+        let is_ready = partial.is_empty() && !self.half.common().wants_write();
+        let used = if is_ready { 0 } else { self.process(&mut partial, &mut Vec::new())? };
         out.append(&mut self.output);
         let from = out.len();
         out.resize(from + bytes + (bytes / LONGEST_RECORD + 2) * RECORD_OVERHEAD, 0);
@@ -203,7 +204,9 @@ impl Secure {
             out.resize(from + size.required_size, 0);
             written = act(&mut self.half, &mut partial, out, from);
         }
-        partial.drain(..used);
+        if used > 0 {
+            partial.drain(..used);
+        }
         self.partial = partial;
         out.truncate(from + *written.as_ref().unwrap_or(&0));
         match written {
