@@ -14,6 +14,8 @@ pub mod client;
 pub mod discard;
 pub mod echo;
 pub mod endless;
+#[cfg(test)]
+mod halves_tests;
 pub mod http;
 pub mod keyspace;
 pub mod lockstep;

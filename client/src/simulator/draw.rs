@@ -83,7 +83,7 @@ impl Drawn {
             seed,
             protocol,
             options,
-            server_size: if matches!(protocol.name, "echo" | "udp") { size } else { SIZE },
+            server_size: if mirrors(protocol) { size } else { SIZE },
             config,
             weights,
             workers,
@@ -185,20 +185,35 @@ impl Drawn {
     }
 }
 
-fn options(protocol: &Protocol, size: usize, rng: &mut Rng) -> ClientOptions {
-    let is_http = protocol.name == "http";
-    let body = if is_http && rng.below(2) == 0 { vec![b'b'; size] } else { Vec::new() };
-    let mix = if protocol.store && rng.below(2) == 0 { vec![("get".into(), 3), ("set".into(), 1)] } else { Vec::new() };
-    let dialect = match protocol.name {
-        "redis" => one_of(rng, &[None, Some("3")]),
-        "memcached" => one_of(rng, &[None, Some("meta")]),
-        _ => None,
+/// Whether what is asked for is a path alone.
+pub(super) fn asks_for_paths(protocol: &Protocol) -> bool {
+    protocol.paths && !protocol.store
+}
+
+/// Whether a reply is what was asked.
+fn mirrors(protocol: &Protocol) -> bool {
+    protocol.shape.has_replies() && !protocol.paths && !protocol.store
+}
+
+/// The dialect beside the usual one. Stores have one.
+fn other_dialect(protocol: &Protocol) -> Option<&'static str> {
+    let takes = |dialect: &&str| {
+        let options = ClientOptions { dialect: Some((*dialect).to_owned()), ..ClientOptions::default() };
+        (protocol.client)(&options).is_ok()
     };
-    let closes = is_http && rng.below(8) == 0;
+    protocol.store.then(|| ["3", "meta"].into_iter().find(takes).expect("a dialect"))
+}
+
+fn options(protocol: &Protocol, size: usize, rng: &mut Rng) -> ClientOptions {
+    let has_paths = asks_for_paths(protocol);
+    let body = if has_paths && rng.below(2) == 0 { vec![b'b'; size] } else { Vec::new() };
+    let mix = if protocol.store && rng.below(2) == 0 { vec![("get".into(), 3), ("set".into(), 1)] } else { Vec::new() };
+    let dialect = other_dialect(protocol).filter(|_| rng.below(2) == 1);
+    let closes = has_paths && rng.below(8) == 0;
     ClientOptions {
         size,
         authority: "simulated".into(),
-        path: if is_http { one_of(rng, &["/", "/bytes/10", "/chunked/5000", "/status/404"]) } else { "" }.into(),
+        path: if has_paths { one_of(rng, &["/", "/bytes/10", "/chunked/5000", "/status/404"]) } else { "" }.into(),
         method: if body.is_empty() { "GET" } else { "POST" }.into(),
         headers: if closes { vec![("Connection".into(), "close".into())] } else { Vec::new() },
         body,

@@ -1,6 +1,6 @@
 //! Who asks, and when: open and closed loops, users who think, sessions, churn, scripts.
 
-use super::draw::{Drawn, one_of};
+use super::draw::{Drawn, asks_for_paths, one_of};
 use loadgen_core::arrivals::{Process, Profile};
 use loadgen_core::load::users::{Lengths, Sessions};
 use loadgen_core::load::{Config, StopRule};
@@ -92,18 +92,18 @@ pub(super) fn closed(config: &mut Config, protocol: &Protocol, rng: &mut Rng) {
 }
 
 /// Requests `a`, `b`, `c` in a row, or `d` alone; their letters stand behind `?`, so that the peer knows them.
-const OF_HTTP: &str = "[[request]]\nname = 'a'\npath = '/bytes/10?a'\n[[request]]\nname = 'b'\nmethod = 'POST'\n\
+const OF_PATHS: &str = "[[request]]\nname = 'a'\npath = '/bytes/10?a'\n[[request]]\nname = 'b'\nmethod = 'POST'\n\
     path = '/chunked/300?b'\nbody = 'some {counter}'\n[[request]]\nname = 'c'\npath = '/?c'\n\
     [[request]]\nname = 'd'\npath = '/bytes/3?d'\nweight = 1\n";
-const OF_REDIS: &str = "[[request]]\nname = 'a'\ncommand = 'SET {key} {value}'\n[[request]]\nname = 'b'\n\
+const OF_COMMANDS: &str = "[[request]]\nname = 'a'\ncommand = 'SET {key} {value}'\n[[request]]\nname = 'b'\n\
     command = 'GET {key}'\n[[request]]\nname = 'c'\ncommand = 'PING'\n\
     [[request]]\nname = 'd'\ncommand = 'EXISTS {key}'\nweight = 1\n";
 
 /// In some seeds a scenario says what is asked.
 pub(super) fn scripted(drawn: &mut Drawn, rng: &mut Rng) {
-    let requests = match drawn.protocol.name {
-        "http" => OF_HTTP,
-        "redis" => OF_REDIS,
+    let requests = match drawn.protocol {
+        protocol if asks_for_paths(protocol) => OF_PATHS,
+        protocol if protocol.store && protocol.paths => OF_COMMANDS,
         _ => return,
     };
     let traffic = &mut drawn.config.traffic;
@@ -119,7 +119,8 @@ pub(super) fn scripted(drawn: &mut Drawn, rng: &mut Rng) {
     drawn.options.scenario = Some(scenario);
     drawn.options.body = Vec::new();
     drawn.options.method = "GET".into();
-    (drawn.options.path, drawn.options.mix) = (if drawn.protocol.name == "http" { "/" } else { "" }.into(), Vec::new());
+    (drawn.options.path, drawn.options.mix) =
+        (if asks_for_paths(drawn.protocol) { "/" } else { "" }.into(), Vec::new());
 }
 
 /// How long the step of a script thinks that has a think time of its own.

@@ -2,7 +2,7 @@
 //! when their user has thought.
 
 use super::super::Outcome;
-use super::super::draw::Drawn;
+use super::super::draw::{Drawn, asks_for_paths};
 use super::super::users::{STEP_THINKS_NS, number_of_thought};
 use super::{has_left, is_answered};
 use loadgen_core::load::StopRule;
@@ -188,8 +188,8 @@ fn is_one_connection(outcome: &Outcome, one: &Row, other: &Row) -> bool {
 
 /// On each connection one script follows the other, from its first step on.
 fn scripts(drawn: &Drawn, outcome: &Outcome) {
-    let is_http = drawn.protocol.name == "http" && drawn.options.scenario.is_some();
-    if !is_http || drawn.config.traffic.sessions.is_some() {
+    let has_steps = asks_for_paths(drawn.protocol) && drawn.options.scenario.is_some();
+    if !has_steps || drawn.config.traffic.sessions.is_some() {
         return;
     }
     for visit in &outcome.network.truth.visits {
