@@ -31,7 +31,7 @@ fn histogram(count: u64, from_ns: u64) -> Option<Histogram> {
 
 /// A report in which every field says something.
 fn sample() -> Report {
-    let datagrams = Datagrams { received: 90, lost: 5, duplicated: 3, reordered: 2, late: 1, old: 1, foreign: 6 };
+    let datagrams = Delivery { received: 90, lost: 5, duplicated: 3, reordered: 2, late: 1, old: 1, foreign: 6 };
     let machine = machine();
     Report {
         schema: SCHEMA.to_owned(),

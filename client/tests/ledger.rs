@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{SHORT, Server, agrees, agrees_with_embedded, brief, clean, loadgen, loadgen_at, series, whole};
+use common::{SHORT, Server, agrees, agrees_with_embedded, brief, clean, delivery, loadgen, loadgen_at, series, whole};
 use loadgen_core::protocol::PROTOCOLS;
 use loadgen_server::engine::ENGINES;
 
@@ -20,7 +20,7 @@ fn every_protocol_over_every_server_engine_agrees_with_the_server() {
             assert_eq!(report.server.as_ref().unwrap().engine, engine.name);
             assert_eq!(report.scenario.server_engine.as_deref(), Some(engine.name));
             let answered = protocol.shape.has_replies();
-            assert_eq!(report.datagrams.is_some(), protocol.transport.may_lose());
+            assert_eq!(delivery(report).is_some(), protocol.transport.may_lose());
             assert_eq!(whole(report).ok > 0, answered, "{}", brief(report));
             assert_eq!(report.throughput.requests_per_s > 0, answered);
             let carried = report.throughput.sent_bytes_per_s + report.throughput.received_bytes_per_s;
@@ -35,7 +35,7 @@ fn a_number_of_requests_is_exact() {
     for protocol in ["echo", "http", "udp"] {
         for threads in ["1", "3"] {
             for pipeline in ["1", "16"] {
-                // Datagrams have no connections that come and go.
+                // Where nothing is connected, nothing comes and goes.
                 for churn in [None, Some("7")].into_iter().filter(|churn| churn.is_none() || protocol != "udp") {
                     eprintln!("{protocol}, {threads} threads, pipeline {pipeline}, churn {churn:?}");
                     let mut args = vec!["--protocol", protocol, "--requests", "1000", "--conns", "10"];

@@ -11,21 +11,21 @@ const TINY: &str = "cq=16,buffers=8x64,sq=8";
 #[test]
 fn every_protocol_agrees_with_too_little_of_everything() {
     for protocol in PROTOCOLS {
-        let (exchange, datagram) = (protocol.shape.has_replies(), protocol.transport.may_lose());
-        // Of datagrams no more may be on their way than the kernel keeps: the others would be lost. A store of ours
+        let (exchange, lossy) = (protocol.shape.has_replies(), protocol.transport.may_lose());
+        // Of those no more may be on their way than the kernel keeps: the others would be lost. A store of ours
         // takes requests of up to 64 KiB.
-        let large = match (datagram, protocol.store) {
+        let large = match (lossy, protocol.store) {
             (true, _) => "2000",
             (_, true) => "40000",
             _ => "64KiB",
         };
         for (size, work) in [("64", &SHORT[..]), (large, &["--requests", "40"])] {
-            for churn in [None, Some("3")].into_iter().filter(|churn| churn.is_none() || exchange && !datagram) {
+            for churn in [None, Some("3")].into_iter().filter(|churn| churn.is_none() || exchange && !lossy) {
                 eprintln!("{}, {size} bytes, churn {churn:?}", protocol.name);
                 // What is on its way in the kernel has to pass through all those small buffers too.
                 let conns = match (exchange, size) {
-                    (true, "64") if datagram => "10",
-                    (true, _) if datagram => "4",
+                    (true, "64") if lossy => "10",
+                    (true, _) if lossy => "4",
                     (true, "64") => "60",
                     (true, _) => "10",
                     (false, _) => "2",
@@ -43,7 +43,7 @@ fn every_protocol_agrees_with_too_little_of_everything() {
                 assert_eq!(whole(report).ok > 0, exchange, "{}", brief(report));
                 let server = report.server.as_ref().unwrap();
                 // A request of Redis is small at any size of values.
-                let few = conns == "2" || datagram || protocol.store && size != "64";
+                let few = conns == "2" || lossy || protocol.store && size != "64";
                 assert!(server.ring.as_ref().is_some_and(|ring| few || ring.overflows > 0), "{}", brief(report));
             }
         }

@@ -103,7 +103,7 @@ fn every_protocol_closes_its_books_under_tls_with_every_server_engine() {
 }
 
 #[test]
-fn datagrams_are_refused() {
+fn what_is_no_stream_is_refused() {
     let ended = loadgen(&["--protocol", "udp", "--server-tls"]);
     assert!(ended.code == 2 && ended.stderr.contains("TLS is for streams"), "{}", ended.stderr);
 }

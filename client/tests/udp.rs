@@ -8,7 +8,7 @@ use common::{
     with_every_server_engine,
 };
 use loadgen_core::protocol::udp::{HEADER, LARGEST};
-use loadgen_core::result::Datagrams;
+use loadgen_core::result::Delivery;
 use loadgen_core::rng::Rng;
 use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
@@ -37,12 +37,12 @@ fn at(address: SocketAddr, engine: &str, args: &[&str]) -> Ended {
     loadgen_at(&format!("udp://{address}"), &[&["--engine", engine], args].concat())
 }
 
-fn datagrams(ended: &Ended) -> &Datagrams {
+fn datagrams(ended: &Ended) -> &Delivery {
     ended.report().datagrams.as_ref().expect("a run over UDP tells of its datagrams")
 }
 
-fn in_order(received: u64) -> Datagrams {
-    Datagrams { received, ..Datagrams::default() }
+fn in_order(received: u64) -> Delivery {
+    Delivery { received, ..Delivery::default() }
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn datagrams_that_answer_nothing_are_counted_and_ignored() {
         let ended = at(peer.address, engine, &["--conns", "3", "--pipeline", "2", "--requests", "600"]);
         let report = ended.expect(0);
         assert_eq!((whole(report).ok, peer.stop()), (600, 600), "{}", brief(report));
-        let expected = Datagrams { received: 1800, foreign: 1200, ..Datagrams::default() };
+        let expected = Delivery { received: 1800, foreign: 1200, ..Delivery::default() };
         assert_eq!(datagrams(&ended), &expected, "{}", brief(report));
     });
 }
@@ -457,13 +457,13 @@ fn loss_doubles_reordering_and_lateness_are_counted_as_they_happened() {
             let lost = deeds.requests_lost + deeds.replies_lost + deeds.late;
             let doubled = deeds.requests_doubled + deeds.replies_doubled;
             let replies = whole.ok + doubled + deeds.late;
-            let expected = Datagrams {
+            let expected = Delivery {
                 received: replies,
                 lost,
                 duplicated: doubled,
                 reordered: deeds.reordered,
                 late: deeds.late,
-                ..Datagrams::default()
+                ..Delivery::default()
             };
             assert_eq!(datagrams(&ended), &expected, "{shown}");
             assert_eq!(

@@ -12,7 +12,7 @@ use crate::confidence::Batches;
 use crate::engine::Counters;
 use crate::histogram::Recorder;
 use crate::load::request_log::RequestLog;
-use crate::result::Datagrams;
+use crate::result::Delivery;
 use crate::time::{Instant, NS_PER_S};
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ pub struct Tally {
     /// How long a thread that could run waited for a CPU, within the window; of the worst one.
     pub run_delay_ns: u64,
     /// Where what is sent may be lost.
-    pub delivery: Datagrams,
+    pub delivery: Delivery,
     /// By target and kind of request, where the report tells these apart.
     pub groups: Vec<Group>,
     /// Open loop with several targets: what was due for each.
@@ -108,7 +108,7 @@ impl Tally {
             stalls: Stalls::default(),
             spin_ns: 0,
             run_delay_ns: 0,
-            delivery: Datagrams::default(),
+            delivery: Delivery::default(),
             groups: Vec::new(),
             streams: Vec::new(),
             sessions: SessionTally::default(),

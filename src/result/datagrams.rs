@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// Counts of the whole run, where requests and replies are datagrams (docs/udp.md).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Datagrams {
+#[schemars(rename = "Datagrams")]
+pub struct Delivery {
     /// All that arrived.
     pub received: u64,
     /// Requests without a reply within the timeout; the errors of kind `timeout`.
@@ -23,7 +24,7 @@ pub struct Datagrams {
     pub foreign: u64,
 }
 
-impl Datagrams {
+impl Delivery {
     /// Adds those of others.
     pub fn merge(&mut self, other: &Self) {
         self.received += other.received;
@@ -37,9 +38,9 @@ impl Datagrams {
 }
 
 /// Those of all shards.
-pub(super) fn merge(shards: &[&Report]) -> Option<Datagrams> {
+pub(super) fn merge(shards: &[&Report]) -> Option<Delivery> {
     let all = shards.iter().filter_map(|shard| shard.datagrams.as_ref());
-    all.fold(None, |sum: Option<Datagrams>, one| {
+    all.fold(None, |sum: Option<Delivery>, one| {
         let mut sum = sum.unwrap_or_default();
         sum.merge(one);
         Some(sum)

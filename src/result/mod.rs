@@ -27,7 +27,7 @@ pub mod write;
 pub use breakdown::{Group, GroupCounts};
 pub use bundle::*;
 pub use certainty::*;
-pub use datagrams::Datagrams;
+pub use datagrams::Delivery;
 pub use environment::*;
 pub use hash::{Fnv1a, differences, differing_fields, fnv1a_hex};
 pub use pretty::{pretty, schema_of};

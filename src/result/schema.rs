@@ -6,7 +6,7 @@
 
 use super::breakdown::Group;
 use super::certainty::Confidence;
-use super::datagrams::Datagrams;
+use super::datagrams::Delivery;
 use super::environment::{Environment, Floor};
 use super::scenario_file::ScenarioFile;
 use super::server_stats::ServerStats;
@@ -60,7 +60,7 @@ pub struct Report {
     pub counted: BTreeMap<String, u64>,
     /// Only where requests and replies are datagrams.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub datagrams: Option<Datagrams>,
+    pub datagrams: Option<Delivery>,
     /// How much of these figures is chance, and whether the run was steady; null where nothing was answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confidence: Option<Confidence>,

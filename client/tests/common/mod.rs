@@ -2,7 +2,7 @@
 
 #![allow(dead_code, unused_imports)] // each test file uses its own part
 
-use loadgen_core::result::{Histogram, Ledger, Report, ServerStats};
+use loadgen_core::result::{Delivery, Histogram, Ledger, Report, ServerStats};
 use loadgen_core::sys::{clock, process, ring};
 use loadgen_server::engine::ENGINES;
 use std::fs::File;
@@ -353,6 +353,11 @@ pub(crate) fn brief(report: &Report) -> String {
         "ledger {:?}\nconnections {:?}\nerrors {:?}\nphases {:?}\nserver {:?}\nverdict {:?}",
         report.ledger, report.connections, report.errors, report.phases, report.server, report.verdict
     )
+}
+
+/// What became of datagrams.
+pub(crate) fn delivery(report: &Report) -> Option<&Delivery> {
+    report.datagrams.as_ref()
 }
 
 /// Requests, replies, connections and bytes, both ways.
