@@ -28,7 +28,12 @@ impl Outboxes {
     /// That of a connection, which has one of its own or not.
     #[inline]
     pub(super) fn of(&mut self, slot: u32, own: bool) -> &mut Outbox {
-        if own { self.left.entry(slot).or_default() } else { &mut self.writing }
+        if own { self.own(slot) } else { &mut self.writing }
+    }
+
+    #[cold]
+    fn own(&mut self, slot: u32) -> &mut Outbox {
+        self.left.entry(slot).or_default()
     }
 
     /// What a connection has left over.
