@@ -175,7 +175,8 @@ impl Load {
     fn goes_on_elsewhere(&mut self, slot: u32, now: Instant) {
         // The peer may have taken none before, and then it has been due since.
         let is_owed = self.on.conns[slot as usize].flags & flag::DUE != 0;
-        if self.on.carries_load(slot) && !is_owed {
+        // One that is not wanted any more is not opened again: what is left of a given number is for the others.
+        if self.on.carries_load(slot) && !self.on.is_retired(slot) && !is_owed {
             self.demand.closed(&mut self.on, slot, now);
         }
     }

@@ -146,6 +146,7 @@ impl Load {
             self.on.count_established(slot);
         }
         if self.on.drain_until.is_some() || self.on.is_retired(slot) {
+            self.on.drop_due_of_retired(slot);
             return self.on.wind_up(io, slot);
         }
         if self.on.going && self.on.conns[slot as usize].flags & flag::SERVED == 0 {
@@ -160,9 +161,11 @@ impl Load {
         }
         let on = &mut self.on;
         if on.conns[slot as usize].flags & flag::DUE != 0 || !on.carries_load(slot) {
-            return on.begin(io, slot, now);
+            on.begin(io, slot, now);
+            return on.needs_no_proof(slot);
         }
         self.demand.opened(on, io, slot, now);
+        self.on.needs_no_proof(slot);
         self.open_at_once(io, now);
     }
 
@@ -188,6 +191,7 @@ impl Load {
     /// users open their connection when they need it.
     fn has_use_for(&mut self, slot: u32, now: Instant) -> bool {
         let on = &mut self.on;
+        on.drop_due_of_retired(slot);
         if on.is_retired(slot) || !self.demand.wants(on, slot, now) {
             return false;
         }
@@ -232,9 +236,19 @@ impl Connections {
         }
         for slot in wanted..before {
             self.give_back_reserved(slot);
+            if self.conns[slot as usize].state == State::Closed {
+                self.drop_due_of_retired(slot);
+            }
             if self.conns[slot as usize].state == State::Open {
                 self.close_when_answered(io, slot);
             }
+        }
+    }
+
+    /// What is due on a connection that is not wanted any more will never leave.
+    fn drop_due_of_retired(&mut self, slot: u32) {
+        if self.is_retired(slot) {
+            self.drop_due(slot);
         }
     }
 
@@ -243,6 +257,14 @@ impl Connections {
         if conn.flags & flag::ESTABLISHED == 0 {
             conn.flags |= flag::ESTABLISHED;
             self.tally.connections.established += 1;
+        }
+    }
+
+    /// Of a given number of requests, others may have had the last while this connection was opened: nothing is left
+    /// that could prove it.
+    fn needs_no_proof(&mut self, slot: u32) {
+        if self.budget == 0 && self.conns[slot as usize].ring.alive == 0 {
+            self.passed_gate(slot);
         }
     }
 
