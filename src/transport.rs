@@ -1,6 +1,7 @@
 //! What carries a protocol's bytes, by what follows from it: whoever uses it asks for that, not for its name.
 
-/// Room for the largest message: one over UDP has at most 65,507 bytes of payload (RFC 768, RFC 791).
+/// Room for any message, in bytes: one over UDP has at most 65,507 of payload over IPv4 (RFC 768, RFC 791), and 65,527
+/// over IPv6 but for jumbograms (RFC 8200).
 pub const MESSAGE_ROOM: usize = 1 << 16;
 
 /// A transport.

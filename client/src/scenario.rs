@@ -10,7 +10,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use loadgen_core::files::read;
-use loadgen_core::protocol::{ClientOptions, PROTOCOLS, Protocol, Shape, http};
+use loadgen_core::protocol::{ClientOptions, PROTOCOLS, Protocol, http};
 use loadgen_core::scenario::{Flag, Scenario, What, nearest, quoted};
 use loadgen_core::service_time::exact;
 use loadgen_core::{secrets, url};
@@ -354,7 +354,7 @@ fn line(flag: &Flag) -> String {
 
 /// The first requests of the first thread, on one connection, as comments.
 fn shown_requests(plan: &Plan) -> Result<String, Failure> {
-    if plan.protocol.shape != Shape::Exchange || plan.protocol.transport.has_messages() {
+    if !plan.protocol.converses() {
         return Ok(String::new());
     }
     let Some(options) = plan.options(0).into_iter().next() else { return Ok(String::new()) };

@@ -98,10 +98,6 @@ pub(super) struct Connections {
     pub(super) config: Config,
     /// One for each target.
     pub(super) clients: Vec<Box<dyn Client>>,
-    /// Of the transport: see [`Transport`].
-    pub(super) has_connections: bool,
-    pub(super) has_messages: bool,
-    pub(super) may_lose: bool,
     /// Elsewhere nothing is a request or a reply (throughput only).
     pub(super) has_requests: bool,
     /// Of the protocol: see [`Client::fills`], [`Client::gathers`], [`Client::is_answered`], [`Client::order`].
@@ -177,7 +173,7 @@ impl Connections {
     /// `clients`: one for each target.
     pub(super) fn new(config: Config, mut clients: Vec<Box<dyn Client>>) -> Self {
         let capacity = config.active + config.idle;
-        let (transport, shape, depth) = (config.transport, config.shape, config.depth.max(1));
+        let (shape, depth) = (config.shape, config.depth.max(1));
         let kinds_a_target = clients[0].kinds().len().max(1);
         let groups = kinds_a_target * clients.len();
         let first = config.connections_over_time.as_ref().map_or(config.active as u64, |p| config.share(p.first()));
@@ -189,9 +185,6 @@ impl Connections {
         let groups = if groups > 1 || !clients[0].kinds().is_empty() { groups } else { 0 };
         let streams = if config.schedules.len() > 1 { config.schedules.len() } else { 0 };
         let mut connections = Self {
-            has_connections: transport.has_connections(),
-            has_messages: transport.has_messages(),
-            may_lose: transport.may_lose(),
             has_requests: shape.has_replies(),
             fills: clients[0].fills(),
             gathers: clients[0].gathers(),

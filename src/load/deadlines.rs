@@ -66,7 +66,7 @@ impl Load {
                 Cancelled::Alone => {
                     let request = self.on.end(slot, ticket, now);
                     if self.on.fail(slot, request, "timeout", now) {
-                        self.on.tally.delivery.lost += u64::from(self.on.may_lose);
+                        self.on.tally.delivery.lost += u64::from(self.on.config.transport.may_lose());
                         self.on.note("timeout", Phase::Reply, 1, || example);
                     }
                     // What it says of that leaves before anything else does, of this connection or another.

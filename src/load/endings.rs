@@ -19,7 +19,7 @@ impl Load {
     pub(super) fn stream_ended(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
         match self.on.conns[slot as usize].state {
             State::Preparing => self.ended_early(io, slot, "closed", "the server ended the stream", now),
-            _ if !self.on.has_connections => self.socket_ended(io, slot, None, now),
+            _ if !self.on.config.transport.has_connections() => self.socket_ended(io, slot, None, now),
             _ => {
                 let kept = self.on.take_kept(slot);
                 let outcome = self.on.ask(slot, now, |client, cx| client.stream_ended(slot, &kept, true, cx));
@@ -35,7 +35,7 @@ impl Load {
         let kind = loss(error);
         match self.on.conns[slot as usize].state {
             State::Preparing => self.ended_early(io, slot, kind, &error.to_string(), now),
-            _ if !self.on.has_connections => self.socket_ended(io, slot, Some(error), now),
+            _ if !self.on.config.transport.has_connections() => self.socket_ended(io, slot, Some(error), now),
             _ => self.drop_connection(io, slot, [kind; 2], now, format!("receive: {error}")),
         }
     }
@@ -154,7 +154,9 @@ impl Load {
             match self.on.conns[slot as usize].state {
                 State::Preparing => self.ended_early(io, slot, loss(&error), &error.to_string(), now),
                 // It tells what became of one that was sent before.
-                State::Open if !self.on.has_connections => self.socket_ended(io, slot, Some(&error), now),
+                State::Open if !self.on.config.transport.has_connections() => {
+                    self.socket_ended(io, slot, Some(&error), now)
+                }
                 State::Open => self.drop_connection(io, slot, [loss(&error); 2], now, format!("send: {error}")),
                 State::Closed | State::Connecting | State::Ending => {}
             }

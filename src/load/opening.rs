@@ -142,11 +142,10 @@ impl Load {
         conn.state = State::Open;
         self.on.alive += 1;
         // Elsewhere, that somebody is there is said by the first reply.
-        if self.on.has_connections {
+        if self.on.config.transport.has_connections() {
             self.on.count_established(slot);
         }
         if self.on.drain_until.is_some() || self.on.is_retired(slot) {
-            self.on.drop_due_of_retired(slot);
             return self.on.wind_up(io, slot);
         }
         if self.on.going && self.on.conns[slot as usize].flags & flag::SERVED == 0 {
@@ -178,31 +177,25 @@ impl Load {
 
     /// Opens the connection anew as soon as the gate lets it through.
     pub(super) fn reopen(&mut self, slot: u32, now: Instant) {
-        if self.on.drain_until.is_some() {
-            return self.on.drop_due(slot);
+        if self.has_use_for(slot, now) {
+            self.on.to_open.push_back(slot);
         }
-        if !self.has_use_for(slot, now) {
-            return;
-        }
-        self.on.to_open.push_back(slot);
     }
 
     /// Whether there is a request left for a connection that would be opened: of a given number, all may be spent, and
-    /// users open their connection when they need it.
+    /// users open their connection when they need it. What is due on one that is never opened again will not leave.
     fn has_use_for(&mut self, slot: u32, now: Instant) -> bool {
         let on = &mut self.on;
-        on.drop_due_of_retired(slot);
-        if on.is_retired(slot) || !self.demand.wants(on, slot, now) {
+        if on.drain_until.is_some() || on.is_retired(slot) {
+            on.drop_due(slot);
             return false;
         }
-        on.budget > 0 || on.conns[slot as usize].flags & (flag::DUE | flag::RESERVED) != 0
+        self.demand.wants(on, slot, now)
+            && (on.budget > 0 || on.conns[slot as usize].flags & (flag::DUE | flag::RESERVED) != 0)
     }
 
     /// Opens the connection anew after a while.
     pub(super) fn back_off(&mut self, slot: u32, now: Instant) {
-        if self.on.drain_until.is_some() {
-            return self.on.drop_due(slot);
-        }
         if !self.has_use_for(slot, now) {
             return;
         }
@@ -237,18 +230,11 @@ impl Connections {
         for slot in wanted..before {
             self.give_back_reserved(slot);
             if self.conns[slot as usize].state == State::Closed {
-                self.drop_due_of_retired(slot);
+                self.drop_due(slot);
             }
             if self.conns[slot as usize].state == State::Open {
                 self.close_when_answered(io, slot);
             }
-        }
-    }
-
-    /// What is due on a connection that is not wanted any more will never leave.
-    fn drop_due_of_retired(&mut self, slot: u32) {
-        if self.is_retired(slot) {
-            self.drop_due(slot);
         }
     }
 
@@ -280,7 +266,7 @@ impl Connections {
     /// The first bytes of an answer: the server has accepted this connection.
     pub(super) fn served(&mut self, slot: u32) {
         self.passed_gate(slot);
-        if !self.has_connections {
+        if !self.config.transport.has_connections() {
             self.count_established(slot);
         }
         let conn = &mut self.conns[slot as usize];

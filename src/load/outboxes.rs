@@ -96,7 +96,7 @@ impl Connections {
         }
         let mut outbox = self.outboxes.take(slot, own);
         self.conns[slot as usize].flags &= !flag::OUTBOX;
-        match self.has_messages {
+        match self.config.transport.has_messages() {
             true => self.hand_over_messages(io, slot, &mut outbox, now),
             false => self.hand_over(io, slot, &mut outbox, now),
         }
@@ -208,7 +208,7 @@ impl Connections {
             error.kind(),
             ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::NotConnected | ErrorKind::WouldBlock
         );
-        if !self.has_connections || !engine_tells {
+        if !self.config.transport.has_connections() || !engine_tells {
             self.refused.push_back((slot, error));
         }
         0

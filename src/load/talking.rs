@@ -228,7 +228,7 @@ impl<I: Io> Handler<I> for Load {
         let now = io.now();
         self.cross_boundaries(now);
         self.on.tally.bytes.received += bytes.len() as u64;
-        self.on.tally.delivery.received += u64::from(self.on.may_lose);
+        self.on.tally.delivery.received += u64::from(self.on.config.transport.may_lose());
         self.show(io, slot, bytes, now);
     }
 

@@ -80,6 +80,11 @@ pub struct Protocol {
 }
 
 impl Protocol {
+    /// Whether it asks and is answered on connections.
+    pub fn converses(&self) -> bool {
+        self.shape == Shape::Exchange && self.transport.has_connections()
+    }
+
     /// How its requests are written and its replies read.
     ///
     /// # Errors

@@ -156,11 +156,6 @@ impl Outbox {
         plain.clear();
     }
 
-    /// Whether memory has been taken for it.
-    pub fn has_memory(&self) -> bool {
-        self.bytes.capacity() > 0
-    }
-
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.starts.clear();

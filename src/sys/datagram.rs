@@ -9,9 +9,6 @@ use std::mem::{size_of, zeroed};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Bytes of a datagram that can be received: more than any has (65,527 over IPv6, but for jumbograms).
-pub const CAPACITY: usize = MESSAGE_ROOM;
-
 /// Datagrams that one system call receives or sends, at most.
 pub const BATCH: usize = 32;
 
@@ -147,7 +144,7 @@ pub struct Incoming {
 impl Default for Incoming {
     fn default() -> Self {
         let peers = [Peer { bytes: [0; Peer::ROOM], len: 0 }; BATCH];
-        Self { bytes: vec![0; BATCH * CAPACITY].into(), peers, lens: [(0, false); BATCH] }
+        Self { bytes: vec![0; BATCH * MESSAGE_ROOM].into(), peers, lens: [(0, false); BATCH] }
     }
 }
 
@@ -156,7 +153,7 @@ impl Incoming {
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         // SAFETY: both are plain integers and pointers; all zero is a value of them.
         let (mut vectors, mut messages): ([libc::iovec; BATCH], [libc::mmsghdr; BATCH]) = unsafe { zeroed() };
-        let places = self.bytes.chunks_exact_mut(CAPACITY).zip(&mut self.peers);
+        let places = self.bytes.chunks_exact_mut(MESSAGE_ROOM).zip(&mut self.peers);
         for ((place, peer), (vector, message)) in places.zip(vectors.iter_mut().zip(&mut messages)) {
             *vector = libc::iovec { iov_base: place.as_mut_ptr().cast(), iov_len: place.len() };
             message.msg_hdr.msg_name = peer.bytes.as_mut_ptr().cast();
@@ -178,16 +175,16 @@ impl Incoming {
         let received = usize::try_from(received).unwrap_or(0).min(BATCH);
         for (index, message) in messages[..received].iter().enumerate() {
             let truncated = message.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            self.lens[index] = ((message.msg_len as usize).min(CAPACITY), truncated);
+            self.lens[index] = ((message.msg_len as usize).min(MESSAGE_ROOM), truncated);
             self.peers[index].len = (message.msg_hdr.msg_namelen as usize).min(Peer::ROOM) as u8;
         }
         Ok(received)
     }
 
-    /// A datagram of those received last, who sent it, and whether it had been longer than [`CAPACITY`].
+    /// A datagram of those received last, who sent it, and whether it had been longer than [`MESSAGE_ROOM`].
     pub fn datagram(&self, index: usize) -> (&[u8], &Peer, bool) {
         let (len, truncated) = self.lens[index];
-        (&self.bytes[index * CAPACITY..][..len], &self.peers[index], truncated)
+        (&self.bytes[index * MESSAGE_ROOM..][..len], &self.peers[index], truncated)
     }
 }
 

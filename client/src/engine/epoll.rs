@@ -70,7 +70,7 @@ struct EpollIo {
     again: Vec<u64>,
     /// Connections are closed by a reset.
     reset: bool,
-    /// Connections are UDP sockets.
+    /// What is sent is messages, and no stream.
     has_messages: bool,
     calls: Calls,
 }

@@ -58,7 +58,7 @@ impl Drawn {
         let mut config = config(protocol, origin, rng);
         let weights = targets(&mut config, rng);
         let has_replies = protocol.shape.has_replies();
-        let rate = (has_replies && rng.below(2) == 0).then(|| users::open(&mut config, rng));
+        let rate = (has_replies && rng.below(2) == 0).then(|| users::open(&mut config, protocol, rng));
         if rate.is_none() {
             users::closed(&mut config, protocol, rng);
         }
@@ -173,9 +173,7 @@ impl Drawn {
     /// Streams share a connection: replies come in any order, and the peer may hold requests back, give one up alone,
     /// or close when it has said so. Checks that rest on its doing nothing of the kind are left out.
     pub(super) fn is_multiplexed(&self) -> bool {
-        self.protocol.shape == Shape::Exchange
-            && !self.protocol.transport.may_lose()
-            && self.client().order() == Order::Any
+        self.protocol.converses() && self.client().order() == Order::Any
     }
 
     /// Connections whose first bytes are a greeting: how many replies that has.

@@ -87,7 +87,7 @@ impl Peer {
             requests: 0,
             deaf: false,
         };
-        if shape == Shape::Exchange && transport.has_connections() && !kind.request.is_empty() {
+        if kind.protocol.converses() && !kind.request.is_empty() {
             if let Served::Reply(reply) = peer.serve() {
                 peer.reply = reply;
             }

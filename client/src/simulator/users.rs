@@ -4,7 +4,7 @@ use super::draw::{Drawn, asks_for_paths, one_of};
 use loadgen_core::arrivals::{Process, Profile};
 use loadgen_core::load::users::{Lengths, Sessions};
 use loadgen_core::load::{Config, StopRule};
-use loadgen_core::protocol::{Protocol, Shape};
+use loadgen_core::protocol::Protocol;
 use loadgen_core::rng::Rng;
 use loadgen_core::scenario::Scenario;
 use loadgen_core::service_time::Distribution;
@@ -36,14 +36,14 @@ fn thoughts(rng: &mut Rng) -> Distribution {
 }
 
 /// An open loop: requests, or sessions, arrive by a schedule.
-pub(super) fn open(config: &mut Config, rng: &mut Rng) -> (Process, Profile) {
+pub(super) fn open(config: &mut Config, protocol: &Protocol, rng: &mut Rng) -> (Process, Profile) {
     let process = one_of(rng, &[Process::Constant, Process::Poisson]);
     let profile = match rng.below(4) {
         0 => Profile::parse("200:10ms,200..8k:20ms,1k:30ms").expect("a profile"),
         1 => Profile::parse("5k:7ms,100:5ms,9k:9ms,50:1ms").expect("a profile"),
         _ => Profile::flat(one_of(rng, &[100, 2_000, 15_000])),
     };
-    let streams = config.shape == Shape::Exchange && config.transport.has_connections();
+    let streams = protocol.converses();
     match rng.below(4) {
         0 if streams => {
             config.depth = 1;
@@ -68,7 +68,7 @@ fn steps(config: &mut Config) {
 
 /// A closed loop: what is due next, replies say, or users who think, or turns.
 pub(super) fn closed(config: &mut Config, protocol: &Protocol, rng: &mut Rng) {
-    let streams = protocol.shape == Shape::Exchange && protocol.transport.has_connections();
+    let streams = protocol.converses();
     let has_replies = protocol.shape.has_replies();
     match rng.below(6) {
         0 if streams => {

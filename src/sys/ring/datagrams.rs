@@ -5,7 +5,8 @@
 use super::queues::Ring;
 use super::submit::BUFFER_GROUP;
 use super::token::{Op, Token};
-use crate::sys::datagram::{CAPACITY, Peer};
+use crate::sys::datagram::Peer;
+use crate::transport::MESSAGE_ROOM;
 use io_uring::opcode;
 use io_uring::types::{Fd, Fixed};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -14,7 +15,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 const LENGTHS: usize = 16;
 
 /// Bytes of a buffer that holds any datagram and what comes before it, in whole pages.
-pub const BUFFER_BYTES: u32 = (LENGTHS + Peer::ROOM + CAPACITY).next_multiple_of(4096) as u32;
+pub const BUFFER_BYTES: u32 = (LENGTHS + Peer::ROOM + MESSAGE_ROOM).next_multiple_of(4096) as u32;
 
 impl Ring {
     /// Receives datagrams, each into a buffer of its own, until a completion says that no more follow. The socket must

@@ -10,7 +10,6 @@ use super::Outcome;
 use super::draw::Drawn;
 use loadgen_core::load::StopRule;
 use loadgen_core::load::request_log::Row;
-use loadgen_core::protocol::Shape;
 use loadgen_core::time::{Instant, NS_PER_MS};
 
 /// What two looks at the clock, one after the other, may be apart: the load looks, and then acts.
@@ -50,11 +49,6 @@ impl Drawn {
     /// No connection and no reply goes wrong, and nothing stands still.
     fn is_calm(&self) -> bool {
         self.faults.is_calm() && !self.stalls
-    }
-
-    /// Whether it asks and is answered on connections.
-    fn converses(&self) -> bool {
-        self.protocol.shape == Shape::Exchange && self.protocol.transport.has_connections()
     }
 
     fn may_lose(&self) -> bool {

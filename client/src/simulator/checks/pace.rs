@@ -147,7 +147,7 @@ fn steps(drawn: &Drawn, outcome: &Outcome) {
         assert!(u64::from(row.slot) < wanted, "at most {wanted} connections were to be in use: {row:?}");
     }
     let least = (0..70).map(|ms| drawn.config.share(profile.at(ms * NS_PER_MS))).min().unwrap_or(0);
-    if drawn.is_calm() && drawn.rate.is_none() && outcome.all_ready && drawn.converses() {
+    if drawn.is_calm() && drawn.rate.is_none() && outcome.all_ready && drawn.protocol.converses() {
         for slot in 0..least as u32 {
             let busy = outcome.rows().iter().any(|row| row.slot == slot && is_answered(row));
             assert!(busy || outcome.stopped.is_some() || !outcome.tally.whole.errors.is_empty(), "slot {slot} is idle");

@@ -28,7 +28,7 @@ fn shortest(drawn: &Drawn, Outcome { tally, network, .. }: &Outcome) {
         let bound = if misled || what == "response" && tally.censored > 0 { 0 } else { least };
         assert!(histogram.min_ns().is_none_or(|min| min >= bound), "{what} time below the truth");
     }
-    if drawn.converses() && !misled {
+    if drawn.protocol.converses() && !misled {
         assert!(tally.whole.ok <= network.answered, "more replies than the peers gave");
     }
 }

@@ -11,9 +11,10 @@ use crate::serve::tell;
 use crate::stats::Counters;
 use loadgen_core::protocol::{Output, Server, ServerState};
 use loadgen_core::result::DatagramStats;
-use loadgen_core::sys::datagram::{self, CAPACITY, Incoming, Peer};
+use loadgen_core::sys::datagram::{self, Incoming, Peer};
 use loadgen_core::sys::{clock, errno};
 use loadgen_core::time::{Instant, NS_PER_S};
+use loadgen_core::transport::MESSAGE_ROOM;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -104,7 +105,7 @@ impl Answers {
 
     /// No more may be received for now: too much is delayed.
     fn is_full(&self) -> bool {
-        self.holds() >= DELAYED_MOST || self.bytes + CAPACITY > DELAYED_BYTES
+        self.holds() >= DELAYED_MOST || self.bytes + MESSAGE_ROOM > DELAYED_BYTES
     }
 
     fn holds(&self) -> usize {

@@ -5,10 +5,11 @@ use super::{Answers, drain_end};
 use crate::engine::{LISTENER, Worker, wait_until};
 use crate::stats::Counters;
 use loadgen_core::protocol::Output;
-use loadgen_core::sys::datagram::{self, BATCH, CAPACITY, Incoming, Peer};
+use loadgen_core::sys::datagram::{self, BATCH, Incoming, Peer};
 use loadgen_core::sys::errno;
 use loadgen_core::sys::poller::{Event, Interest, Poller};
 use loadgen_core::time::Instant;
+use loadgen_core::transport::MESSAGE_ROOM;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ pub(in crate::engine) fn run<P: Poller>(worker: Worker) -> io::Result<Counters> 
         interest: Interest::READ,
         readable: true,
         incoming: Incoming::default(),
-        output: Output::new(BATCH * CAPACITY),
+        output: Output::new(BATCH * MESSAGE_ROOM),
         replies: Vec::with_capacity(BATCH),
         taken: 0,
         blocked: false,

@@ -6,10 +6,11 @@ use crate::engine::{Worker, wait_until};
 use crate::stats::Counters;
 use loadgen_core::protocol::Output;
 use loadgen_core::sys::clock;
-use loadgen_core::sys::datagram::{self, CAPACITY, Incoming, Peer};
+use loadgen_core::sys::datagram::{self, Incoming, Peer};
 use loadgen_core::sys::ring::datagrams::{BUFFER_BYTES, received};
 use loadgen_core::sys::ring::{Buffers, Completion, Filled, Lanes, Op, Options};
 use loadgen_core::time::Instant;
+use loadgen_core::transport::MESSAGE_ROOM;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -38,7 +39,7 @@ pub(in crate::engine) fn run(worker: Worker) -> io::Result<Counters> {
         armed: false,
         waiting: VecDeque::with_capacity(options.buffers.into()),
         in_flight: 0,
-        output: Output::new(Peer::ROOM + CAPACITY),
+        output: Output::new(Peer::ROOM + MESSAGE_ROOM),
         answers,
         signals,
         drain,
