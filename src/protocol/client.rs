@@ -108,7 +108,7 @@ impl End {
 pub enum Cancelled {
     /// It alone: its connection goes on.
     Alone,
-    /// Its reply would be taken for that to another one: the connection has to be closed.
+    /// Its reply would be taken for that to another one, or it would leave yet: the connection has to be closed.
     Connection,
 }
 

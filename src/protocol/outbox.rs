@@ -127,6 +127,11 @@ impl Outbox {
         }
     }
 
+    /// Whether there is a request that has not begun to leave.
+    pub fn holds(&self, ticket: Ticket) -> bool {
+        self.starts.iter().any(|(_, other)| *other == ticket)
+    }
+
     /// A request that has not begun to leave is not sent at all. Answers whether it was one.
     pub fn withdraw(&mut self, ticket: Ticket) -> bool {
         let Some(at) = self.starts.iter().position(|(_, other)| *other == ticket) else { return false };
@@ -207,7 +212,8 @@ mod tests {
             out.say(said);
             out.say(said);
         }
-        assert_eq!((out.withdraw(2), out.withdraw(2)), (true, false));
+        assert_eq!((out.holds(2), out.withdraw(2)), (true, true));
+        assert_eq!((out.holds(2), out.withdraw(2)), (false, false));
         assert_eq!(out.front(), Front::Own(b"helloonepingpingresetresetthree"));
         // Of one that has begun to leave all leaves; the last one's end nobody waits for any more.
         out.took(6, |ticket| assert_eq!(ticket, 1));

@@ -90,8 +90,8 @@ struct Outcome {
     all_ready: bool,
     /// It ended because we said so, before its time: when we did.
     stopped: Option<Instant>,
-    /// Its window was closed before its time, as of then: it had shown what it was to show.
-    finished: Option<Instant>,
+    /// It had shown what it was to show, and its window was to close before its time: when we said so.
+    told_to_finish: Option<Instant>,
     /// When our own thread stood still.
     stalls: Vec<(Instant, Instant)>,
     ended: Instant,
@@ -111,7 +111,7 @@ fn watched(drawn: &Drawn, rng: &mut Rng, mut watch: impl FnMut(Instant)) -> Outc
     let mut now = drawn.config.origin;
     network.pass(now);
     let (mut began, mut going_from, mut all_ready, mut stopped) = (Instant::NEVER, Instant::NEVER, false, None);
-    let (mut finished, mut stalls) = (None, Vec::new());
+    let (mut told_to_finish, mut stalls) = (None, Vec::new());
     for _ in 0..TURNS_MAX {
         let may_go = began == Instant::NEVER && stopped.is_none();
         if may_go && (load.ready() >= capacity as u64 || now >= drawn.go_at_last) {
@@ -130,7 +130,7 @@ fn watched(drawn: &Drawn, rng: &mut Rng, mut watch: impl FnMut(Instant)) -> Outc
         if let Some(early_ns) = drawn.finishes_after_ns.filter(|_| began != Instant::NEVER) {
             let at = began.after(drawn.config.warmup_ns + early_ns);
             if load.tally().window_from.is_some() {
-                finished.get_or_insert_with(|| at.max(now));
+                told_to_finish.get_or_insert(now);
             }
             load.finish_at(at, now);
         }
@@ -138,7 +138,17 @@ fn watched(drawn: &Drawn, rng: &mut Rng, mut watch: impl FnMut(Instant)) -> Outc
         network.tell_not_taken(&mut load);
         if load.finished() {
             let tally = load.into_tally(now);
-            return Outcome { tally, network, began, going_from, all_ready, stopped, finished, stalls, ended: now };
+            return Outcome {
+                tally,
+                network,
+                began,
+                going_from,
+                all_ready,
+                stopped,
+                told_to_finish,
+                stalls,
+                ended: now,
+            };
         }
         let wait_ns = load.next_deadline().since(now).min(WAIT_MAX_NS);
         let expected = now.after(wait_ns);

@@ -388,6 +388,7 @@ impl Network {
         }
         if !link.held.is_empty() {
             link.blocked = true;
+            self.truth.visits[link.generation as usize].was_full = true;
             return Ok(0);
         }
         let most = if alone && link.room < bytes.len() { 0 } else { bytes.len().min(link.room) };
@@ -407,6 +408,7 @@ impl Network {
         }
         if taken < bytes.len() {
             link.blocked = true;
+            self.truth.visits[link.generation as usize].was_full = true;
             // What was cut short although there was room goes on soon, as an engine has it.
             if link.room > 0 && !alone {
                 self.later(2_000, slot, Event::Writable);

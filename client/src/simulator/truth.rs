@@ -25,6 +25,8 @@ pub(super) struct Visit {
     pub(super) gone: Option<Instant>,
     /// So many bytes of ours had been taken then.
     pub(super) taken: Vec<(u64, Instant)>,
+    /// Our kernel had once no room for what was to be sent.
+    pub(super) was_full: bool,
     /// The peer read so many.
     pub(super) read: u64,
     pub(super) seen: Vec<Seen>,
@@ -47,6 +49,7 @@ impl Visit {
             established: None,
             gone: None,
             taken: Vec::new(),
+            was_full: false,
             read: 0,
             seen: Vec::new(),
             misled: false,
@@ -98,6 +101,11 @@ pub(super) struct Truth {
 }
 
 impl Truth {
+    /// Once at least, what was to be sent on that slot had to wait for its connection to take it.
+    pub(super) fn was_full(&self, slot: u32) -> bool {
+        self.visits.iter().any(|visit| visit.slot == slot && visit.was_full)
+    }
+
     pub(super) fn bytes_now(&mut self, at: Instant) {
         self.bytes_over_time.push((at, self.taken_bytes, self.delivered_bytes));
     }

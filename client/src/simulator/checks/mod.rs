@@ -68,13 +68,15 @@ impl Outcome {
         let StopRule::After(ns) = drawn.config.stop_rule else { return None };
         let opens = (self.began != Instant::NEVER).then(|| self.began.after(drawn.config.warmup_ns))?;
         let closes = opens.after(ns);
-        let closes = self.finished.map_or(closes, |at| at.min(closes));
+        let early = drawn.finishes_after_ns.zip(self.told_to_finish).map(|(ns, told)| opens.after(ns).max(told));
+        let closes = early.map_or(closes, |at| at.min(closes));
         Some((opens, self.stopped.map_or(closes, |at| at.min(closes))))
     }
 
-    /// What happened before this is of a window that closes then. Who stops a run does so after all that has happened.
+    /// What happened before this is of a window that closes then. Who stops a run, or says that it has shown enough, does
+    /// so after all that has happened.
     fn settles(&self, closes: Instant) -> Instant {
-        closes.after(u64::from(self.stopped == Some(closes)))
+        closes.after(u64::from([self.stopped, self.told_to_finish].contains(&Some(closes))))
     }
 
     /// When our own thread stood still, or did not know yet that the load had begun.

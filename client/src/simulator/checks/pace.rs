@@ -65,7 +65,9 @@ fn waits(drawn: &Drawn, outcome: &Outcome) {
     let longest = tally.backlog_wait.max_ns().unwrap_or(0);
     // Where we were late and it then waited for another to leave, the load says that all of it was backlog.
     let late = from_the_beginning || !outcome.stalls.is_empty();
-    let busy = late || tally.window.unsent > 0 || is_ever_full(drawn, outcome);
+    // A place may be free on a connection that does not take what it has: the rest of that is before it.
+    let blocked = outcome.network.truth.visits.iter().any(|visit| visit.was_full);
+    let busy = late || tally.window.unsent > 0 || blocked || is_ever_full(drawn, outcome);
     assert!(busy || longest <= TURN_NS, "one was always free, and {longest} ns are said to be the server's");
     // Of several such at least one left at once.
     let ours = left.iter().filter(|row| row.due >= outcome.going_from && had_room(drawn, outcome, row));
@@ -74,10 +76,11 @@ fn waits(drawn: &Drawn, outcome: &Outcome) {
     assert!(lag_most >= least, "there was room when we stood still, for {stood:?} ns, and {lag_most} are ours");
 }
 
-/// There was a place for it when it was due, with all that had been due before.
+/// There was a place for it when it was due, with all that had been due before, and its connection took it at once.
 fn had_room(drawn: &Drawn, outcome: &Outcome, row: &Row) -> bool {
     let before = |other: &&Row| !drawn.is_idle(other.slot) && other.due <= row.due && row.due < other.ended;
-    outcome.rows().iter().filter(before).count() <= drawn.config.active * drawn.config.depth
+    let places = drawn.config.active * drawn.config.depth;
+    !outcome.network.truth.was_full(row.slot) && outcome.rows().iter().filter(before).count() <= places
 }
 
 /// Of what was recorded, in all: at least and at most.

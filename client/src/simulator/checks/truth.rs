@@ -7,6 +7,7 @@ use super::super::network::ONE_WAY_MIN_NS;
 use super::super::truth::{Message, Visit};
 use super::{AT_ONCE_NS, has_left, is_answered, is_ok};
 use loadgen_core::load::request_log::Row;
+use loadgen_core::load::tally::Phase;
 use loadgen_core::protocol::Shape;
 use loadgen_core::time::Instant;
 
@@ -137,7 +138,15 @@ fn streams(drawn: &Drawn, outcome: &Outcome) {
         return;
     }
     let counts = &tally.connections;
-    assert_eq!((counts.lost, counts.closed_by_server), (0, 0), "{counts:?}");
+    // A handshake takes several round trips, and may take longer than the timeout.
+    let timeouts = tally.errors.iter().filter(|error| (error.kind, error.phase) == ("timeout", Phase::Connect));
+    let too_slow: u64 = if drawn.tls.is_some() { timeouts.map(|error| error.count).sum() } else { 0 };
+    let lasted = |visit: &&Visit| {
+        let gone = visit.gone.unwrap_or(Instant(0));
+        visit.established.is_some_and(|from| gone.since(from) >= drawn.config.timeout_ns)
+    };
+    assert_eq!((counts.lost, counts.closed_by_server), (too_slow, 0), "{counts:?}");
+    assert!(too_slow <= visits.iter().filter(lasted).count() as u64, "{too_slow} handshakes took too long");
     if drawn.protocol.shape == Shape::Upload {
         let all_read = visits.iter().filter(|visit| visit.established.is_some()).all(|visit| visit.read_to_end);
         let stays = drawn.config.connections_over_time.is_none();

@@ -132,6 +132,14 @@ fn whole_loads_multiplex_in_virtual_time() {
     }
 }
 
+/// Under TLS, on a connection that took nothing: a request was given up, counted as one that never left, and then left.
+const ONCE_FAILED: [u64; 2] = [53_022, 65_622];
+
+#[test]
+fn seeds_that_failed_once_do_not_any_more() {
+    ONCE_FAILED.into_iter().for_each(|seed| _ = simulate(seed, false));
+}
+
 /// The planted mistake: what holds above is not held by chance.
 #[test]
 fn a_reply_that_is_credited_to_another_request_is_noticed() {
