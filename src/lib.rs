@@ -10,6 +10,7 @@
 //! - [`arrivals`]: when a request is due
 //! - [`service_time`]: service times that a server injects: distributions, the queue, stalls
 //! - [`histogram`]: record, merge, quantiles, encoding
+//! - [`handshake`]: what was agreed on with servers before a protocol had its turn
 //! - [`confidence`]: how much of a run's figures is chance, and whether it was steady
 //! - [`protocol`]: what is said on a connection, both halves, and the `PROTOCOLS` table
 //! - [`scenario`]: scenario files: which requests a load consists of
@@ -36,6 +37,7 @@ pub mod confidence;
 pub mod encoding;
 pub mod engine;
 pub mod files;
+pub mod handshake;
 pub mod histogram;
 pub mod limit;
 pub mod load;

@@ -17,6 +17,7 @@ const PURE: &[&str] = &[
     "src/arrivals.rs",
     "src/service_time.rs",
     "src/histogram.rs",
+    "src/handshake.rs",
     "src/confidence",
     "src/protocol",
     "src/engine",

@@ -18,7 +18,7 @@ use loadgen_core::service_time::Distribution;
 use loadgen_core::sys::endpoint::Endpoint;
 use loadgen_core::sys::ring;
 use loadgen_core::time::{Instant, NS_PER_S, NS_PER_US};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Where requests differ, the digest is of so many: enough to tell mixes and key spaces apart.
 const HASHED_REQUESTS: usize = 256;
@@ -61,7 +61,6 @@ pub fn report(plan: &Plan, run: &Run, mut circumstances: Circumstances) -> Repor
         streams: streams(plan, tally),
         sessions: sessions(plan, tally),
         datagrams: plan.protocol.transport.may_lose().then(|| tally.delivery.clone()),
-        tls: tls(plan, tally),
         counted: owned(&tally.counted),
         confidence: confidence(plan, run),
         series: Series {
@@ -75,17 +74,14 @@ pub fn report(plan: &Plan, run: &Run, mut circumstances: Circumstances) -> Repor
         kernel: circumstances.kernel,
         engine: engine(plan, tally),
         floor: circumstances.floor,
-        verdict: Verdict { state: VerdictState::Valid, reasons: Vec::new() },
-        limits: Vec::new(),
         labels: plan.labels.clone(),
         shard: plan.shard.clone().map(|shard| {
             let (machine, network) = machine::identity();
             Shard { machine, network, ..shard }
         }),
-        merged: None,
-        ab: None,
-        checksum: None,
+        ..Report::default()
     };
+    plan.tell_of_layers(&mut report, &tally.handshakes);
     report.verdict = verdict::judge(&report);
     report
 }
@@ -110,7 +106,6 @@ pub fn scenario(plan: &Plan, to: &[Destination], server: Option<&ServerStats>) -
     let used = || to.iter().map(|one| one.endpoint.to_string()).collect::<Vec<_>>().join(" ");
     let target = if plan.is_embedded() { used() } else { typed.join(" ") };
     let mut scenario = Scenario {
-        hash: String::new(),
         protocol: plan.protocol.name.to_owned(),
         target,
         resolved: plan.targets.iter().flat_map(|resolved| &resolved.addresses).map(Endpoint::to_string).collect(),
@@ -151,9 +146,10 @@ pub fn scenario(plan: &Plan, to: &[Destination], server: Option<&ServerStats>) -
         addresses: (plan.addresses != Addresses::First).then(|| plan.addresses.name().to_owned()),
         file: plan.client_options.scenario.as_deref().map(scenario_file),
         server_engine_options: plan.server_ring.as_ref().map_or_else(Vec::new, ring::Options::describe),
-        tls: plan.tls.scenario(),
         secret_headers: plan.client_options.secret_headers(),
+        ..Scenario::default()
     };
+    plan.ask_of_layers(&mut scenario);
     scenario.hash = scenario.digest();
     scenario
 }
@@ -316,7 +312,7 @@ fn latency(tally: &Tally) -> Latency {
         response: tally.response.report(),
         service: tally.service.report(),
         connect: Recorder::report(&tally.connect),
-        handshake: tally.tls.handshake.report(),
+        handshake: None,
         backlog_wait: tally.backlog_wait.report(),
         generator_lag: tally.generator_lag.report(),
         censored: tally.censored,
@@ -387,21 +383,6 @@ fn sessions(plan: &Plan, tally: &Tally) -> Option<Sessions> {
         lengths: lengths.map(|(exponent, count)| ((1_u64 << exponent).to_string(), *count)).collect(),
         duration: sessions.duration.report(),
         censored: sessions.censored,
-    })
-}
-
-fn tls(plan: &Plan, tally: &Tally) -> Option<Tls> {
-    let asked = plan.tls.scenario()?;
-    let of = &tally.tls;
-    let list = |names: &BTreeSet<&'static str>| names.iter().copied().collect::<Vec<_>>().join(", ");
-    Some(Tls {
-        version: list(&of.versions),
-        cipher: list(&of.ciphers),
-        alpn: (!of.alpn.is_empty()).then(|| of.alpn.iter().cloned().collect::<Vec<_>>().join(", ")),
-        insecure: asked.insecure,
-        resumption: asked.resumption,
-        handshakes_full: of.full,
-        handshakes_resumed: of.resumed,
     })
 }
 

@@ -6,8 +6,8 @@
 use crate::command::search::args::SearchArgs;
 use crate::destination::Addresses;
 use crate::fail_if;
+use crate::plan::tls::TlsArgs;
 use crate::scenario::{self, ScenarioArgs};
-use crate::tls::TlsArgs;
 use crate::traffic::TrafficArgs;
 use crate::workload::WorkloadArgs;
 use clap::parser::ValueSource;

@@ -166,7 +166,7 @@ fn command(plan: &Plan, program: std::path::PathBuf) -> Command {
         command.args(["--ring", &ring.join(",")]);
     }
     command.args(&plan.server_injected.arguments);
-    command.args(plan.tls.server_arguments());
+    command.args(plan.layers_of_server());
     command.args(["--parent", &std::process::id().to_string()]);
     if !plan.server_cpus.is_empty() {
         let list: Vec<String> = plan.server_cpus.iter().map(usize::to_string).collect();

@@ -30,7 +30,6 @@ mod simulator;
 mod start_at;
 mod target;
 mod time_wait;
-mod tls;
 mod traffic;
 mod until;
 mod verdict;

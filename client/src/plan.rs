@@ -1,12 +1,13 @@
 //! What a command line means: every default filled in, every name looked up, everything that cannot work refused.
 
+pub mod tls;
+
 use crate::cli::RunArgs;
 use crate::destination::Addresses;
 use crate::embedded::Injected;
 use crate::engine::{self, Engines};
 use crate::failure::Failure;
 use crate::resolve::{self, ResolvedTarget};
-use crate::tls::Tls;
 use crate::traffic;
 use crate::workload::client_options;
 use loadgen_core::arrivals::{Process, Profile, Schedule};
@@ -24,6 +25,7 @@ use loadgen_core::units::format_duration;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use tls::Tls;
 
 const DEFAULT_DURATION_NS: u64 = 10 * NS_PER_S;
 /// With `--until-ci`, the window's bound.
@@ -79,7 +81,7 @@ pub struct Plan {
     pub spin_ns: u64,
     /// How users think, come and go.
     pub traffic: Traffic,
-    pub tls: Tls,
+    tls: Tls,
     pub request_log: Option<PathBuf>,
     pub idle: u64,
     pub threads: u64,

@@ -15,11 +15,8 @@ use loadgen_core::load::tally::CpuTime;
 use loadgen_core::load::tally::Tally;
 use loadgen_core::load::{Config, StopRule, Usage};
 use loadgen_core::machine;
-use loadgen_core::protocol::Client;
-use loadgen_core::protocol::tls::Tls;
 use loadgen_core::sys::{clock, signals};
 use loadgen_core::time::{Instant, NS_PER_MS, NS_PER_S};
-use loadgen_core::tls::client::Settings;
 use loadgen_core::units::format_duration;
 use std::io;
 use std::sync::Arc;
@@ -144,7 +141,7 @@ impl Supervisor {
             control.go(origin);
         }
         let (workers, published, handovers) = (Vec::new(), Vec::new(), Vec::new());
-        let tls = plan.tls.settings(&plan.targets)?;
+        let layers = plan.layers()?;
         let mut supervisor = Self { workers, published, handovers, control, origin };
         let mut logs = request_logs(plan)?;
         for index in 0..plan.threads {
@@ -155,7 +152,7 @@ impl Supervisor {
                 log: logs.pop().unwrap_or_default(),
                 remotes: destination::remotes(plan, to, index),
                 config: config(plan, to, index, origin),
-                clients: under_tls(plan.clients(index)?, &tls),
+                clients: layers.over(plan.clients(index)?),
                 cpu: pick(&plan.client_cpus, index),
                 spin_ns: plan.spin_ns,
                 ring: plan.ring.clone(),
@@ -258,14 +255,6 @@ impl Supervisor {
 fn closes(plan: &Plan, opens: Instant, confident: Option<Instant>) -> Instant {
     let planned = plan.duration_ns().map_or(Instant::NEVER, |ns| opens.after(ns));
     confident.map_or(planned, |at| at.min(planned))
-}
-
-/// Each target's client half as its settings have it; without any, nothing is encrypted.
-fn under_tls(clients: Vec<Box<dyn Client>>, settings: &[Settings]) -> Vec<Box<dyn Client>> {
-    if settings.is_empty() {
-        return clients;
-    }
-    clients.into_iter().zip(settings).map(|(client, settings)| Tls::boxed(client, settings.clone())).collect()
 }
 
 /// One worker's share of the plan: that of thread `thread` of this process.

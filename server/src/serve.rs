@@ -96,7 +96,7 @@ pub fn serve(options: &Options) -> Result<(), Failure> {
 
     let asked = ServerOptions {
         size: options.size,
-        is_secure: tls.is_some(),
+        scheme: if tls.is_some() { options.protocol.secure_schemes.first().map(|(scheme, _)| *scheme) } else { None },
         store: Arc::new(Store::within(store_bytes(options))),
     };
     let (ready, started) = mpsc::channel();

@@ -125,9 +125,8 @@ impl Connections {
     /// What happens less often than replies. Says whether the connection may go on from there.
     fn happened(&mut self, slot: u32, event: Event, now: Instant) -> ControlFlow<()> {
         match event {
-            Event::Secured(session) => {
-                self.tally.tls.handshake.record(now.since(self.since[slot as usize]));
-                self.tally.tls.note(session);
+            Event::Handshake(handshake) => {
+                self.tally.handshakes.note(handshake, now.since(self.since[slot as usize]));
             }
             Event::Served => self.served(slot),
             Event::Failed(ticket, kind, why) => {

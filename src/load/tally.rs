@@ -2,14 +2,13 @@
 //!
 //! Threads share nothing: each has a tally of its own, and they are added up when the run is over.
 
-mod tls;
 mod traffic;
 
-pub use tls::TlsTally;
 pub use traffic::{SessionTally, StreamTally};
 
 use crate::confidence::Batches;
 use crate::engine::Counters;
+use crate::handshake::Handshakes;
 use crate::histogram::Recorder;
 use crate::load::request_log::RequestLog;
 use crate::result::Delivery;
@@ -30,7 +29,7 @@ pub struct Tally {
     pub batches: Batches,
     pub service: Recorder,
     pub connect: Recorder,
-    pub tls: TlsTally,
+    pub handshakes: Handshakes,
     /// Open loop only.
     pub backlog_wait: Recorder,
     pub generator_lag: Recorder,
@@ -90,7 +89,7 @@ impl Tally {
             batches: Batches::new(),
             service: Recorder::new(),
             connect: Recorder::new(),
-            tls: TlsTally::default(),
+            handshakes: Handshakes::default(),
             backlog_wait: Recorder::new(),
             generator_lag: Recorder::new(),
             censored: 0,
@@ -160,7 +159,7 @@ impl Tally {
         self.batches.merge(&other.batches);
         self.service.merge(&other.service);
         self.connect.merge(&other.connect);
-        self.tls.merge(&other.tls);
+        self.handshakes.merge(&other.handshakes);
         self.backlog_wait.merge(&other.backlog_wait);
         self.generator_lag.merge(&other.generator_lag);
         self.slots += other.slots;

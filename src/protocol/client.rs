@@ -8,8 +8,8 @@ use super::outbox::Outbox;
 use super::sequence::Unawaited;
 use super::ticket::{Awaited, Order, Ticket};
 use super::{Codec, Outcome, ReplyError};
+use crate::handshake::Handshake;
 use crate::time::Instant;
-use crate::tls::Negotiated;
 use std::fmt::Debug;
 
 /// What a call is made with.
@@ -56,7 +56,7 @@ impl Events {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A layer below has done its handshake.
-    Secured(Negotiated),
+    Handshake(Handshake),
     /// The connection can carry requests: at least one, which is asked at once to prove it.
     Ready,
     /// The peer takes so many requests at a time, from now on.
@@ -160,10 +160,10 @@ pub trait Client: Debug + Send {
         0
     }
 
-    /// The transport is up: says what comes first (a handshake, a login), or is [`Event::Ready`] at once.
+    /// The transport is up: says what comes first (a login), or is [`Event::Ready`] at once.
     fn connected(&mut self, slot: u32, cx: &mut Context<'_>) -> Result<(), Ended>;
 
-    /// What a connection that is not ready yet is waiting for, as in `the TLS handshake`.
+    /// What a connection that is not ready yet is waiting for, as in `the login`.
     fn stage(&self, _slot: u32) -> &'static str {
         "the greeting"
     }

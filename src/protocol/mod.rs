@@ -213,8 +213,8 @@ impl ClientOptions {
 pub struct ServerOptions {
     /// Payload bytes: the size of one echo request (so that requests can be counted), of an HTTP body.
     pub size: usize,
-    /// Whether it is reached under TLS.
-    pub is_secure: bool,
+    /// The URL scheme under which it is reached; `None`: the protocol's first.
+    pub scheme: Option<&'static str>,
     /// What all threads remember (redis, memcached).
     pub store: Arc<Store>,
 }

@@ -138,8 +138,8 @@ impl Connection {
     ) -> Result<(), Ended> {
         if !self.is_secured && !self.secure.is_handshaking() {
             self.is_secured = true;
-            if let Some(negotiated) = self.secure.negotiated() {
-                cx.events.push(Event::Secured(negotiated));
+            if let Some(handshake) = self.secure.negotiated() {
+                cx.events.push(Event::Handshake(handshake));
             }
             self.lend(scratch, cx, |cx, _| inner.connected(slot, cx))?;
         }

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 pub const SCHEMA: &str = "loadgen.result/1";
 
 /// One run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(title = "loadgen.result/1")]
 pub struct Report {
     /// `loadgen.result/1`. A reader refuses a major version that it does not know and ignores unknown fields.
@@ -94,7 +94,7 @@ pub struct Report {
     pub checksum: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tool {
     pub name: String,
     pub version: String,
@@ -108,7 +108,7 @@ impl Tool {
 }
 
 /// What was run. Two reports can be compared when everything that `hash` covers is the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Scenario {
     /// FNV-1a (64 bit, hexadecimal) over all fields below except `target` and `resolved`, in order, as JSON.
     pub hash: String,
@@ -498,19 +498,20 @@ impl RingStats {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Verdict {
     pub state: VerdictState,
     pub reasons: Vec<Reason>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum VerdictState {
     Valid,
     /// The target could not keep up; the numbers are true.
     Overloaded,
     /// The generator or the machine was the limit.
+    #[default]
     Invalid,
 }
 

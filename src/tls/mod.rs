@@ -14,7 +14,7 @@ mod tickets;
 
 pub use failure::{TlsError, TlsErrorKind};
 pub use rustls::pki_types::{CertificateDer, ServerName};
-pub use secure::{Negotiated, Secure};
+pub use secure::Secure;
 
 use rustls::SupportedProtocolVersion;
 use rustls::crypto::{CryptoProvider, ring};

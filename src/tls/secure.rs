@@ -1,6 +1,7 @@
 //! One connection under TLS, of either side.
 
 use super::{TlsError, TlsErrorKind};
+use crate::handshake::Handshake;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 use rustls::server::UnbufferedServerConnection;
@@ -33,18 +34,6 @@ pub struct Secure {
 enum Half {
     Client(UnbufferedClientConnection),
     Server(UnbufferedServerConnection),
-}
-
-/// What a handshake agreed on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Negotiated {
-    /// `1.2` or `1.3`.
-    pub version: &'static str,
-    /// As IANA calls it, `TLS13_AES_256_GCM_SHA384`.
-    pub cipher: &'static str,
-    pub alpn: Option<String>,
-    /// A ticket of an earlier connection was taken: no certificate was shown, and less was computed.
-    pub resumed: bool,
 }
 
 impl fmt::Debug for Secure {
@@ -243,7 +232,7 @@ impl Secure {
     }
 
     /// What was agreed on; `None` while the handshake lasts.
-    pub fn negotiated(&self) -> Option<Negotiated> {
+    pub fn negotiated(&self) -> Option<Handshake> {
         let common = self.half.common();
         if common.is_handshaking() {
             return None;
@@ -254,7 +243,7 @@ impl Secure {
         };
         let cipher = common.negotiated_cipher_suite()?.suite().as_str()?;
         let alpn = common.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
-        Some(Negotiated { version, cipher, alpn, resumed: common.handshake_kind() == Some(HandshakeKind::Resumed) })
+        Some(Handshake { version, cipher, alpn, resumed: common.handshake_kind() == Some(HandshakeKind::Resumed) })
     }
 }
 

@@ -95,8 +95,8 @@ pub fn run(args: &RunArgs, command: Vec<String>) -> Result<Exit, Failure> {
 /// What was typed, and which part of it falls to this process.
 fn planned(args: &RunArgs) -> Result<Plan, Failure> {
     let mut plan = Plan::new(args)?;
-    if plan.tls.is_insecure() {
-        tell("warning: --insecure: the server's certificate is not verified; whoever answers is believed");
+    if let Some(warning) = plan.warning_of_layers() {
+        tell(warning);
     }
     if let Some(why) = &plan.instead_of {
         tell(format_args!("engine {} instead of {why}", plan.engine.name));
@@ -245,9 +245,8 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
         return Exit::Unreachable;
     }
     if connections.established == 0 {
-        let tls = report.errors.iter().find(|row| row.kind.starts_with("tls_"));
-        if let Some(first) = tls {
-            tell(format_args!("error: TLS with {} failed: {}", report.scenario.target, first.first));
+        if let Some(failure) = plan.failure_of_layers(report) {
+            tell(format_args!("error: {failure}"));
         } else if let Some(ours) = report.errors.first().filter(|row| MACHINES.contains(&row.kind.as_str())) {
             tell(format_args!("error: this machine could open no connection: {}", ours.first));
             return Exit::Machine;

@@ -38,8 +38,8 @@ pub(super) enum Answer {
 pub(super) struct Site {
     /// The body's bytes for paths without a meaning of their own.
     pub(super) size: u64,
-    /// It is reached under TLS.
-    pub(super) is_secure: bool,
+    /// The URL scheme under which it is reached.
+    pub(super) scheme: &'static str,
 }
 
 /// Reads a head at the start of `input`: its length and meaning, or `None` when there is more of it to come.
@@ -107,7 +107,7 @@ fn meaning(request: &Request<'_, '_>, site: Site) -> Result<RequestHead, u16> {
         (Some(Transfer::Other), _) => return Err(400),        // RFC 9112, 6.3, rule 4
     };
     let answer = match method {
-        _ if is_misdirected(path, site.is_secure) => Answer::Status(421),
+        _ if is_misdirected(path, site.scheme) => Answer::Status(421),
         "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS" | "PATCH" => {
             answer(origin_form(path).ok_or(400_u16)?, minor, site.size)
         }

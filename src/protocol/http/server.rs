@@ -38,7 +38,7 @@ const CHUNK: u64 = 16 * 1024;
 static FILLER: [u8; CHUNK as usize] = [b'x'; CHUNK as usize];
 
 pub(super) fn server(options: &ServerOptions) -> Result<Box<dyn Server>, String> {
-    let site = Site { size: options.size as u64, is_secure: options.is_secure };
+    let site = Site { size: options.size as u64, scheme: options.scheme.unwrap_or(super::PROTOCOL.schemes[0]) };
     Ok(Box::new(HttpServer { site, known: Vec::new(), meaning: None, reply: Prepared::default() }))
 }
 

@@ -33,8 +33,7 @@ pub(super) fn is_absolute(target: &str) -> bool {
 /// Whether `target` asks for what is served elsewhere: under another scheme than ours. Such a request must be rejected
 /// (RFC 9110, 7.4: `https` where nothing is encrypted), and 421 is the status that says why (15.5.20); it is well
 /// formed, so 400 would be wrong, and the connection can go on.
-pub(super) fn is_misdirected(target: &str, is_secure: bool) -> bool {
-    let ours = if is_secure { "https" } else { "http" };
+pub(super) fn is_misdirected(target: &str, ours: &str) -> bool {
     !target.starts_with('/') && url::split(target).scheme.is_some_and(|scheme| !scheme.eq_ignore_ascii_case(ours))
 }
 

@@ -60,11 +60,7 @@ pub fn asked(args: &SearchArgs) -> Result<Asked, Failure> {
     if plan.is_embedded() && args.run.protocol.is_none() {
         flags.push(format!("--protocol={}", plan.protocol.name));
     }
-    if args.run.tls.server_tls {
-        // A probe does not know whose certificate it is: our own server's, made a moment ago.
-        flags.push("--tls".to_owned());
-        flags.extend((!args.run.tls.insecure).then(|| "--insecure".to_owned()));
-    }
+    flags.extend(args.run.layers_towards_own_server().into_iter().map(str::to_owned));
     if !plan.client_cpus.is_empty() {
         let cpus: Vec<String> = plan.client_cpus.iter().map(usize::to_string).collect();
         flags.push(format!("--cpus={}", cpus.join(",")));

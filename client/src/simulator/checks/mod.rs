@@ -73,8 +73,8 @@ impl Outcome {
         Some((opens, self.stopped.map_or(closes, |at| at.min(closes))))
     }
 
-    /// What happened before this is of a window that closes then. Who stops a run, or says that it has shown enough, does
-    /// so after all that has happened.
+    /// What happened before this is of a window that closes then. Who stops a run, or says that it has shown enough,
+    /// does so after all that has happened.
     fn settles(&self, closes: Instant) -> Instant {
         closes.after(u64::from([self.stopped, self.told_to_finish].contains(&Some(closes))))
     }

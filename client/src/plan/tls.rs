@@ -1,16 +1,19 @@
 //! Encryption as typed: whom we trust, who we are, and what we ask for (docs/tls.md).
 
+use super::Plan;
 use crate::cli::RunArgs;
 use crate::failure::{Exit, Failure};
 use crate::resolve::ResolvedTarget;
 use crate::target::Target;
 use clap::Args;
 use loadgen_core::files::read;
-use loadgen_core::protocol::Protocol;
-use loadgen_core::result::ScenarioTls;
+use loadgen_core::handshake::Handshakes;
+use loadgen_core::protocol::{Client, Protocol, tls};
+use loadgen_core::result::{self, Report, Scenario, ScenarioTls};
 use loadgen_core::tls::certificate::{self, Identity};
 use loadgen_core::tls::client::{Options, Settings, Trust};
 use loadgen_core::tls::{CertificateDer, Versions, parse_alpn};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::TempPath;
@@ -116,7 +119,7 @@ impl Tls {
     }
 
     /// For each target, or for the embedded server, which must be running; none: nothing is encrypted.
-    pub fn settings(&self, targets: &[ResolvedTarget]) -> Result<Vec<Settings>, Failure> {
+    fn settings(&self, targets: &[ResolvedTarget]) -> Result<Vec<Settings>, Failure> {
         if !self.on {
             return Ok(Vec::new());
         }
@@ -143,13 +146,7 @@ impl Tls {
         settings.map_err(|why| Failure::usage(format!("TLS: {why}")))
     }
 
-    /// Nothing is verified.
-    pub fn is_insecure(&self) -> bool {
-        self.insecure
-    }
-
-    /// What an embedded server is told.
-    pub fn server_arguments(&self) -> Vec<String> {
+    fn server_arguments(&self) -> Vec<String> {
         let Some(path) = &self.server_certificate else { return Vec::new() };
         let mut words = vec!["--tls".to_owned(), "--tls-cert-out".to_owned(), path.to_string_lossy().into_owned()];
         if !self.alpn.is_empty() {
@@ -162,14 +159,80 @@ impl Tls {
         self.alpn.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     }
 
-    /// As the scenario tells it.
-    pub fn scenario(&self) -> Option<ScenarioTls> {
+    fn scenario(&self) -> Option<ScenarioTls> {
         self.on.then(|| ScenarioTls {
             resumption: self.resume,
             insecure: self.insecure,
             alpn: self.alpn_names(),
             client_certificate: self.identity.is_some(),
         })
+    }
+}
+
+/// What is below the protocol on connections to each target; without any, nothing.
+pub struct Layers(Vec<Settings>);
+
+impl Layers {
+    pub fn over(&self, clients: Vec<Box<dyn Client>>) -> Vec<Box<dyn Client>> {
+        if self.0.is_empty() {
+            return clients;
+        }
+        clients.into_iter().zip(&self.0).map(|(client, settings)| tls::Tls::boxed(client, settings.clone())).collect()
+    }
+}
+
+/// What the rest of the client asks about layers, whichever there are.
+impl Plan {
+    /// An embedded server must be running.
+    pub fn layers(&self) -> Result<Layers, Failure> {
+        self.tls.settings(&self.targets).map(Layers)
+    }
+
+    /// Arguments that an embedded server is started with.
+    pub fn layers_of_server(&self) -> Vec<String> {
+        self.tls.server_arguments()
+    }
+
+    pub fn warning_of_layers(&self) -> Option<&'static str> {
+        let warning = "warning: --insecure: the server's certificate is not verified; whoever answers is believed";
+        self.tls.insecure.then_some(warning)
+    }
+
+    /// Why no connection was of use to a protocol.
+    pub fn failure_of_layers(&self, report: &Report) -> Option<String> {
+        let row = report.errors.iter().find(|row| row.kind.starts_with("tls_"))?;
+        Some(format!("TLS with {} failed: {}", report.scenario.target, row.first))
+    }
+
+    pub fn ask_of_layers(&self, scenario: &mut Scenario) {
+        scenario.tls = self.tls.scenario();
+    }
+
+    pub fn tell_of_layers(&self, report: &mut Report, of: &Handshakes) {
+        let Some(asked) = self.tls.scenario() else { return };
+        report.latency.handshake = of.time.report();
+        let list = |names: &BTreeSet<&'static str>| names.iter().copied().collect::<Vec<_>>().join(", ");
+        report.tls = Some(result::Tls {
+            version: list(&of.versions),
+            cipher: list(&of.ciphers),
+            alpn: (!of.alpn.is_empty()).then(|| of.alpn.iter().cloned().collect::<Vec<_>>().join(", ")),
+            insecure: asked.insecure,
+            resumption: asked.resumption,
+            handshakes_full: of.full,
+            handshakes_resumed: of.resumed,
+        });
+    }
+}
+
+impl RunArgs {
+    /// How another process reaches the embedded server that this run has: it does not know whose certificate that is,
+    /// made a moment ago.
+    pub fn layers_towards_own_server(&self) -> Vec<&'static str> {
+        match &self.tls {
+            TlsArgs { server_tls: false, .. } => Vec::new(),
+            TlsArgs { insecure: true, .. } => vec!["--tls"],
+            _ => vec!["--tls", "--insecure"],
+        }
     }
 }
 
