@@ -111,6 +111,7 @@ impl Load {
         }
         self.cross_boundaries(now);
         let on = &mut self.on;
+        on.window.call_off();
         self.demand.last(on, io, now);
         self.demand.end(on, now);
         self.close_window(now);

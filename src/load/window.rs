@@ -100,6 +100,14 @@ impl Window {
         self.second.errors += 1;
     }
 
+    /// Has it not opened by now, it never will: nothing is asked any more.
+    pub(super) fn call_off(&mut self) {
+        if self.opens != Instant::NEVER {
+            (self.opens, self.closes) = (Instant::NEVER, Instant::NEVER);
+            self.set_boundary();
+        }
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.is_open
     }

@@ -248,9 +248,10 @@ fn every_seed_ends_and_closes_its_ledger() {
     assert!(failed.is_empty(), "{} of {seeds} seeds failed; to see one again:{commands}", failed.len());
 }
 
-/// Runs of a number of requests that never ended: the last of them waited for connections that were not wanted any
-/// more, or behind one that nothing was left to prove.
-const ONCE_FAILED: [u64; 3] = [16_567, 17_451, 24_759];
+/// Runs of a number of requests never ended: the last of them waited for connections that were not wanted any more, or
+/// behind one that nothing was left to prove. A window opened after its run had been stopped, and what was booked then
+/// was never settled. The rest of a handshake was before a request, and the wait for it was said to be ours.
+const ONCE_FAILED: [u64; 5] = [16_567, 17_451, 24_759, 374_134, 324_021];
 
 #[test]
 fn seeds_that_failed_once_do_not_any_more() {

@@ -219,6 +219,9 @@ impl Paced {
         on.arm_timeout(slot, now);
         if has_room(on, io, slot, sessions) {
             self.offer(on, slot);
+        } else {
+            // The rest of a handshake may be before it. When that has left, the connection may carry more.
+            on.awaits_rest(io, slot);
         }
         // It may stand behind another on its connection: then it leaves later.
         if on.tickets.stamp(ticket).sent != now {

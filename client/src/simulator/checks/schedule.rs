@@ -98,7 +98,7 @@ fn arrivals_of_sessions(drawn: &Drawn, outcome: &Outcome) {
         firsts.retain(|due| match arrivals.get_mut(due) {
             None => false,
             Some(0) => {
-                assert!(is_thought_of(drawn, outcome, *due), "one due time, two sessions");
+                assert!(goes_on_at(drawn, outcome, *due), "one due time, two sessions");
                 false
             }
             Some(left) => {
@@ -122,14 +122,20 @@ fn arrivals_of_sessions(drawn: &Drawn, outcome: &Outcome) {
     assert!(first_requests <= visits.started, "{first_requests} first requests of {} sessions", visits.started);
 }
 
-/// Somebody who had thought wanted something then, which may be the very moment at which somebody else arrived.
-fn is_thought_of(drawn: &Drawn, outcome: &Outcome, due: Instant) -> bool {
-    let thinks = drawn.config.traffic.thinks();
-    thinks
-        && outcome.rows_by_slot(drawn).iter().flat_map(|rows| rows.windows(2)).any(|pair| {
-            let [before, next] = pair else { return false };
-            next.due == due && is_answered(before) && before.ended < due
-        })
+/// A session went on then, behind a reply or a thought, which may be the very moment at which another arrived.
+fn goes_on_at(drawn: &Drawn, outcome: &Outcome, due: Instant) -> bool {
+    let is_thought = |ns: u64| match &drawn.config.traffic.think {
+        Some(Distribution::Fixed(fixed)) => ns == *fixed,
+        Some(Distribution::Exponential(_)) => true,
+        Some(_) => number_of_thought(ns).is_some(),
+        None => false,
+    };
+    outcome.rows_by_slot(drawn).iter().flat_map(|rows| rows.windows(2)).any(|pair| {
+        let [before, next] = pair else { return false };
+        let ns = due.since(before.ended);
+        let follows = next.due == due && is_answered(before) && before.ended <= due;
+        follows && (ns == 0 || ns == STEP_THINKS_NS || is_thought(ns))
+    })
 }
 
 /// In a closed loop the next request is due the moment the reply before it came, also where a connection has to be

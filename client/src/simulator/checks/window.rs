@@ -15,6 +15,7 @@ pub(super) fn check(drawn: &Drawn, outcome: &Outcome) {
     let Some((opens, closes)) = outcome.window(drawn) else { return };
     if outcome.stopped.is_some_and(|at| at < opens) || outcome.tally.window_from.is_none() {
         assert_eq!(outcome.tally.window.scheduled, 0, "there was no window");
+        assert_eq!(outcome.tally.window_from, None, "and there is none");
         return;
     }
     assert_eq!(outcome.tally.window_from, Some(opens), "when the window opened");
