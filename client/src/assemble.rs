@@ -215,7 +215,8 @@ fn phases(plan: &Plan, run: &Run) -> Phases {
     };
     Phases {
         ramp_ns: ramp_end.unwrap_or(run.ended).since(run.origin),
-        warmup_ns: length(ramp_end, from),
+        // A run that ended within its warm-up has no more than that, with its last replies.
+        warmup_ns: length(ramp_end, from.or(Some(run.ended))),
         measure_ns: length(from, to),
         drain_ns: length(to, Some(run.ended)),
         window_started_unix_us: from.map(|from| run.clocks.wall_at(from) / NS_PER_US),

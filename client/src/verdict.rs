@@ -126,7 +126,12 @@ fn cpu_contention(report: &Report) -> Option<Reason> {
 
 /// Connections that carry load, of this process.
 fn connections(report: &Report) -> u64 {
-    report.shard.as_ref().map_or(report.scenario.connections, |shard| shard.share(report.scenario.connections))
+    share(report, report.scenario.connections)
+}
+
+/// Of so many in all, those of this process.
+fn share(report: &Report, all: u64) -> u64 {
+    report.shard.as_ref().map_or(all, |shard| shard.share(all))
 }
 
 /// The value at a quantile, by the name that it has in reports.

@@ -187,6 +187,20 @@ fn insecure_takes_any_certificate_and_without_it_each_is_refused_by_its_name() {
     }
 }
 
+/// What `openssl req -x509` makes: the certificate of an issuer, which is its own.
+#[test]
+fn a_certificate_of_an_issuer_is_taken_where_it_is_named_and_else_said_to_be_one() {
+    let Some(made) = Made::new() else { return };
+    let issuer =
+        Kind { name: "issuer", extensions: "basicConstraints=CA:TRUE\nsubjectAltName=IP:127.0.0.1\n", ..USUAL };
+    assert!(made.make(&issuer) && made.make(&USUAL));
+    let server = Openssl::start(&made, "issuer", "tls1_3", "").expect("it can show that");
+    answered(&server.ask(&["--ca", &made.path("issuer.pem")]), "issuer");
+    let other = server.ask(&["--ca", &made.path("usual.pem")]);
+    let why = error(&other);
+    assert!(why.contains("CA:TRUE") && why.contains("--ca FILE") && why.contains("--insecure"), "{why}");
+}
+
 #[test]
 fn insecure_takes_a_chain_in_any_order_and_says_nothing_of_itself_where_it_cannot_help() {
     let Some(made) = Made::new() else { return };

@@ -3,9 +3,11 @@
 
 mod common;
 
-use common::{Running, brief, loadgen, namespace, scratch};
+use common::{Running, brief, loadgen, loadgen_at, namespace, scratch};
 use loadgen_core::result::{Report, VerdictState};
 use loadgen_core::sys::affinity;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Stdio};
 
 fn codes(report: &Report) -> Vec<&str> {
@@ -82,4 +84,59 @@ fn what_the_generator_cannot_send_is_not_the_targets_fault() {
     assert_eq!(report.ledger.scheduled, 2_500_000);
     assert!(report.throughput.requests_per_s < 2_000_000, "{}", brief(report));
     assert_ne!(report.verdict.state, VerdictState::Valid);
+}
+
+/// Echoes to one connection after the other, so many requests of each; others wait in the accept queue.
+fn one_after_the_other(replies: usize) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let (mut buffer, mut answered) = ([0; 4096], 0);
+            // Silent behind those, until the client goes.
+            while let Ok(bytes @ 1..) = stream.read(&mut buffer) {
+                if answered < replies && stream.write_all(&buffer[..bytes]).is_err() {
+                    break;
+                }
+                answered += 1;
+            }
+        }
+    });
+    address
+}
+
+/// Connections that come late or never, again and again, and idle ones: no time is booked twice.
+#[test]
+fn the_books_of_ordinary_runs_do_not_contradict_each_other() {
+    let usual = ["--no-floor", "--timeout", "300ms"];
+    let late = ["--duration", "1500ms", "--warmup", "200ms"];
+    let runs: [(Option<usize>, &[&str]); 7] = [
+        (None, &["-n", "20", "-c", "4", "--idle", "4"]),
+        (None, &["-n", "50", "-c", "5", "--idle", "20", "--server-delay", "fixed:20ms"]),
+        (Some(usize::MAX), &["-c", "4"]),
+        (Some(usize::MAX), &["-c", "1:300ms,4:1500ms"]),
+        (Some(usize::MAX), &["-c", "4", "--think", "fixed:10ms"]),
+        (Some(0), &["-n", "10", "-c", "2"]),
+        (Some(50), &["-n", "100", "-c", "2"]),
+    ];
+    for engine in [&["--engine", "epoll"][..], &["--engine", "auto"]] {
+        for (server, load) in runs {
+            let counts = load.contains(&"-n");
+            let args = [&usual[..], engine, load, if counts { &[] } else { &late }].concat();
+            let ended = match server {
+                None => loadgen(&args),
+                Some(replies) => loadgen_at(&one_after_the_other(replies).to_string(), &args),
+            };
+            let report = ended.report();
+            assert!(!codes(report).contains(&"littles_law"), "{args:?}: {}", brief(report));
+        }
+    }
+}
+
+#[test]
+fn why_a_run_was_given_up_is_told() {
+    let args = ["-n", "1000", "-c", "2", "--no-floor", "--timeout", "200ms"];
+    let ended = loadgen_at(&one_after_the_other(0).to_string(), &args);
+    assert_eq!((ended.code, ended.report().partial), (4, true), "{}", ended.stderr);
+    assert!(ended.stderr.contains("error: the run was given up: "), "{}", ended.stderr);
 }

@@ -31,8 +31,8 @@ pub(super) struct Conn {
     pub(super) flags: u8,
     /// Failures in a row.
     pub(super) failures: u8,
-    /// Which queues of the open loop have an entry of it, whether it waits for a rest to leave (see `early`), and
-    /// whether the peer is about to close it (see `talking`).
+    /// Which queues of the open loop have an entry of it, whether it waits for a rest to leave (see `early`), whether
+    /// the peer is about to close it (see `talking`), and whether the load has begun in its slot (see `window`).
     pub(super) queued: u8,
 }
 

@@ -148,7 +148,9 @@ impl Load {
         if self.on.drain_until.is_some() || self.on.is_retired(slot) {
             return self.on.wind_up(io, slot);
         }
-        if self.on.going && self.on.conns[slot as usize].flags & flag::SERVED == 0 {
+        // A window that lasts as long as the run is open before the load begins. Where connections take turns, others
+        // had this one's.
+        if (self.on.going || self.on.window.is_open()) && !self.demand.takes_turns() {
             self.on.begins_late(slot, now);
         }
         if !self.on.has_requests {

@@ -10,6 +10,9 @@ use crate::load::tally::{Bytes, SERIES_INTERVAL_NS, Second};
 use crate::protocol::ticket::Ticket;
 use crate::time::Instant;
 
+/// A bit of `Conn::queued`: the load has begun in this slot.
+const BEGUN: u8 = 16;
+
 #[derive(Debug)]
 pub(super) struct Window {
     /// The earliest of the instants below: one comparison on the way of every reply.
@@ -205,13 +208,24 @@ impl Connections {
         }
     }
 
-    /// A connection that carries load begins with it only now: within a closed loop, nothing was due on it before.
+    /// A connection that carries load begins with it now, if it has not before: within a closed loop, nothing was due
+    /// on it until then.
     pub(super) fn begins_late(&mut self, slot: u32, now: Instant) {
-        let conn = &self.conns[slot as usize];
-        if self.window.is_open && !self.is_idle(slot) {
+        if self.begins(slot) && self.window.is_open {
+            let conn = &self.conns[slot as usize];
             let free = self.config.depth.saturating_sub(conn.ring.alive.into()) as u64;
-            self.tally.carried_ns += free * self.window.age_ns(now);
+            let due = self.owing.get(&slot).map_or(now, |due| now.min(*due));
+            self.tally.carried_ns += free * self.window.age_ns(due);
         }
+    }
+
+    /// The load begins on a connection that carries it. Answers whether it had not begun before.
+    pub(super) fn begins(&mut self, slot: u32) -> bool {
+        let is_idle = self.is_idle(slot);
+        let conn = &mut self.conns[slot as usize];
+        let begins = !is_idle && conn.queued & BEGUN == 0;
+        conn.queued |= BEGUN;
+        begins
     }
 
     /// So many bytes that were booked as sent were not (negative: were after all). They may have been booked in a

@@ -147,7 +147,7 @@ impl ServerCertVerifier for Issued {
     }
 }
 
-/// rustls has no word of its own for this error of webpki, only its text.
 fn is_issuer_as_server(error: &Error) -> bool {
-    matches!(error, Error::InvalidCertificate(CertificateError::Other(why)) if why.0.to_string() == "CaUsedAsEndEntity")
+    let Error::InvalidCertificate(CertificateError::Other(why)) = error else { return false };
+    why.0.to_string() == failure::CA_AS_SERVER
 }

@@ -92,10 +92,13 @@ impl TlsError {
     }
 }
 
+/// rustls has no word of its own for this error of webpki, only its text.
+pub(super) const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
+
 fn certificate(why: &CertificateError) -> String {
     use CertificateError::{
         BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet,
-        NotValidYetContext, UnknownIssuer,
+        NotValidYetContext, Other, UnknownIssuer,
     };
     match why {
         UnknownIssuer => "the peer's certificate has no issuer that is trusted here; \
@@ -129,6 +132,11 @@ fn certificate(why: &CertificateError) -> String {
         Expired => "the peer's certificate has expired; renew it, or verify nothing with --insecure".into(),
         NotValidYet | NotValidYetContext { .. } => {
             "the peer's certificate is not valid yet; is the clock right? --insecure verifies nothing".into()
+        }
+        Other(why) if why.0.to_string() == CA_AS_SERVER => {
+            "the peer's certificate is that of an issuer (CA:TRUE), and not one that is trusted here; \
+             name it with --ca FILE, or verify nothing with --insecure"
+                .into()
         }
         other => {
             format!(

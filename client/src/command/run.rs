@@ -261,6 +261,10 @@ fn exit(plan: &Plan, run: &Run, report: &Report) -> Exit {
         }
         return Exit::Unreachable;
     }
+    if let Some(why) = &run.gave_up {
+        tell(format_args!("error: the run was given up: {why}"));
+        tell("  help: see the errors; is it this protocol that is spoken there, and within --timeout?");
+    }
     let limits = fail_if::exit(std::slice::from_ref(report), plan.strict);
     if limits == Some(Exit::Worse) {
         return Exit::Worse;

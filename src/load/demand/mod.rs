@@ -82,7 +82,8 @@ impl Demand {
         match self {
             Self::Paced(paced) => paced.start(on, slot),
             Self::Users(users) => return users.start(on, io, slot, now),
-            Self::Closed | Self::Turns(_) => on.begins_late(slot, now),
+            Self::Closed => on.begins_late(slot, now),
+            Self::Turns(_) => {}
         }
         Start::GoesOn
     }

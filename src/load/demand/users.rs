@@ -72,6 +72,7 @@ impl Users {
         if on.is_spent(slot) {
             on.close_when_answered(io, slot);
         }
+        on.begins(slot);
         if let Some(thinking) = &mut self.thinking {
             let rest_ns = thinking.draw_rest_ns(on.cursor(slot));
             thinking.push(slot, on.began.after(rest_ns));

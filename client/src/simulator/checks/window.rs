@@ -4,6 +4,7 @@ use super::super::Outcome;
 use super::super::draw::Drawn;
 use super::{AT_ONCE_NS, has_left, is_ok};
 use loadgen_core::histogram::Recorder;
+use loadgen_core::load::StopRule;
 use loadgen_core::load::request_log::Row;
 use loadgen_core::time::Instant;
 
@@ -12,6 +13,7 @@ const TURN_NS: u64 = 300_000;
 
 pub(super) fn check(drawn: &Drawn, outcome: &Outcome) {
     seconds(outcome);
+    waiting(drawn, outcome);
     let Some((opens, closes)) = outcome.window(drawn) else { return };
     if outcome.stopped.is_some_and(|at| at < opens) || outcome.tally.window_from.is_none() {
         assert_eq!(outcome.tally.window.scheduled, 0, "there was no window");
@@ -28,6 +30,17 @@ pub(super) fn check(drawn: &Drawn, outcome: &Outcome) {
     let within = |row: &&Row| outcome.knows(row) && is_ok(row) && row.ended >= opens && row.ended < settles;
     assert_eq!(outcome.tally.window_replies, outcome.rows().iter().filter(within).count() as u64, "replies in it");
     bytes(outcome, opens.max(outcome.going_from), closes);
+}
+
+/// Little's law, closed loop: no more can be booked as waiting than there was time to wait on all connections.
+fn waiting(drawn: &Drawn, outcome: &Outcome) {
+    let (config, tally) = (&drawn.config, &outcome.tally);
+    let (Some(from), Some(to), None) = (tally.window_from, tally.window_to, &drawn.rate) else { return };
+    let counts = !matches!(config.stop_rule, StopRule::After(_));
+    let time_ns = if counts { outcome.ended } else { to }.since(from);
+    let room = (config.active * config.depth + config.idle) as u64 * time_ns;
+    let booked = tally.response.mean_ns().unwrap_or(0) * tally.response.count() + tally.carried_ns;
+    assert!(booked <= room, "{booked} ns are said to have been waited, and there were {room}");
 }
 
 /// The series has everything once.
