@@ -425,3 +425,20 @@ fn the_real_redis_under_tls() {
     let _ = redis.wait();
     run.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
+
+/// An upload ends with our word that it does, behind the rest of the record that was being sent.
+#[test]
+fn streams_end_in_good_order() {
+    for engine in ["epoll", "auto"] {
+        for protocol in ["discard", "chargen"] {
+            let args = ["--protocol", protocol, "--server-tls", "--conns", "5", "--engine", engine, "--no-floor"];
+            let ended = loadgen(&[&args[..], &SHORT].concat());
+            let report = ended.expect(0);
+            let server = report.server.as_ref().expect("the server's counters");
+            let tls = server.tls.as_ref().expect("the server counted handshakes");
+            assert_eq!((tls.truncated, report.connections.lost), (0, 0), "{engine} {protocol}: {}", brief(report));
+            let ours = report.throughput.whole_run_sent_bytes;
+            assert_eq!(ours, server.received_bytes, "{engine} {protocol}");
+        }
+    }
+}

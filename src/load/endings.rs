@@ -198,6 +198,23 @@ impl Connections {
         }
     }
 
+    /// Ends our stream in good order. Where a layer has the last word, that comes behind what it has begun to say.
+    pub(super) fn end_stream(&mut self, io: &mut impl Io, slot: u32) {
+        if self.gathers && !self.config.traffic.reset {
+            self.ask(slot, self.latest, |client, cx| client.close(slot, cx));
+            self.heard_aside(slot);
+            self.flush(io, slot);
+        }
+        self.end_when_said(io, slot);
+    }
+
+    /// Ends our stream, unless there is something that has yet to leave before.
+    pub(super) fn end_when_said(&mut self, io: &mut impl Io, slot: u32) {
+        if !self.gathers || !self.has_unsent(slot) {
+            io.end_stream(slot);
+        }
+    }
+
     /// The time is over for which connections were kept open behind their last replies.
     pub(super) fn end_lingering(&mut self, io: &mut impl Io, now: Instant) {
         if now < self.linger_until {

@@ -314,10 +314,9 @@ impl Connections {
                 self.close_when_answered(io, slot);
             }
             State::Open => {
-                self.say_goodbye(io, slot);
-                io.end_stream(slot);
                 self.conns[slot as usize].state = State::Ending;
                 self.alive -= 1;
+                self.end_stream(io, slot);
             }
             State::Ending => {}
         }

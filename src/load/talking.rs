@@ -235,8 +235,13 @@ impl<I: Io> Handler<I> for Load {
         let conn = &self.on.conns[slot as usize];
         // Edges tell it with each reply that arrives.
         let has_nothing_to_say = conn.flags & flag::OUTBOX == 0 && conn.queued & AWAITS_REST == 0 && !self.on.fills;
-        if has_nothing_to_say || !matches!(conn.state, State::Preparing | State::Open) {
-            return;
+        match conn.state {
+            State::Ending if self.on.gathers && self.on.has_unsent(slot) => {
+                self.on.flush(io, slot);
+                return self.on.end_when_said(io, slot);
+            }
+            State::Preparing | State::Open if !has_nothing_to_say => {}
+            _ => return,
         }
         self.cross_boundaries(io.now());
         self.on.flush(io, slot);
