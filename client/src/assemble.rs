@@ -12,6 +12,7 @@ use loadgen_core::load::tally::{self, Counts, SERIES_COLUMNS, SERIES_INTERVAL_NS
 use loadgen_core::machine;
 use loadgen_core::machine::warnings::{Use, warnings};
 use loadgen_core::protocol::ClientOptions;
+use loadgen_core::protocol::ask::Asker;
 use loadgen_core::result::{integers, *};
 use loadgen_core::secrets;
 use loadgen_core::service_time::Distribution;
@@ -189,10 +190,10 @@ fn request_hash(plan: &Plan) -> String {
     let mut hash = Fnv1a::default();
     hash.add(client.request());
     let Some(mut codec) = client.into_codec().filter(|codec| codec.composes()) else { return hash.hex() };
-    let (mut request, mut bytes) = (Vec::new(), 0);
+    let (mut request, mut bytes, mut asker) = (Vec::new(), 0, Asker::new(1, 0));
     for hashed in 1..=HASHED_REQUESTS {
         request.clear();
-        codec.compose(&mut request);
+        asker.ask(|ask| codec.compose(ask, &mut request));
         hash.add(&request);
         bytes += request.len();
         // A digest of fewer says so: it is none of 256.

@@ -289,6 +289,7 @@ pub fn config(plan: &Plan, to: &[Destination], thread: u64, origin: Instant) -> 
         connect_rate: plan.connect_rate.map(|rate| share(rate).max(1)),
         unproven_max: share(plan.max_unproven).max(1) as usize,
         seed: plan.seed.wrapping_add(index),
+        run_seed: plan.seed,
         origin,
         usage,
     }

@@ -10,6 +10,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use loadgen_core::files::read;
+use loadgen_core::protocol::ask::Asker;
 use loadgen_core::protocol::{ClientOptions, PROTOCOLS, Protocol, http};
 use loadgen_core::scenario::{Flag, Scenario, What, nearest, quoted};
 use loadgen_core::service_time::exact;
@@ -361,10 +362,10 @@ fn shown_requests(plan: &Plan) -> Result<String, Failure> {
     let client = (plan.protocol.client)(&options.without_secrets()).map_err(Failure::usage)?;
     let Some(mut codec) = client.into_codec() else { return Ok(String::new()) };
     let mut text = "\n# The first requests of one connection:\n".to_owned();
-    let (mut cursor, mut bytes) = (0, Vec::new());
+    let (mut asker, mut bytes) = (Asker::new(plan.seed, 0), Vec::new());
     for number in 1..=SHOWN {
         bytes.clear();
-        let kind = codec.compose_next(&mut cursor, &mut bytes);
+        let kind = asker.ask(|ask| codec.compose(ask, &mut bytes));
         let name = codec.kinds().get(usize::from(kind)).map_or("", String::as_str);
         text.push_str(format!("#\n# {number} {}", name.escape_debug()).trim_end());
         text.push('\n');

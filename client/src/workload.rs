@@ -189,6 +189,7 @@ fn read_body(file: &str) -> Result<Vec<u8>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use loadgen_core::protocol::ask::Ask;
 
     #[test]
     fn weights_are_read() {
@@ -212,7 +213,7 @@ mod tests {
             let mut client = client.into_codec().unwrap();
             for _ in 0..50 {
                 let mut bytes = Vec::new();
-                client.compose(&mut bytes);
+                client.compose(&mut Ask::default(), &mut bytes);
                 let text = String::from_utf8(bytes).unwrap();
                 // *2 $4 ECHO $<length> <number>
                 let number: u64 = text.split_whitespace().nth(4).unwrap().parse().unwrap();

@@ -2,13 +2,15 @@
 
 mod common;
 
+use common::peer::Peer;
 use common::scenario::{MIX, dumped, example, in_folder, kinds, with_file};
 use common::{LOADGEN, SHORT, Server, agrees_with_embedded, clean, loadgen, loadgen_plain, scratch};
 use loadgen_core::protocol::PROTOCOLS;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 
 #[test]
@@ -240,6 +242,38 @@ fn a_dump_is_a_scenario_file_that_asks_for_the_same() {
         ended.expect(0).scenario.clone()
     };
     assert_eq!(scenario(&example()).hash, scenario(&in_folder(&kept, "dump.toml")).hash);
+}
+
+/// What is drawn follows from the seed and from who asks: not from threads, nor from which reply comes first.
+#[test]
+fn the_same_is_asked_whatever_the_threads_and_the_order_of_replies() {
+    let folder = with_file("s.toml", "[[request]]\npath = \"/{random:1..18446744073709551615}\"\n");
+    let asked = |args: &[&str]| {
+        let paths = Arc::new(Mutex::new(BTreeSet::new()));
+        let seen = Arc::clone(&paths);
+        let peer = Peer::start(move |talk| {
+            while let Some(head) = talk.head() {
+                let line = String::from_utf8_lossy(&head).lines().next().unwrap().to_owned();
+                assert!(seen.lock().unwrap().insert(line), "nobody draws the same number twice");
+                if !talk.good(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") {
+                    return;
+                }
+            }
+        });
+        let file = in_folder(&folder, "s.toml");
+        loadgen(&[&["--scenario", &file, "-T", &peer.url(), "--seed", "7", "--no-floor"][..], args].concat()).report();
+        drop(peer);
+        std::mem::take(&mut *paths.lock().unwrap())
+    };
+    // Each of the connections asks once.
+    let one = asked(&["-c", "9", "-n", "9"]);
+    assert_eq!((one.len(), &one), (9, &asked(&["-c", "9", "-n", "9", "--threads", "3"])));
+    // Those who arrive ask, whichever connection takes them; besides, each connection proves itself.
+    let pace = ["--rate", "500", "--duration", "100ms", "--warmup", "0ms"];
+    let by_one = asked(&[&pace[..], &["-c", "1"]].concat());
+    let by_many = asked(&[&pace[..], &["-c", "8", "--threads", "2"]].concat());
+    let both = by_one.intersection(&by_many).count();
+    assert!(both + 1 >= by_one.len().min(by_many.len() - 7), "{both} of {} and {}", by_one.len(), by_many.len());
 }
 
 #[test]

@@ -24,6 +24,11 @@ pub trait Io {
     /// Likewise, bytes of this connection alone.
     fn send_own(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Whether what the engine takes leaves later: then [`Handler::handed`] says when.
+    fn queues(&self) -> bool {
+        false
+    }
+
     /// Whether of the bytes that were said to be taken the kernel has yet to take some, or never will.
     fn has_left_over(&self, slot: u32) -> bool;
 
@@ -47,6 +52,10 @@ pub trait Handler<I: Io> {
 
     /// The kernel has room for more of ours.
     fn writable(&mut self, io: &mut I, slot: u32);
+
+    /// All that the engine took since the last call is handed to the kernel next, now; where it was handed over before,
+    /// `at` says 0. It is asked only if it matters.
+    fn handed(&mut self, _at: impl FnOnce() -> Instant) {}
 
     /// So many bytes that were said to be taken were not, because their connection is no more; negative: were after
     /// all.

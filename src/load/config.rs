@@ -45,7 +45,10 @@ pub struct Config {
     pub connect_rate: Option<u64>,
     /// Connections that have been started and not been answered yet, at most.
     pub unproven_max: usize,
+    /// Of this worker's own draws.
     pub seed: u64,
+    /// Of what users ask for, whichever worker they are of.
+    pub run_seed: u64,
     /// The beginning of the run; times in the report count from here.
     pub origin: Instant,
     /// What this thread has used by now.
@@ -67,7 +70,7 @@ impl Config {
 
     /// The number of a connection among those of all workers: first all that carry load, then all that are idle.
     #[inline]
-    fn number(&self, slot: u32) -> u64 {
+    pub fn number(&self, slot: u32) -> u64 {
         let (index, workers) = self.worker;
         let number = |slot: u64| slot * workers + index;
         match u64::from(slot).checked_sub(self.active as u64) {

@@ -1,15 +1,18 @@
 //! Connections and what is on them: the protocol, the requests under way, and the books.
 
 use super::config::{Config, StopRule};
+use super::leaving::Leaving;
 use super::opening::Gate;
 use super::outboxes::Outboxes;
 use super::requests;
+use super::unprocessed::Unprocessed;
 use super::window::Window;
 use crate::engine::Io;
 use crate::load::request_log::RequestLog;
 use crate::load::tally::{Phase, Tally};
 use crate::load::timers::Timers;
 use crate::protocol::Client;
+use crate::protocol::ask::Asker;
 use crate::protocol::client::Events;
 use crate::protocol::ticket::{Order, Ring, Ticket, Tickets};
 use crate::rng::Rng;
@@ -71,6 +74,9 @@ pub(super) mod flag {
     pub(in super::super) const RESERVED: u8 = 128;
 }
 
+/// Sets what those ask who arrive by a schedule apart from what users of connections do.
+const ARRIVALS: u64 = 0x6172_7269_7661_6c73;
+
 /// A request that is no longer on its connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Request {
@@ -92,6 +98,12 @@ fn make_room(clients: &mut [Box<dyn Client>], config: &Config) {
     clients.iter_mut().for_each(|client| client.make_room(slots, config.depth.max(1), config.worker, run));
 }
 
+/// The users of connections, as long as nobody else arrives.
+fn askers(config: &Config) -> Vec<Asker> {
+    let slots = (config.active + config.idle) as u32;
+    (0..slots).map(|slot| Asker::new(config.run_seed, config.number(slot))).collect()
+}
+
 /// All connections of one worker.
 #[derive(Debug)]
 pub(super) struct Connections {
@@ -110,6 +122,7 @@ pub(super) struct Connections {
     pub(super) shared_len: usize,
     pub(super) conns: Vec<Conn>,
     pub(super) tickets: Tickets,
+    pub(super) unprocessed: Unprocessed,
     /// Since when each connection has been in its state; while it is open, since when it waits for a rest to leave.
     pub(super) since: Vec<Instant>,
     /// Open loop: since when each ticket has been free.
@@ -118,6 +131,7 @@ pub(super) struct Connections {
     pub(super) owing: HashMap<u32, Instant>,
     pub(super) kinds_a_target: usize,
     pub(super) outboxes: Outboxes,
+    pub(super) leaving: Leaving,
     /// What the protocol has told, to be dealt with next.
     pub(super) events: Events,
     /// When protocols want to be called again, and the one wish of each connection that counts.
@@ -146,8 +160,8 @@ pub(super) struct Connections {
     pub(super) lags: HashMap<u32, u64>,
     /// Something is to be opened before we sleep.
     pub(super) opens_now: bool,
-    /// Where each connection is in its script, where requests are written anew.
-    pub(super) cursors: Vec<u32>,
+    /// Who asks on each connection, where requests are not all the same.
+    pub(super) askers: Vec<Asker>,
     /// The request that is being issued.
     pub(super) issuing: Option<Ticket>,
     /// Of the active slots, those in use: all, unless their number changes over time.
@@ -182,6 +196,7 @@ impl Connections {
         let (budget, owed) = requests::set_aside(&mut conns, &config, in_use);
         make_room(&mut clients, &config);
         let order = clients[0].order();
+        let gives_back = clients[0].gives_back();
         let groups = if groups > 1 || !clients[0].kinds().is_empty() { groups } else { 0 };
         let streams = if config.schedules.len() > 1 { config.schedules.len() } else { 0 };
         let mut connections = Self {
@@ -193,11 +208,13 @@ impl Connections {
             shared_len: if shares(&clients) { clients[0].request().len() } else { 0 },
             conns,
             tickets: Tickets::new(capacity, depth, order, kinds_a_target > 1),
+            unprocessed: Unprocessed::new(config.origin, if gives_back { capacity * depth } else { 0 }),
             since: vec![Instant(0); capacity],
             freed: if config.schedules.is_empty() { Vec::new() } else { vec![Instant(0); capacity * depth] },
             owing: HashMap::new(),
             kinds_a_target,
             outboxes: Outboxes::default(),
+            leaving: Leaving::default(),
             events: Events::default(),
             wakes: Timers::new(config.origin, 0),
             wishes: HashMap::new(),
@@ -216,7 +233,7 @@ impl Connections {
             schedule_ends: Instant::NEVER,
             lags: HashMap::new(),
             opens_now: false,
-            cursors: if shares(&clients) { Vec::new() } else { vec![0; capacity] },
+            askers: if shares(&clients) { Vec::new() } else { askers(&config) },
             issuing: None,
             in_use,
             began: Instant::NEVER,
@@ -258,7 +275,7 @@ impl Connections {
             return Instant(0);
         }
         let mut next = self.window.next_boundary().min(self.timeouts.next()).min(self.backoffs.next());
-        next = next.min(self.linger_until).min(self.wakes.next());
+        next = next.min(self.linger_until).min(self.wakes.next()).min(self.unprocessed.next());
         if !self.to_open.is_empty() {
             next = next.min(self.gate.next_at());
         }
@@ -271,9 +288,13 @@ impl Connections {
     }
 
     pub(super) fn into_tally(mut self, now: Instant) -> Tally {
+        self.left_at(Instant(0));
         self.close_series(now);
         for (name, count) in self.clients.iter().flat_map(|client| client.counts()) {
             *self.tally.counted.entry(name).or_default() += count;
+        }
+        if self.tally.unprocessed > 0 {
+            self.tally.counted.insert("unprocessed", self.tally.unprocessed);
         }
         self.tally.log = self.log;
         self.tally.slots = self.conns.len() as u32;
@@ -323,14 +344,25 @@ impl Connections {
 
     /// How far the user of a connection is in a script; 0: at its beginning.
     pub(super) fn cursor(&self, slot: u32) -> u32 {
-        self.cursors.get(slot as usize).copied().unwrap_or(0)
+        self.askers.get(slot as usize).map_or(0, |asker| asker.cursor)
     }
 
     /// A script ends with its connection, or its session: the next request begins another.
     pub(super) fn leave_script(&mut self, slot: u32) {
-        if let Some(cursor) = self.cursors.get_mut(slot as usize) {
-            *cursor = 0;
+        if let Some(asker) = self.askers.get_mut(slot as usize) {
+            asker.cursor = 0;
         }
+    }
+
+    /// Somebody arrived by a schedule, the `nth` of theirs, and asks on this connection from here on.
+    pub(super) fn arrives(&mut self, slot: u32, nth: u64) {
+        if self.askers.is_empty() {
+            return;
+        }
+        let (index, workers) = self.config.worker;
+        let streams = self.config.schedules.len() as u64;
+        let number = (nth * workers + index) * streams + self.stream(slot) as u64;
+        self.askers[slot as usize] = Asker::new(self.config.run_seed ^ ARRIVALS, number);
     }
 
     /// Whether requests, or sessions, are due by a schedule.

@@ -62,7 +62,7 @@ impl Load {
         match end {
             End::Broken(kinds, why) => self.drop_connection(io, slot, kinds, now, why),
             // All that was asked on it is still unanswered.
-            End::TurnedAway(said) if conn.issued == u32::from(conn.ring.alive) => {
+            End::TurnedAway(said) if conn.issued == u32::from(self.on.on_wire(slot)) => {
                 self.on.tally.connections.turned_away += 1;
                 let why = format!("the server refused the connection: {said}");
                 self.drop_connection(io, slot, [TURNED_AWAY, "closed"], now, why);
@@ -86,7 +86,7 @@ impl Load {
         if !self.on.has_requests {
             return self.drop_connection(io, slot, ["closed"; 2], now, "the server ended the stream".to_owned());
         }
-        if conn.ring.alive > 0 {
+        if self.on.on_wire(slot) > 0 {
             let example = "the server closed the connection, which had been idle, as this was about to be answered";
             return self.drop_connection(io, slot, ["closed"; 2], now, example.to_owned());
         }
@@ -102,8 +102,8 @@ impl Load {
         self.on.shut(io, slot);
         self.on.closed(slot);
         self.on.tally.connections.closed_by_server += 1;
-        if self.on.conns[slot as usize].ring.alive > 0 {
-            self.demand.lost(&mut self.on, slot);
+        if self.on.on_wire(slot) > 0 {
+            self.lost(slot);
             self.on.fail_all(slot, ["closed"; 2], now, "the server closed as announced, behind this".to_owned());
         }
         if self.on.drain_until.is_none() {
@@ -131,11 +131,18 @@ impl Load {
 
     pub(super) fn drop_connection(&mut self, io: &mut impl Io, slot: u32, kinds: Kinds, now: Instant, example: String) {
         self.on.shut(io, slot);
-        self.demand.lost(&mut self.on, slot);
+        self.lost(slot);
         self.on.fail_all(slot, kinds, now, example);
         self.on.closed(slot);
         self.on.tally.connections.lost += 1;
         self.back_off(slot, now);
+    }
+
+    /// A connection was lost. Where what was asked on it will be asked for again, its user stays.
+    fn lost(&mut self, slot: u32) {
+        if !self.on.has_unprocessed(slot) {
+            self.demand.lost(&mut self.on, slot);
+        }
     }
 
     /// Of a socket without a connection: the kernel says that what was sent reached nobody (ICMP), or it broke.
@@ -188,12 +195,15 @@ impl Connections {
 
     /// We are about to end our stream in good order: says so, if that can be said at once.
     pub(super) fn say_goodbye(&mut self, io: &mut impl Io, slot: u32) {
-        if self.config.traffic.reset || self.has_unsent(slot) {
-            return;
+        if !self.config.traffic.reset && !self.has_unsent(slot) {
+            self.say_last_word(io, slot);
         }
+    }
+
+    fn say_last_word(&mut self, io: &mut impl Io, slot: u32) {
         self.ask(slot, self.latest, |client, cx| client.close(slot, cx));
         self.heard_aside(slot);
-        if !self.outboxes.writing.is_empty() {
+        if !self.outboxes.writing.is_empty() || self.has_unsent(slot) {
             self.flush(io, slot);
         }
     }
@@ -201,9 +211,7 @@ impl Connections {
     /// Ends our stream in good order. Where a layer has the last word, that comes behind what it has begun to say.
     pub(super) fn end_stream(&mut self, io: &mut impl Io, slot: u32) {
         if self.gathers && !self.config.traffic.reset {
-            self.ask(slot, self.latest, |client, cx| client.close(slot, cx));
-            self.heard_aside(slot);
-            self.flush(io, slot);
+            self.say_last_word(io, slot);
         }
         self.end_when_said(io, slot);
     }

@@ -16,6 +16,7 @@ mod deadlines;
 mod demand;
 mod early;
 mod endings;
+mod leaving;
 mod opening;
 mod outboxes;
 pub mod request_log;
@@ -24,6 +25,7 @@ mod talking;
 pub mod tally;
 mod timers;
 pub mod turns;
+mod unprocessed;
 pub mod users;
 mod waits;
 mod window;
@@ -129,6 +131,7 @@ impl Load {
         }
         self.ask_for_what_is_due(io, now);
         self.fire_timeouts(io, now);
+        self.fire_unprocessed(io, now);
         self.fire_wishes(io, now);
         self.end_refused(io, now);
         self.on.end_lingering(io, now);
@@ -177,7 +180,8 @@ impl Load {
         // The peer may have taken none before, and then it has been due since.
         let is_owed = self.on.conns[slot as usize].flags & flag::DUE != 0;
         // One that is not wanted any more is not opened again: what is left of a given number is for the others.
-        if self.on.carries_load(slot) && !self.on.is_retired(slot) && !is_owed {
+        let has_room = self.on.conns[slot as usize].ring.alive == 0;
+        if self.on.carries_load(slot) && !self.on.is_retired(slot) && !is_owed && has_room {
             self.demand.closed(&mut self.on, slot, now);
         }
     }

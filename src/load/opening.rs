@@ -108,8 +108,9 @@ impl Load {
         let kept_flags = conn.flags & (flag::ESTABLISHED | flag::SERVED | flag::TIMER | flag::DUE | flag::RESERVED);
         let Conn { queued, failures, .. } = *conn;
         let capacity = self.on.config.depth as u16;
-        *conn = Conn { flags: kept_flags | flag::UNPROVEN, failures, queued, capacity, ..Conn::default() };
-        conn.state = State::Connecting;
+        // Requests that came back wait for it.
+        let (ring, state) = (conn.ring, State::Connecting);
+        *conn = Conn { issued: 0, ring, capacity, state, flags: kept_flags | flag::UNPROVEN, failures, queued };
         self.on.since[slot as usize] = now;
         self.on.open += 1;
         match io.connect(slot, address, attempt) {
@@ -160,6 +161,7 @@ impl Load {
             }
             return self.on.let_flow(io, slot);
         }
+        self.ask_again(io, slot, now);
         let on = &mut self.on;
         if on.conns[slot as usize].flags & flag::DUE != 0 || !on.carries_load(slot) {
             on.begin(io, slot, now);
@@ -190,10 +192,16 @@ impl Load {
         let on = &mut self.on;
         if on.drain_until.is_some() || on.is_retired(slot) {
             on.drop_due(slot);
+            if on.has_unprocessed(slot) {
+                on.let_go_unprocessed(slot, now);
+                self.demand.lost(on, slot);
+            }
             return false;
         }
         self.demand.wants(on, slot, now)
-            && (on.budget > 0 || on.conns[slot as usize].flags & (flag::DUE | flag::RESERVED) != 0)
+            && (on.budget > 0
+                || on.conns[slot as usize].flags & (flag::DUE | flag::RESERVED) != 0
+                || on.has_unprocessed(slot))
     }
 
     /// Opens the connection anew after a while.
@@ -232,7 +240,7 @@ impl Connections {
         for slot in wanted..before {
             self.give_back_reserved(slot);
             if self.conns[slot as usize].state == State::Closed {
-                self.drop_due(slot);
+                self.let_go(slot, now);
             }
             if self.conns[slot as usize].state == State::Open {
                 self.close_when_answered(io, slot);
@@ -296,18 +304,18 @@ impl Connections {
     /// The run stops: an idle connection is closed, a busy one when its last reply is here.
     pub(super) fn wind_up(&mut self, io: &mut impl Io, slot: u32) {
         match self.conns[slot as usize].state {
-            State::Closed => self.drop_due(slot),
+            State::Closed => self.let_go(slot, self.latest),
             State::Connecting => {
                 io.close(slot);
                 self.tally.connections.unfinished += 1;
                 self.closed(slot);
-                self.drop_due(slot);
+                self.let_go(slot, self.latest);
             }
             State::Preparing => {
                 io.close(slot);
                 self.tally.connections.closed += 1;
                 self.closed(slot);
-                self.drop_due(slot);
+                self.let_go(slot, self.latest);
             }
             State::Open if self.has_requests => {
                 self.drop_due(slot);
@@ -320,6 +328,12 @@ impl Connections {
             }
             State::Ending => {}
         }
+    }
+
+    /// Nobody waits for a connection in this slot any longer.
+    fn let_go(&mut self, slot: u32, now: Instant) {
+        self.drop_due(slot);
+        self.let_go_unprocessed(slot, now);
     }
 
     /// A request that waited for its connection to open will not be sent any more.

@@ -74,7 +74,7 @@ impl Connections {
     /// When it refuses because the connection broke, nothing is decided here: replies may still be waiting to be
     /// received, and the engine tells them before it tells the end.
     pub(super) fn flush(&mut self, io: &mut impl Io, slot: u32) -> Instant {
-        let now = io.now();
+        let (now, queues) = (io.now(), io.queues());
         let conn = &self.conns[slot as usize];
         let own = conn.flags & flag::OUTBOX != 0;
         if !own && self.shared_len > 0 && self.outboxes.writing.is_one_shared(self.shared_len) && conn.ring.alive > 0 {
@@ -87,7 +87,7 @@ impl Connections {
             self.outboxes.writing.took_shared(taken);
             if taken > 0 {
                 self.tally.bytes.sent += taken as u64;
-                self.sent(slot, ticket, now);
+                self.sent(queues, slot, ticket, now);
             }
             if taken < self.shared_len {
                 self.put_away(slot);
@@ -116,7 +116,7 @@ impl Connections {
     }
 
     fn hand_over(&mut self, io: &mut impl Io, slot: u32, outbox: &mut Outbox, now: Instant) {
-        let mut has_more = self.fills || self.gathers;
+        let (queues, mut has_more) = (io.queues(), self.fills || self.gathers);
         for _ in 0..SENDS_A_TURN {
             if outbox.is_empty() {
                 if !has_more {
@@ -141,9 +141,9 @@ impl Connections {
             };
             self.tally.bytes.sent += taken as u64;
             if is_shared {
-                self.took_shared(slot, outbox, taken, now);
+                self.took_shared(queues, slot, outbox, taken, now);
             } else {
-                outbox.took(taken, |ticket| self.sent(slot, ticket, now));
+                outbox.took(taken, |ticket| self.sent(queues, slot, ticket, now));
             }
             if taken < offered {
                 return;
@@ -168,7 +168,7 @@ impl Connections {
     }
 
     /// Of shared requests, those that have not begun to leave are the newest of the connection.
-    fn took_shared(&mut self, slot: u32, outbox: &mut Outbox, taken: usize, now: Instant) {
+    fn took_shared(&mut self, queues: bool, slot: u32, outbox: &mut Outbox, taken: usize, now: Instant) {
         let waiting = outbox.shared() / self.shared_len;
         outbox.took_shared(taken);
         if self.has_requests && taken > 0 {
@@ -178,18 +178,19 @@ impl Connections {
             let waits_still = (outbox.shared() / self.shared_len).min(waiting);
             for position in alive - waiting..alive - waits_still {
                 let ticket = self.tickets.nth(slot, ring, position);
-                self.sent(slot, ticket, now);
+                self.sent(queues, slot, ticket, now);
             }
         }
     }
 
     fn hand_over_messages(&mut self, io: &mut impl Io, slot: u32, outbox: &mut Outbox, now: Instant) {
+        let queues = io.queues();
         while let Some((message, _)) = outbox.message() {
             match io.send_own(slot, message) {
                 Ok(0) => return,
                 Ok(bytes) => {
                     self.tally.bytes.sent += bytes as u64;
-                    outbox.took(bytes, |ticket| self.sent(slot, ticket, now));
+                    outbox.took(bytes, |ticket| self.sent(queues, slot, ticket, now));
                 }
                 Err(error) => {
                     self.not_sent(slot, error);

@@ -6,6 +6,7 @@ use crate::engine::Io;
 use crate::load::request_log::Row;
 use crate::load::tally::Phase;
 use crate::protocol::Outcome;
+use crate::protocol::ask::Ask;
 use crate::protocol::ticket::{Order, Stamp, Ticket};
 use crate::time::Instant;
 
@@ -23,7 +24,7 @@ impl Connections {
         let most = if proof_only { u16::from(unproven).min(conn.capacity) } else { conn.capacity };
         let mut room = u32::from(most.saturating_sub(conn.ring.alive));
         if let Some(limit) = self.config.requests_per_connection {
-            room = room.min(limit - conn.issued);
+            room = room.min(limit.saturating_sub(conn.issued));
         }
         let mut issued = false;
         if conn.flags & flag::DUE != 0 && conn.capacity > conn.ring.alive {
@@ -104,9 +105,18 @@ impl Connections {
 
     /// Has the protocol write a request that is not the same for all connections.
     fn start(&mut self, slot: u32, ticket: Ticket) {
-        let mut cursor = self.cursors[slot as usize];
-        let kind = self.ask(slot, self.latest, |client, cx| client.start(slot, ticket, &mut cursor, cx));
-        self.cursors[slot as usize] = cursor;
+        let mut asker = self.askers[slot as usize];
+        asker.ask(|ask| {
+            self.unprocessed.asks(ticket, *ask);
+            self.start_as(slot, ticket, ask);
+        });
+        self.askers[slot as usize] = asker;
+    }
+
+    /// Likewise, one that is given.
+    #[inline]
+    pub(super) fn start_as(&mut self, slot: u32, ticket: Ticket, ask: &mut Ask) {
+        let kind = self.ask(slot, self.latest, |client, cx| client.start(slot, ticket, ask, cx));
         self.tickets.set_kind(ticket, kind);
         self.heard_aside(slot);
     }
@@ -144,14 +154,20 @@ impl Connections {
         self.config.target(slot) * self.kinds_a_target + usize::from(self.tickets.kind(ticket))
     }
 
-    /// The kernel took the first byte of a request.
+    /// The kernel took the first byte of a request, or an engine that `queues` it.
     #[inline]
-    pub(super) fn sent(&mut self, slot: u32, ticket: Ticket, now: Instant) {
+    pub(super) fn sent(&mut self, queues: bool, slot: u32, ticket: Ticket, now: Instant) {
+        if queues {
+            self.leaving.push(ticket);
+        }
+        if !self.unprocessed.are_none() && self.leaves_again(ticket, now) {
+            return;
+        }
         let stamp = self.tickets.stamp_mut(ticket);
         debug_assert!(!stamp.is_sent(), "a request is sent twice");
         stamp.sent = now;
         let due = stamp.due;
-        self.left_later(slot, ticket, due, now);
+        self.left_later(queues, slot, ticket, due, now);
         let covered = u64::from(self.window.covers(due));
         self.tally.whole.sent += 1;
         self.tally.window.sent += covered;
@@ -199,7 +215,7 @@ impl Connections {
     #[inline]
     pub(super) fn end(&mut self, slot: u32, ticket: Ticket, now: Instant) -> Request {
         let group = if self.tally.groups.is_empty() { 0 } else { self.group(slot, ticket) };
-        let Stamp { due, sent } = self.tickets.end(ticket, &mut self.conns[slot as usize].ring);
+        let Stamp { due, mut sent } = self.tickets.end(ticket, &mut self.conns[slot as usize].ring);
         if let Some(freed) = self.freed.get_mut(ticket as usize) {
             *freed = now;
             // Where the peer takes fewer than there are places, no other could be had before either.
@@ -212,13 +228,10 @@ impl Connections {
         if sent == Instant(0) {
             self.outboxes.forget(slot, ticket);
         }
+        if !self.unprocessed.are_none() {
+            sent = sent.max(self.comes_back_no_more(ticket));
+        }
         Request { due, sent, group }
-    }
-
-    /// Takes the oldest request off a connection, if there is one.
-    fn end_oldest(&mut self, slot: u32, now: Instant) -> Option<Request> {
-        let ticket = self.tickets.oldest(slot, self.conns[slot as usize].ring)?;
-        Some(self.end(slot, ticket, now))
     }
 
     #[inline]
@@ -259,11 +272,12 @@ impl Connections {
         true
     }
 
-    /// Books all requests of a connection that is no more: the first failed by `first`, those behind it by `rest`.
+    /// Books all requests on a connection that is no more: the first failed by `first`, those behind it by `rest`.
     /// Where none had been sent, the loss itself is noted, under the phase in which it happened.
     pub(super) fn fail_all(&mut self, slot: u32, [first, rest]: Kinds, now: Instant, example: String) {
         let (mut failed, mut count) = ((0, 0), 0);
-        while let Some(request) = self.end_oldest(slot, now) {
+        while let Some(ticket) = self.oldest_on_wire(slot) {
+            let request = self.end(slot, ticket, now);
             if count == 0 {
                 failed.0 += u64::from(self.fail(slot, request, first, now));
             } else {
@@ -296,7 +310,8 @@ impl Connections {
                 State::Open | State::Preparing => self.tally.connections.closed += 1,
             }
             self.shut(io, slot);
-            while let Some(request) = self.end_oldest(slot, now) {
+            while let Some(ticket) = self.tickets.oldest(slot, self.conns[slot as usize].ring) {
+                let request = self.end(slot, ticket, now);
                 self.in_flight(slot, request, now);
             }
             self.closed(slot);

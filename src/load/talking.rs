@@ -6,6 +6,7 @@ use super::early::AWAITS_REST;
 use crate::engine::{Handler, Io};
 use crate::load::tally::Phase;
 use crate::protocol::Client;
+use crate::protocol::ask::Ask;
 use crate::protocol::client::{Context, Ended, Event};
 use crate::protocol::sequence::Unawaited;
 use crate::protocol::ticket::STREAM;
@@ -135,6 +136,7 @@ impl Connections {
                 self.note(kind, Phase::Reply, 1, || why);
                 return ControlFlow::Continue(());
             }
+            Event::Unprocessed(ticket) => self.came_back(slot, ticket, now),
             Event::Stray(what) => {
                 let counts = &mut self.tally.delivery;
                 *match what {
@@ -202,7 +204,7 @@ impl Connections {
         if !self.going || self.is_idle(slot) {
             return;
         }
-        self.ask(slot, self.latest, |client, cx| client.start(slot, STREAM, &mut 0, cx));
+        self.ask(slot, self.latest, |client, cx| client.start(slot, STREAM, &mut Ask::default(), cx));
         self.heard_aside(slot);
         if self.fills {
             self.flush(io, slot);
@@ -246,6 +248,12 @@ impl<I: Io> Handler<I> for Load {
         self.cross_boundaries(io.now());
         self.on.flush(io, slot);
         self.rest_may_have_left(io, slot);
+    }
+
+    fn handed(&mut self, at: impl FnOnce() -> Instant) {
+        if !self.on.leaving.is_empty() {
+            self.on.left_at(at());
+        }
     }
 
     fn not_taken(&mut self, bytes: i64) {

@@ -33,6 +33,8 @@ pub struct Tally {
     /// Open loop only.
     pub backlog_wait: Recorder,
     pub generator_lag: Recorder,
+    /// Times that a request came back because the peer had not acted on it.
+    pub unprocessed: u64,
     /// How many of `response` had no reply.
     pub censored: u64,
     /// How long within the window tickets were taken by requests that had been due before it.
@@ -92,6 +94,7 @@ impl Tally {
             handshakes: Handshakes::default(),
             backlog_wait: Recorder::new(),
             generator_lag: Recorder::new(),
+            unprocessed: 0,
             censored: 0,
             carried_ns: 0,
             window_replies: 0,
@@ -167,6 +170,7 @@ impl Tally {
         self.spin_ns += other.spin_ns;
         self.run_delay_ns = self.run_delay_ns.max(other.run_delay_ns);
         self.delivery.merge(&other.delivery);
+        self.unprocessed += other.unprocessed;
         self.censored += other.censored;
         self.carried_ns += other.carried_ns;
         self.window_replies += other.window_replies;

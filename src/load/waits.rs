@@ -4,8 +4,9 @@
 //! counts with the time it had waited.
 
 use super::connections::{Connections, State, flag};
+use super::leaving::Wait;
 use crate::engine::Io;
-use crate::protocol::ticket::Ticket;
+use crate::protocol::ticket::{STREAM, Ticket};
 use crate::time::Instant;
 
 impl Connections {
@@ -51,12 +52,8 @@ impl Connections {
         if !stamp.is_sent() {
             return;
         }
-        let lag_ns = stamp.sent.since(due);
-        if self.is_paced() {
-            self.left(slot, due, lag_ns, 0);
-        } else {
-            self.was_late(due, lag_ns);
-        }
+        let wait = self.wait(slot, ticket, due, stamp.sent, 0);
+        self.leaves_late(io.queues(), wait);
     }
 
     /// A request that is due waits for a connection that is opened for it. So much of its wait until now was ours.
@@ -69,18 +66,39 @@ impl Connections {
 
     /// A request that is due sets out for a connection that has yet to be opened.
     pub(super) fn sets_out(&mut self, slot: u32, due: Instant, now: Instant) {
-        let lag_ns = now.since(due);
         if self.is_paced() {
-            self.lags.insert(slot, lag_ns);
+            self.lags.insert(slot, now.since(due));
         } else {
-            self.was_late(due, lag_ns);
+            let wait = self.wait(slot, STREAM, due, now, 0);
+            self.was_late(wait);
         }
     }
 
-    fn was_late(&mut self, due: Instant, lag_ns: u64) {
-        self.window.issued(lag_ns, 0);
-        if self.window.covers(due) {
-            self.tally.generator_lag.record(lag_ns);
+    /// A request leaves at `at`. So much of its wait was the server's.
+    pub(super) fn wait(&self, slot: u32, ticket: Ticket, due: Instant, at: Instant, backlog_ns: u64) -> Wait {
+        Wait { slot, ticket, due, at, backlog_ns, covered: self.window.covers(due) }
+    }
+
+    /// It left, or leaves with what the engine `queues`.
+    pub(super) fn leaves_late(&mut self, queues: bool, wait: Wait) {
+        if queues { self.leaving.wait(wait) } else { self.was_late(wait) }
+    }
+
+    /// What was not the server's part of a wait was ours. In a closed loop all of it was.
+    pub(super) fn was_late(&mut self, Wait { slot, due, at, backlog_ns, covered, .. }: Wait) {
+        let lag_ns = at.since(due).saturating_sub(backlog_ns);
+        self.window.issued(lag_ns, backlog_ns);
+        if !covered {
+            return;
+        }
+        self.tally.generator_lag.record(lag_ns);
+        if self.is_paced() {
+            self.tally.backlog_wait.record(backlog_ns);
+            let stream = self.stream(slot);
+            if let Some(stream) = self.tally.streams.get_mut(stream) {
+                stream.backlog_wait.record(backlog_ns);
+                stream.generator_lag.record(lag_ns);
+            }
         }
     }
 
@@ -103,26 +121,14 @@ impl Connections {
         }
     }
 
-    pub(super) fn left(&mut self, slot: u32, due: Instant, lag_ns: u64, backlog_ns: u64) {
-        self.window.issued(lag_ns, backlog_ns);
-        if self.window.covers(due) {
-            self.tally.backlog_wait.record(backlog_ns);
-            self.tally.generator_lag.record(lag_ns);
-            let stream = self.stream(slot);
-            if let Some(stream) = self.tally.streams.get_mut(stream) {
-                stream.backlog_wait.record(backlog_ns);
-                stream.generator_lag.record(lag_ns);
-            }
-        }
-    }
-
     /// A request left that had been issued before: its connection was not yet done with others, and that is backlog.
     #[inline]
-    pub(super) fn left_later(&mut self, slot: u32, ticket: Ticket, due: Instant, now: Instant) {
+    pub(super) fn left_later(&mut self, queues: bool, slot: u32, ticket: Ticket, due: Instant, now: Instant) {
         if self.is_paced() && self.issuing != Some(ticket) && due >= self.began && !self.is_idle(slot) {
             let waited_ns = now.since(due);
             let lag_ns = self.lags.remove(&slot).unwrap_or(0).min(waited_ns);
-            self.left(slot, due, lag_ns, waited_ns - lag_ns);
+            let wait = self.wait(slot, ticket, due, now, waited_ns - lag_ns);
+            self.leaves_late(queues, wait);
         }
     }
 

@@ -280,7 +280,7 @@ impl Connections {
     fn settle_request(&mut self, slot: u32, ticket: Ticket, at: Instant) {
         let stamp = self.tickets.stamp(ticket);
         if !self.window.covers(stamp.due) {
-        } else if stamp.is_sent() {
+        } else if self.was_sent(ticket) {
             self.tally.window.in_flight += 1;
             let group = self.group(slot, ticket);
             if let Some(group) = self.tally.groups.get_mut(group) {

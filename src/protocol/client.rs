@@ -4,6 +4,7 @@
 //! hands it bytes or a moment; it answers by writing to the connection's [`Outbox`] and by [`Event`]s. A request is
 //! called by its [`Ticket`] from the moment that the load takes it up until its end, so replies may come in any order.
 
+use super::ask::Ask;
 use super::outbox::Outbox;
 use super::sequence::Unawaited;
 use super::ticket::{Awaited, Order, Ticket};
@@ -67,6 +68,9 @@ pub enum Event {
     Served,
     /// A request failed, and its connection goes on: the word in the ledger, and what happened.
     Failed(Ticket, &'static str, String),
+    /// The peer promises not to have acted on a request, which is asked for again later, by the same ticket. Of its
+    /// bytes, none is left in the outbox.
+    Unprocessed(Ticket),
     /// A reply that nobody waits for. It answers nothing, and is no error.
     Stray(Unawaited),
     /// A reply that is complete was overtaken by one to a later request.
@@ -150,6 +154,11 @@ pub trait Client: Debug + Send {
         false
     }
 
+    /// Whether a peer may give requests back that it has not acted on ([`Event::Unprocessed`]).
+    fn gives_back(&self) -> bool {
+        false
+    }
+
     /// Whether peers ever say anything by which they show that they have taken a connection in.
     fn is_answered(&self) -> bool {
         true
@@ -168,12 +177,12 @@ pub trait Client: Debug + Send {
         "the greeting"
     }
 
-    /// Asks for one thing, and answers its kind: an index into [`Client::kinds`]. `cursor` is the load's word for how
-    /// far the user of this connection is in a script (see [`Codec::compose_next`]).
+    /// Asks for one thing, and answers its kind: an index into [`Client::kinds`]. `ask` says for which; the protocol
+    /// moves its cursor on. One that came back ([`Event::Unprocessed`]) is asked for again by the same ticket.
     ///
     /// Where there are no requests, it is called once, with [`super::ticket::STREAM`]: the stream may flow.
     /// No request ends meanwhile: what events tell is of the connection (a wish, a capacity).
-    fn start(&mut self, slot: u32, ticket: Ticket, cursor: &mut u32, cx: &mut Context<'_>) -> u16;
+    fn start(&mut self, slot: u32, ticket: Ticket, ask: &mut Ask, cx: &mut Context<'_>) -> u16;
 
     /// Bytes of the peer, or one whole message. Answers how many of them need not be shown again, with more behind
     /// them; what is kept back is bounded by [`super::MAX_KEPT`].

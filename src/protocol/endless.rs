@@ -1,6 +1,7 @@
 //! Streams without requests and replies: throughput only. A [`Codec`] says which block the client repeats, and whether
 //! what the server says is right.
 
+use super::ask::Ask;
 use super::client::{Client, Context, End, Ended, Event};
 use super::ticket::Ticket;
 use super::{ClientState, Codec};
@@ -58,7 +59,7 @@ impl<C: Codec + 'static> Client for Endless<C> {
         Ok(())
     }
 
-    fn start(&mut self, slot: u32, _ticket: Ticket, _cursor: &mut u32, _cx: &mut Context<'_>) -> u16 {
+    fn start(&mut self, slot: u32, _ticket: Ticket, _ask: &mut Ask, _cx: &mut Context<'_>) -> u16 {
         self.flowing[slot as usize] = true;
         0
     }

@@ -1,5 +1,6 @@
 //! Client halves by themselves: one connection with its tickets, and no load.
 
+use super::ask::Ask;
 use super::client::{Cancelled, Client, Context, End, Event, Events};
 use super::outbox::{Front, Outbox};
 use super::sequence::Unawaited;
@@ -41,7 +42,7 @@ impl One {
         if self.client.shares() {
             return (ticket, self.client.request().to_vec());
         }
-        self.call(|client, cx| client.start(0, ticket, &mut 0, cx));
+        self.call(|client, cx| client.start(0, ticket, &mut Ask::default(), cx));
         let Front::Own(bytes) = self.out.front() else { panic!("nothing is said") };
         (ticket, bytes.to_vec())
     }

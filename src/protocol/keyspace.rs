@@ -93,6 +93,12 @@ impl Keys {
         }
     }
 
+    /// A request begins, and with it its draws.
+    #[inline]
+    pub fn begin(&mut self, draws: u64) {
+        self.rng = Rng::new(draws);
+    }
+
     /// Bytes of every key.
     pub fn key_len(&self) -> usize {
         self.keyspace.prefix.len() + self.digits

@@ -1,6 +1,7 @@
 //! Protocols whose replies come in the order of requests: what they say of single requests and replies, their
 //! [`Codec`] knows; here is which reply answers which request, and what comes before the first and between them.
 
+use super::ask::Ask;
 use super::client::{Client, Context, End, Ended, Event};
 use super::ticket::Ticket;
 use super::{ClientState, Codec, GREETING, Outcome, Unasked, quote};
@@ -121,9 +122,9 @@ impl<C: Codec + 'static> Client for Lockstep<C> {
         Ok(())
     }
 
-    fn start(&mut self, _slot: u32, ticket: Ticket, cursor: &mut u32, cx: &mut Context<'_>) -> u16 {
+    fn start(&mut self, _slot: u32, ticket: Ticket, ask: &mut Ask, cx: &mut Context<'_>) -> u16 {
         cx.out.begin(ticket);
-        self.codec.compose_next(cursor, cx.out.buffer())
+        self.codec.compose(ask, cx.out.buffer())
     }
 
     fn received(&mut self, slot: u32, input: &[u8], cx: &mut Context<'_>) -> Result<usize, Ended> {

@@ -9,6 +9,7 @@
 //! [`lockstep`]; where each is a message that travels alone, under [`tagged`]; where there are none, under [`endless`].
 //! [`tls`] is a layer below any of them.
 
+pub mod ask;
 pub mod chargen;
 pub mod client;
 pub mod discard;
@@ -34,6 +35,7 @@ pub use client::Client;
 use crate::scenario::{Scenario, masked_bytes};
 use crate::secrets;
 use crate::transport::Transport;
+use ask::Ask;
 use keyspace::Keyspace;
 use sequence::Tag;
 use std::collections::BTreeSet;
@@ -164,7 +166,7 @@ pub struct ClientOptions {
     /// Commands as typed, with their weights; in place of `mix`.
     pub commands: Vec<(String, u32)>,
     pub keyspace: Keyspace,
-    /// Seed of requests that are drawn by lot. It is another for each worker.
+    /// From it follows what values consist of. It is another for each worker.
     pub seed: u64,
     /// Which worker this is, of how many: what is counted up is shared out among them.
     pub worker: (u64, u64),
@@ -232,25 +234,11 @@ pub trait Codec: Debug + Send {
         false
     }
 
-    /// Appends the next request to `out`, and answers its kind: an index into [`Codec::kinds`].
-    fn compose(&mut self, out: &mut Vec<u8>) -> u16 {
+    /// Appends the request that is asked for to `out`, moves the cursor on, and answers its kind: an index into
+    /// [`Codec::kinds`]. Requests of one connection must be composed in the order in which they leave.
+    fn compose(&mut self, _ask: &mut Ask, out: &mut Vec<u8>) -> u16 {
         out.extend_from_slice(self.request());
         0
-    }
-
-    /// Likewise, for a caller that keeps a word for each connection, and calls nothing else then.
-    ///
-    /// `cursor` is 0 when a connection is opened, and when a session is to begin. In between it is the protocol's own:
-    /// it says how far the connection is in its script. Requests of one connection must be composed in the order in
-    /// which they leave, and one that has been composed has been made. To give a script up, set it to 0.
-    fn compose_next(&mut self, _cursor: &mut u32, out: &mut Vec<u8>) -> u16 {
-        self.compose(out)
-    }
-
-    /// Whether the request that left `cursor` behind was the last one of its session (of a script), so that the next
-    /// one begins another. Where requests do not belong together, each is a session.
-    fn at_session_end(&self, _cursor: u32) -> bool {
-        true
     }
 
     /// The kinds of requests that the report tells apart, such as `get` and `set`; none where all are alike.

@@ -1,6 +1,7 @@
 //! Requests and replies that are messages: each may be lost, doubled or overtaken by others. A request is found by its
 //! sequence number and given up alone; what comes late or twice answers nothing.
 
+use super::ask::Ask;
 use super::client::{Cancelled, Client, Context, End, Ended, Event};
 use super::sequence::{Sequences, Tag, Unawaited};
 use super::ticket::{Order, Ticket};
@@ -83,7 +84,7 @@ impl<C: Codec + 'static> Client for Tagged<C> {
         Ok(())
     }
 
-    fn start(&mut self, slot: u32, ticket: Ticket, _cursor: &mut u32, cx: &mut Context<'_>) -> u16 {
+    fn start(&mut self, slot: u32, ticket: Ticket, _ask: &mut Ask, cx: &mut Context<'_>) -> u16 {
         let tag = Tag { connection: self.connection(slot), sequence: self.sequences.next(slot) };
         self.sequences.sent(slot);
         self.numbers[ticket as usize] = tag.sequence + 1;

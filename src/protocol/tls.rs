@@ -1,6 +1,7 @@
 //! TLS as a layer: a client half whose bytes are those of another one, encrypted.
 
 use super::Codec;
+use super::ask::Ask;
 use super::client::{Cancelled, Client, Context, End, Ended, Event};
 use super::outbox::Outbox;
 use super::ticket::{Order, STREAM, Ticket};
@@ -192,6 +193,10 @@ impl Client for Tls {
         self.inner.is_answered()
     }
 
+    fn gives_back(&self) -> bool {
+        self.inner.gives_back()
+    }
+
     fn lingers_ns(&self) -> u64 {
         self.inner.lingers_ns()
     }
@@ -210,7 +215,7 @@ impl Client for Tls {
         }
     }
 
-    fn start(&mut self, slot: u32, ticket: Ticket, cursor: &mut u32, cx: &mut Context<'_>) -> u16 {
+    fn start(&mut self, slot: u32, ticket: Ticket, ask: &mut Ask, cx: &mut Context<'_>) -> u16 {
         let Some(connection) = &mut self.connections[slot as usize] else { return 0 };
         let inner = &mut self.inner;
         connection.lend(&mut self.scratch, cx, |cx, _| {
@@ -219,7 +224,7 @@ impl Client for Tls {
                 cx.out.buffer().extend_from_slice(inner.request());
                 return 0;
             }
-            inner.start(slot, ticket, cursor, cx)
+            inner.start(slot, ticket, ask, cx)
         })
     }
 

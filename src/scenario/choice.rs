@@ -1,14 +1,17 @@
 //! Which request is next: drawn from a mix, the next step of a script, or the next of a list.
 
+use crate::protocol::ask::Ask;
 use crate::rng::Rng;
 
-/// Draws requests, for one worker. What belongs to a single connection is in its `cursor`.
+/// Sets these draws apart from those by which templates are filled in.
+const SALT: u64 = 0x6d69_7800_6d69_7800;
+
+/// Draws requests. How far a user is, is in its `cursor`.
 ///
 /// A cursor is one word. 0: between two sessions, and the next one is drawn. Else the script (from 1 on) in the upper
 /// half, and in the lower half the step that comes next.
 #[derive(Clone, Debug)]
 pub struct Choice {
-    rng: Rng,
     /// Sums of the weights up to and including each script.
     sums: Vec<u64>,
     scripts: Vec<Vec<u16>>,
@@ -20,33 +23,32 @@ pub(super) const STEPS_MAX: usize = 0xffff;
 impl Choice {
     /// `scripts`: requests in order, and a weight; none is empty, and one weight at least is not 0. A request that is
     /// drawn by itself is a script of one step.
-    pub fn new(scripts: impl IntoIterator<Item = (Vec<u16>, u32)>, seed: u64) -> Self {
+    pub fn new(scripts: impl IntoIterator<Item = (Vec<u16>, u32)>) -> Self {
         let (mut sums, mut steps, mut sum) = (Vec::new(), Vec::new(), 0);
         for (script, weight) in scripts {
             sum += u64::from(weight);
             sums.push(sum);
             steps.push(script);
         }
-        // Not the sequence from which templates are filled in.
-        Self { rng: Rng::new(seed ^ 0x6d69_7800_6d69_7800), sums, scripts: steps }
+        Self { sums, scripts: steps }
     }
 
-    /// The request that comes next on the connection with this `cursor`, which moves on.
-    pub fn next(&mut self, cursor: &mut u32) -> u16 {
-        let (script, step) = match taken_apart(*cursor) {
+    /// The request that is asked for; the cursor moves on.
+    pub fn next(&self, ask: &mut Ask) -> u16 {
+        let (script, step) = match taken_apart(ask.cursor) {
             Some((script, step)) if script < self.scripts.len() && step < self.scripts[script].len() => (script, step),
-            _ => (self.draw(), 0),
+            _ => (self.draw(ask.draws), 0),
         };
         let steps = &self.scripts[script];
-        *cursor = if step + 1 < steps.len() { put_together(script, step + 1) } else { 0 };
+        ask.cursor = if step + 1 < steps.len() { put_together(script, step + 1) } else { 0 };
         steps[step]
     }
 
-    fn draw(&mut self) -> usize {
+    fn draw(&self, draws: u64) -> usize {
         match self.sums[..] {
             [_] => 0,
             [.., total] => {
-                let at = self.rng.below(total);
+                let at = Rng::new(draws ^ SALT).below(total);
                 self.sums.partition_point(|sum| *sum <= at)
             }
             [] => 0,
@@ -67,16 +69,19 @@ fn put_together(script: usize, step: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::ask::Asker;
 
     #[test]
     fn scripts_are_kept_apart_by_place() {
-        let mut choice = Choice::new([(vec![0, 1, 2], 1), (vec![7], 1)], 3);
+        let choice = Choice::new([(vec![0, 1, 2], 1), (vec![7], 1)]);
         let mut cursors = [0_u32; 50];
         let mut said = vec![Vec::new(); 50];
         let mut rng = Rng::new(9);
         for _ in 0..5_000 {
             let connection = rng.below(50) as usize;
-            said[connection].push(choice.next(&mut cursors[connection]));
+            let mut ask = Ask { draws: rng.next_u64(), cursor: cursors[connection] };
+            said[connection].push(choice.next(&mut ask));
+            cursors[connection] = ask.cursor;
         }
         let mut scripts = 0;
         for (said, cursor) in said.iter().zip(cursors) {
@@ -95,10 +100,11 @@ mod tests {
     #[test]
     fn weights_are_kept() {
         let weights = [8_u32, 0, 1, 3];
-        let mut choice = Choice::new(weights.iter().zip(0..).map(|(w, n)| (vec![n], *w)), 1);
+        let choice = Choice::new(weights.iter().zip(0..).map(|(w, n)| (vec![n], *w)));
         let mut seen = [0_u32; 4];
         let count = 120_000;
-        (0..count).for_each(|_| seen[usize::from(choice.next(&mut 0))] += 1);
+        let mut asker = Asker::new(1, 0);
+        (0..count).for_each(|_| seen[usize::from(asker.ask(|ask| choice.next(ask)))] += 1);
         for (weight, seen) in weights.into_iter().zip(seen) {
             let p = f64::from(weight) / 12.0;
             let sigma = (f64::from(count) * p * (1.0 - p)).sqrt();

@@ -153,10 +153,10 @@ impl Scenario {
         self.scripts.iter().any(|script| script.steps.iter().any(|step| step.think.is_some()))
     }
 
-    /// The chooser among its requests, for the worker with this seed.
-    pub fn choice(&self, seed: u64) -> Choice {
+    /// The chooser among its requests.
+    pub fn choice(&self) -> Choice {
         let steps = |script: &Script| script.steps.iter().map(|step| step.request).collect();
-        Choice::new(self.scripts.iter().map(|script| (steps(script), script.weight)), seed)
+        Choice::new(self.scripts.iter().map(|script| (steps(script), script.weight)))
     }
 
     /// What it asks for, with the weights: for the report. Scripts name their steps.

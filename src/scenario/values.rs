@@ -5,8 +5,10 @@ use crate::protocol::keyspace::{Keys, Keyspace};
 use crate::rng::Rng;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
+/// Sets these draws apart from others of the same request.
+const SALT: u64 = 0x7363_656e_6172_696f;
 
-/// Draws values. The same seed and worker give the same ones; nothing is allocated after it was made.
+/// Draws values. The same draws give the same ones; nothing is allocated after it was made.
 ///
 /// Within one request, a counter has one value, and a file one next line and one random line, however often they are
 /// named. All else is drawn for each gap.
@@ -35,8 +37,8 @@ impl Values {
     /// number is counted once by all workers together.
     pub fn new(names: &Names, keyspace: &Keyspace, seed: u64, worker: (u64, u64)) -> Self {
         let count = Count { value: 0, next: worker.0, request: 0 };
-        let mut rng = Rng::new(seed ^ 0x7363_656e_6172_696f);
-        let keys = Keys::new(keyspace, rng.next_u64(), worker);
+        let rng = Rng::new(seed ^ SALT);
+        let keys = Keys::new(keyspace, seed ^ SALT, worker);
         Self {
             rng,
             keys,
@@ -47,9 +49,11 @@ impl Values {
         }
     }
 
-    /// A request begins.
-    pub fn begin(&mut self) {
+    /// A request begins, and with it its draws.
+    pub fn begin(&mut self, draws: u64) {
         self.request += 1;
+        self.rng = Rng::new(draws ^ SALT);
+        self.keys.begin(draws);
     }
 
     /// Appends `template` to `out`, filled in.

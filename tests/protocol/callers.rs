@@ -1,5 +1,6 @@
 //! Plays the caller of a protocol: keeps the bytes that were not consumed and presents them again.
 
+use loadgen_core::protocol::ask::Asker;
 use loadgen_core::protocol::{
     ClientOptions, ClientState, Codec, Next, Output, Reply, ReplyErrorKind, Server, ServerState,
 };
@@ -35,7 +36,8 @@ pub(crate) struct ClientCaller {
 
 impl ClientCaller {
     pub(crate) fn new(mut client: Box<dyn Codec>) -> Self {
-        let kinds = (0..512).map(|_| client.compose(&mut Vec::new())).collect();
+        let mut asker = Asker::new(1, 0);
+        let kinds = (0..512).map(|_| asker.ask(|ask| client.compose(ask, &mut Vec::new()))).collect();
         Self { client, state: ClientState::default(), kinds, kept: vec![], replies: vec![], error: None }
     }
 

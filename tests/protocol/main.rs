@@ -1,5 +1,6 @@
 //! What every protocol must hold to. These tests walk `PROTOCOLS`, so that a newcomer is covered at once.
 
+use loadgen_core::protocol::ask::Asker;
 use loadgen_core::protocol::{ClientOptions, MAX_KEPT, MIN_OUTPUT, Next, PROTOCOLS, Protocol, ServerOptions, Shape};
 use loadgen_core::rng::Rng;
 
@@ -66,8 +67,8 @@ fn server(protocol: &Protocol, room: usize) -> ServerCaller {
 /// The stream that `count` requests make.
 fn requests(protocol: &Protocol, options: &ClientOptions, count: usize) -> Vec<u8> {
     let mut client = protocol.codec(options).unwrap();
-    let mut stream = Vec::new();
-    (0..count).for_each(|_| _ = client.compose(&mut stream));
+    let (mut stream, mut asker) = (Vec::new(), Asker::new(1, 0));
+    (0..count).for_each(|_| _ = asker.ask(|ask| client.compose(ask, &mut stream)));
     stream
 }
 

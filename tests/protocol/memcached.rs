@@ -1,5 +1,6 @@
 //! memcached in particular: tables of good and bad messages, each cut at every point.
 
+use loadgen_core::protocol::ask::Asker;
 use loadgen_core::protocol::keyspace::{Keyspace, Spread};
 use loadgen_core::protocol::{
     ClientOptions, Codec, GREETING, MAX_KEPT, MIN_OUTPUT, Next, Outcome, ServerOptions, memcached,
@@ -222,8 +223,8 @@ fn a_login_is_said_first_and_wants_stored() {
 fn what_is_asked() {
     let composed = |options: &ClientOptions, count: usize| {
         let mut half = client(options).unwrap();
-        let mut stream = Vec::new();
-        let kinds: Vec<u16> = (0..count).map(|_| half.compose(&mut stream)).collect();
+        let (mut stream, mut asker) = (Vec::new(), Asker::new(1, 0));
+        let kinds: Vec<u16> = (0..count).map(|_| asker.ask(|ask| half.compose(ask, &mut stream))).collect();
         (String::from_utf8(stream).unwrap(), kinds, half)
     };
     let one = Keyspace { keys: 1, value_size: (3, 3), prefix: "k".into(), spread: Spread::Uniform };

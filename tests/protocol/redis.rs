@@ -1,5 +1,6 @@
 //! Redis in particular: every type of reply, hostile ones, and what the server half says; each cut at every point.
 
+use loadgen_core::protocol::ask::Asker;
 use loadgen_core::protocol::keyspace::Keyspace;
 use loadgen_core::protocol::store::Store;
 use loadgen_core::protocol::{
@@ -239,10 +240,10 @@ fn kinds_are_told_apart_by_their_replies_and_reads_are_counted() {
     assert_eq!(asking.kinds(), ["get", "set"]);
     assert!(asking.composes());
     let mut replies = Vec::new();
-    let (mut hits, mut misses) = (0, 0);
+    let (mut hits, mut misses, mut asker) = (0, 0, Asker::new(1, 0));
     for round in 0..300 {
         let mut request = Vec::new();
-        let get = asking.compose(&mut request) == 0;
+        let get = asker.ask(|ask| asking.compose(ask, &mut request)) == 0;
         assert!(request.starts_with(if get { b"*2\r\n$3\r\nGET\r\n" } else { b"*3\r\n$3\r\nSET\r\n" }));
         hits += u64::from(get && round % 3 > 0);
         misses += u64::from(get && round % 3 == 0);
@@ -261,8 +262,8 @@ fn kinds_are_told_apart_by_their_replies_and_reads_are_counted() {
 
 fn wire(options: &ClientOptions, count: usize) -> String {
     let mut client = redis::PROTOCOL.codec(options).unwrap();
-    let mut out = Vec::new();
-    (0..count).for_each(|_| _ = client.compose(&mut out));
+    let (mut out, mut asker) = (Vec::new(), Asker::new(1, 0));
+    (0..count).for_each(|_| _ = asker.ask(|ask| client.compose(ask, &mut out)));
     String::from_utf8(out).unwrap()
 }
 

@@ -68,6 +68,10 @@ struct UringIo {
     a_lane: u32,
     /// By lane: the bytes of the requests, which all connections share.
     wire: Vec<u32>,
+    /// What is asked of the ring leaves with the next wait; a kernel thread that polls takes it at once.
+    queues: bool,
+    /// Calls that submit, by the end of the last wait.
+    enters: u64,
     /// Slot and generation of those that asked for another turn.
     resumed: Vec<(u32, u16)>,
     /// Bytes that were handed over and not taken.
@@ -103,6 +107,8 @@ impl Uring {
             lanes,
             a_lane,
             wire: leases,
+            queues: options.sqpoll_idle_ms.is_none(),
+            enters: 0,
             resumed: Vec::new(),
             not_taken: 0,
             addresses: Vec::new(),
@@ -178,7 +184,11 @@ impl Engine for Uring {
         std::mem::swap(&mut self.resumed, &mut self.io.resumed);
         let timeout = if self.resumed.is_empty() { timeout } else { Duration::ZERO };
         let mut completed = std::mem::take(&mut self.completed);
+        // A queue that was full was submitted before: then what is in it left no later than it was put there.
+        let is_next = self.io.lanes.enters() == self.io.enters;
+        handler.handed(|| if is_next { clock::now() } else { Instant(0) });
         self.io.lanes.turn(&mut self.buffers, timeout, &mut completed)?;
+        self.io.enters = self.io.lanes.enters();
         for (index, completion) in completed.drain(..) {
             self.dispatch(index, completion, handler);
         }
@@ -273,6 +283,11 @@ impl Io for UringIo {
         }
         flows.send_owned(ring, local, lease, bytes.len() as u32);
         Ok(bytes.len())
+    }
+
+    #[inline]
+    fn queues(&self) -> bool {
+        self.queues
     }
 
     #[inline]

@@ -262,6 +262,7 @@ fn config(protocol: &Protocol, origin: Instant, rng: &mut Rng) -> Config {
         connect_rate: one_of(rng, &[None, None, Some(500)]),
         unproven_max: one_of(rng, &[1, 3, 100]),
         seed: rng.next_u64(),
+        run_seed: 1,
         origin,
         usage: Usage::default,
     }

@@ -136,6 +136,7 @@ fn watched(drawn: &Drawn, rng: &mut Rng, mut watch: impl FnMut(Instant)) -> Outc
         }
         load.tick(&mut network, now);
         network.tell_not_taken(&mut load);
+        network.hand_over(&mut load);
         if load.finished() {
             let tally = load.into_tally(now);
             return Outcome {

@@ -5,18 +5,19 @@
 //! It runs whole loads in virtual time and over real sockets (`loads`). Its peer writes down the truth as it sees it.
 
 mod loads;
+mod truth;
 
+use loadgen_core::protocol::ask::Ask;
 use loadgen_core::protocol::client::{Cancelled, Client, Context, End, Ended, Event};
 use loadgen_core::protocol::sequence::Unawaited;
 use loadgen_core::protocol::ticket::{Order, Ticket};
 use loadgen_core::protocol::{Next, Outcome, Output, Protocol, Served, Server, ServerState, Shape};
 use loadgen_core::rng::Rng;
-use loadgen_core::sys::clock;
 use loadgen_core::time::{Instant, NS_PER_MS};
 use loadgen_core::transport::Transport;
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use truth::{Shared, look, truth};
 
 static MULTIPLEXED: Protocol = Protocol {
     name: "multiplexed",
@@ -52,68 +53,12 @@ const PING: u8 = 6;
 const PONG: u8 = 7;
 const RESET: u8 = 8;
 const GOAWAY: u8 = 9;
+const REFUSED: u8 = 10;
 
 /// What a piece of a reply says of itself.
 const GOES_ON: u8 = 0;
 const LAST: u8 = 1;
 const LAST_REFUSED: u8 = 2;
-
-/// What peer and client half saw, to be held against the tally and each other.
-#[derive(Debug, Default)]
-struct Truth {
-    /// Virtual time; 0: the machine's.
-    now_ns: u64,
-    rng: Option<Rng>,
-    depth: u64,
-    pong_by_ns: u64,
-    /// Our thread stands still now and then, so that nothing is ever too late.
-    stalls: bool,
-    /// Peers reset streams, go away, and stop answering pings.
-    mischief: bool,
-    /// So many requests are never answered, from the first one on.
-    unanswered: u64,
-    /// A planted mistake: replies are credited to another request.
-    credits_others: bool,
-    last_id: u32,
-    started: BTreeMap<u32, Instant>,
-    read: BTreeMap<u32, Instant>,
-    said: BTreeMap<u32, Instant>,
-    /// Slot, stream, and when.
-    completed: Vec<(u32, u32, Instant)>,
-    counts: BTreeMap<&'static str, u64>,
-    wrong: Vec<String>,
-}
-
-type Shared = Arc<Mutex<Truth>>;
-
-thread_local! {
-    /// Of the run on this thread, for halves that are made by [`MULTIPLEXED`].
-    static TRUTH: RefCell<Shared> = RefCell::default();
-}
-
-fn truth() -> Shared {
-    TRUTH.with_borrow(Arc::clone)
-}
-
-fn look(truth: &Shared) -> MutexGuard<'_, Truth> {
-    truth.lock().expect("nobody panicked with it")
-}
-
-impl Truth {
-    fn now(&self) -> Instant {
-        if self.now_ns == 0 { clock::now() } else { Instant(self.now_ns) }
-    }
-
-    fn count(&mut self, what: &'static str) {
-        *self.counts.entry(what).or_default() += 1;
-    }
-
-    fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
-        if !holds {
-            self.wrong.push(what());
-        }
-    }
-}
 
 struct Frame<'a> {
     kind: u8,
@@ -125,7 +70,7 @@ impl<'a> Frame<'a> {
     /// The first one, and how long it is; `None`: not all of it is there yet.
     fn read(bytes: &'a [u8]) -> Result<Option<(Self, usize)>, &'static str> {
         let Some(kind) = bytes.first() else { return Ok(None) };
-        if !(HELLO..=GOAWAY).contains(kind) {
+        if !(HELLO..=REFUSED).contains(kind) {
             return Err("there is no such frame");
         }
         let Some((head, rest)) = bytes.split_at_checked(HEAD) else { return Ok(None) };
@@ -249,9 +194,19 @@ impl Multiplexed {
                 line.open = read;
                 for (id, ticket, _) in unread {
                     cx.out.withdraw(ticket);
-                    cx.events.push(Event::Failed(ticket, "goaway", format!("the peer left before stream {id}")));
+                    line.asked.remove(&id);
+                    look(&self.truth).came_back(id, "left behind");
+                    cx.events.push(Event::Unprocessed(ticket));
                 }
             }
+            REFUSED => match line.open.iter().position(|(id, ..)| *id == frame.id) {
+                Some(at) => {
+                    let (id, ticket, _) = line.open.remove(at);
+                    look(&self.truth).came_back(id, "refused");
+                    cx.events.push(Event::Unprocessed(ticket));
+                }
+                None => cx.events.push(Event::Stray(Unawaited::Late)),
+            },
             LIMIT | PONG => {}
             _ => return Err(broken("that is no frame of a peer")),
         }
@@ -332,17 +287,22 @@ impl Client for Multiplexed {
         Order::Any
     }
 
+    fn gives_back(&self) -> bool {
+        true
+    }
+
     fn connected(&mut self, _slot: u32, cx: &mut Context<'_>) -> Result<(), Ended> {
         say(HELLO, 0, cx);
         Ok(())
     }
 
-    fn start(&mut self, slot: u32, ticket: Ticket, _place: &mut u32, cx: &mut Context<'_>) -> u16 {
+    fn start(&mut self, slot: u32, ticket: Ticket, ask: &mut Ask, cx: &mut Context<'_>) -> u16 {
         self.is_in_time(slot, cx.now);
         let mut truth = look(&self.truth);
         truth.last_id += 1;
         let id = truth.last_id;
         truth.started.insert(id, cx.now);
+        truth.asks(id, *ask);
         let line = &mut self.lines[slot as usize];
         let may = line.is_ready && !line.is_draining && line.open.len() < line.limit.1;
         truth.check(may, || format!("slot {slot} must not ask: {line:?}"));
@@ -350,7 +310,7 @@ impl Client for Multiplexed {
         let was_idle = line.open.is_empty() && line.awaits_pong.is_none();
         line.open.push((id, ticket, 0));
         line.asked.insert(id);
-        let kind = u16::from(id.is_multiple_of(3));
+        let kind = u16::from(ask.draws.is_multiple_of(3));
         let body = if kind == 0 { &self.long[..9] } else { &self.long };
         cx.out.begin(ticket);
         Frame::write(REQUEST, id, body, cx.out.buffer());
@@ -490,6 +450,8 @@ impl Half {
                     truth.unanswered -= 1;
                 } else if mischief && self.one_in(20) {
                     Frame::write(RESET, frame.id, b"", &mut self.control);
+                } else if mischief && self.one_in(8) {
+                    Frame::write(REFUSED, frame.id, b"", &mut self.control);
                 } else {
                     self.open.push((frame.id, 0));
                 }

@@ -67,6 +67,9 @@ pub(super) struct Network {
     faults: Faults,
     /// As engine io_uring does: what is handed over is the engine's, whether the kernel has room for it or not.
     pub(super) engine_holds: bool,
+    /// Likewise: what it takes leaves when all is done that there is to do; what it took since then.
+    queues: bool,
+    queued: Queued,
     /// Of what it took, so much never left.
     not_taken: i64,
     wire: Vec<u8>,
@@ -83,12 +86,24 @@ pub(super) struct Network {
     pub(super) misled: bool,
 }
 
+/// What the engine took and has yet to hand over.
+#[derive(Debug, Default)]
+struct Queued {
+    /// When it took the first of it, and how many events had been made by then.
+    since: Option<(Instant, u64)>,
+    /// Entries of visits, and messages, whose time it is.
+    taken: Vec<(u64, usize)>,
+    messages: Vec<(u32, u64)>,
+}
+
 impl Network {
     pub(super) fn new(kind: Kind, depth: usize, capacity: usize, faults: Faults, seed: u64) -> Self {
         Self {
             now: Cell::new(NS_PER_MS),
             rng: Rng::new(!seed),
             engine_holds: seed.is_multiple_of(3),
+            queues: seed % 5 < 2,
+            queued: Queued::default(),
             not_taken: 0,
             faults,
             wire: kind.request.repeat(depth),
@@ -131,6 +146,32 @@ impl Network {
     pub(super) fn moment(&mut self) -> Instant {
         self.pass(self.time().after(100));
         self.time()
+    }
+
+    /// The engine hands over what it took: all that sets out for peers does so now.
+    pub(super) fn hand_over(&mut self, load: &mut Load) {
+        if !self.queues {
+            return;
+        }
+        let now = self.moment();
+        <Load as Handler<Self>>::handed(load, || now);
+        let Queued { since, taken, messages } = std::mem::take(&mut self.queued);
+        let Some((since, made)) = since else { return };
+        taken.into_iter().for_each(|(visit, entry)| self.truth.visits[visit as usize].taken[entry].1 = now);
+        for key in messages {
+            self.truth.messages.entry(key).and_modify(|message| message.taken = now);
+        }
+        let later_ns = now.since(since);
+        let is_later = |((_, number), (.., event)): &(&(Instant, u64), &(u32, u64, Event))| {
+            *number > made && matches!(event, Event::Arrived(_) | Event::StreamEnded)
+        };
+        let later: Vec<(Instant, u64)> = self.events.iter().filter(is_later).map(|(key, _)| *key).collect();
+        for (at, number) in later.into_iter().rev() {
+            if let Some(event) = self.events.remove(&(at, number)) {
+                self.events.insert((at.after(later_ns), number), event);
+            }
+        }
+        self.links.iter_mut().flatten().for_each(|link| link.next_arrival = link.next_arrival.after(later_ns));
     }
 
     /// Tells the load all that has happened by now, as an engine does: in order, nothing of a closed connection.
@@ -352,6 +393,10 @@ impl Network {
     }
 
     fn take(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize> {
+        if self.queues {
+            let now = self.time();
+            self.queued.since.get_or_insert((now, self.made));
+        }
         let taken = self.take_some(slot, bytes);
         if let Ok(taken @ 1..) = taken {
             let now = self.time();
@@ -360,9 +405,14 @@ impl Network {
             if let Some(visit) = self.visit(slot) {
                 visit.took(taken, now);
             }
+            if let Some(link) = self.links[slot as usize].as_ref().filter(|_| self.queues) {
+                let entry = self.truth.visits[link.generation as usize].taken.len() - 1;
+                self.queued.taken.push((link.generation, entry));
+            }
             if let Some(sequence) = sequence_of(bytes).filter(|_| self.has_messages()) {
                 let message = Message { taken: now, answered: Vec::new() };
                 let known = self.truth.messages.insert((slot, sequence), message);
+                self.queued.messages.push((slot, sequence));
                 assert!(known.is_none(), "number {sequence} left twice");
             }
         }
@@ -488,6 +538,10 @@ impl Io for Network {
 
     fn send_own(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize> {
         self.take(slot, bytes)
+    }
+
+    fn queues(&self) -> bool {
+        self.queues
     }
 
     fn end_stream(&mut self, slot: u32) {

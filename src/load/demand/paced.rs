@@ -31,8 +31,9 @@ pub(in crate::load) struct Paced {
 #[derive(Debug)]
 struct Pacer {
     schedule: Option<Schedule>,
-    /// The request that is due next and has not been issued; never, unless the load has begun.
+    /// The request that is due next and has not been issued; never, unless the load has begun. How many were before it.
     next: Instant,
+    before: u64,
     /// Connections with no request on them, and with some and room for more; who has waited longest is first. An entry
     /// is not taken back when a connection is lost: it is looked at when its turn comes.
     idle: VecDeque<u32>,
@@ -41,13 +42,27 @@ struct Pacer {
 
 impl Pacer {
     fn new(schedule: Option<Schedule>, connections: usize) -> Self {
-        Self { schedule, next: Instant::NEVER, idle: VecDeque::with_capacity(connections), partly: VecDeque::new() }
+        Self {
+            schedule,
+            next: Instant::NEVER,
+            before: 0,
+            idle: VecDeque::with_capacity(connections),
+            partly: VecDeque::new(),
+        }
     }
 
-    /// Answers what is due next, and looks for what comes behind it, before the schedule `ends`.
+    /// Looks for what is due first, before the schedule `ends`.
+    fn begin(&mut self, ends: Instant) {
+        let first = self.schedule.as_mut().map_or(Instant::NEVER, Schedule::next_due);
+        self.next = if first < ends { first } else { Instant::NEVER };
+    }
+
+    /// Answers what is due next, and looks for what comes behind it.
     fn advance(&mut self, ends: Instant) -> Instant {
-        let behind = self.schedule.as_mut().map_or(Instant::NEVER, Schedule::next_due);
-        std::mem::replace(&mut self.next, if behind < ends { behind } else { Instant::NEVER })
+        let due = self.next;
+        self.begin(ends);
+        self.before += 1;
+        due
     }
 }
 
@@ -65,7 +80,7 @@ impl Paced {
             if let Some(schedule) = &mut pacer.schedule {
                 schedule.begin(at);
             }
-            pacer.advance(ends);
+            pacer.begin(ends);
         }
     }
 
@@ -143,7 +158,10 @@ impl Paced {
     pub(super) fn issue_due(&mut self, on: &mut Connections, io: &mut impl Io, now: Instant) {
         for stream in 0..self.pacers.len() {
             for _ in 0..ISSUES_A_TURN {
-                let Some((slot, due)) = self.pair(on, io, stream, None, now) else { break };
+                let Some((slot, due, nth)) = self.pair(on, io, stream, None, now) else { break };
+                if on.cursor(slot) == 0 {
+                    on.arrives(slot, nth);
+                }
                 self.issue(on, io, slot, due, None);
             }
         }
@@ -159,8 +177,8 @@ impl Paced {
     ) {
         for stream in 0..self.pacers.len() {
             for _ in 0..ISSUES_A_TURN {
-                let Some((slot, due)) = self.pair(on, io, stream, Some(sessions), now) else { break };
-                sessions.arrive(on, slot, due);
+                let Some((slot, due, nth)) = self.pair(on, io, stream, Some(sessions), now) else { break };
+                sessions.arrive(on, slot, due, nth);
                 if sessions.are_fresh() {
                     let (now, freed) = (io.now(), sessions.freed(slot));
                     let late_ns = now.since(due);
@@ -173,7 +191,8 @@ impl Paced {
         }
     }
 
-    /// What is due next of a stream, and the connection that is to carry it, if there are both.
+    /// What is due next of a stream, and the connection that is to carry it, if there are both; and how many were due
+    /// before.
     fn pair(
         &mut self,
         on: &mut Connections,
@@ -181,12 +200,14 @@ impl Paced {
         stream: usize,
         sessions: Option<&Sessions>,
         now: Instant,
-    ) -> Option<(u32, Instant)> {
+    ) -> Option<(u32, Instant, u64)> {
         if self.pacers[stream].next > now {
             return None;
         }
         let slot = self.take_free(on, io, stream, sessions)?;
-        Some((slot, self.pacers[stream].advance(on.schedule_ends)))
+        let pacer = &mut self.pacers[stream];
+        let nth = pacer.before;
+        Some((slot, pacer.advance(on.schedule_ends), nth))
     }
 
     fn take_free(
@@ -229,7 +250,8 @@ impl Paced {
         }
         let late = now.since(due);
         let backlog_ns = self.backlog_ns(due, freed).min(late);
-        on.left(slot, due, late - backlog_ns, backlog_ns);
+        let wait = on.wait(slot, ticket, due, now, backlog_ns);
+        on.leaves_late(io.queues(), wait);
     }
 
     /// It counts with the time it had waited by the end: to leave it out would be to leave out the worst.

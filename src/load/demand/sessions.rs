@@ -61,12 +61,12 @@ impl Sessions {
     }
 
     /// Somebody arrived, and has this slot from here on; the first request is about to be issued.
-    pub(super) fn arrive(&mut self, on: &mut Connections, slot: u32, due: Instant) {
+    pub(super) fn arrive(&mut self, on: &mut Connections, slot: u32, due: Instant, nth: u64) {
         let length = self.lengths.draw(&mut self.rng);
         let session = &mut self.slots[slot as usize];
         *session = Session { began: due, length, left: length - 1, ..*session };
         on.tally.sessions.started += 1;
-        on.leave_script(slot);
+        on.arrives(slot, nth);
     }
 
     /// A reply is here.

@@ -81,8 +81,8 @@ impl Users {
     }
 
     pub(super) fn opened(&mut self, on: &mut Connections, io: &mut impl Io, slot: u32, now: Instant) {
-        if self.thinks(slot) {
-            // The request that it will prove it by has yet to be thought of.
+        if self.thinks(slot) || on.conns[slot as usize].is_busy() {
+            // The request that will prove it has yet to be thought of, or came back and is not asked again yet.
             return on.is_proved_by_and_by(slot, now);
         }
         if self.are_fresh() {

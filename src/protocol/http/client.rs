@@ -4,6 +4,7 @@ use super::chunked::{self, Chunked};
 use super::compose::{self, Composer};
 use super::head::Body;
 use super::reply::{self, ReplyHead};
+use crate::protocol::ask::Ask;
 use crate::protocol::lockstep::Lockstep;
 use crate::protocol::{
     Client, ClientOptions, ClientState, Codec, Consumed, Outcome, Reply, ReplyError, ReplyErrorKind, Unasked,
@@ -35,8 +36,6 @@ struct HttpClient {
     /// Where requests differ.
     composer: Option<Composer>,
     kinds: Vec<String>,
-    /// Of callers that keep no cursor for each connection: all requests are one session.
-    cursor: u32,
     /// The method is HEAD, by the kind of request.
     to_head: Vec<bool>,
     /// The last final head, with its empty line, and its meaning. Servers repeat themselves, and equal bytes have
@@ -55,25 +54,14 @@ impl Codec for HttpClient {
         self.composer.is_some()
     }
 
-    fn compose(&mut self, out: &mut Vec<u8>) -> u16 {
-        let mut cursor = self.cursor;
-        let kind = self.compose_next(&mut cursor, out);
-        self.cursor = cursor;
-        kind
-    }
-
-    fn compose_next(&mut self, cursor: &mut u32, out: &mut Vec<u8>) -> u16 {
+    fn compose(&mut self, ask: &mut Ask, out: &mut Vec<u8>) -> u16 {
         match &mut self.composer {
-            Some(composer) => composer.next(cursor, out),
+            Some(composer) => composer.next(ask, out),
             None => {
                 out.extend_from_slice(&self.request);
                 0
             }
         }
-    }
-
-    fn at_session_end(&self, cursor: u32) -> bool {
-        cursor == 0
     }
 
     fn kinds(&self) -> &[String] {
@@ -140,7 +128,6 @@ impl HttpClient {
             request,
             composer,
             kinds,
-            cursor: 0,
             to_head,
             known: Vec::new(),
             known_to_head: false,

@@ -2,6 +2,7 @@
 
 use super::check;
 use crate::protocol::ClientOptions;
+use crate::protocol::ask::Ask;
 use crate::rng::Rng;
 use crate::scenario::{Body, Choice, List, Message, Request, Scenario, Template, Values, What, decimal};
 use crate::secrets;
@@ -85,8 +86,8 @@ struct Compiled {
 /// Where a worker is in a recorded list.
 #[derive(Clone, Debug)]
 struct Recorded {
-    /// Drawn by lot; `None`: one after the other.
-    rng: Option<Rng>,
+    /// Drawn by lot, not one after the other.
+    random: bool,
     next: u64,
     step: u64,
     /// Lines that each request has: Host, which some have themselves, and the others.
@@ -108,7 +109,7 @@ impl Composer {
             scenario: Arc::clone(scenario),
             source,
             values: Values::new(&scenario.names, &options.keyspace, options.seed, options.worker),
-            choice: scenario.choice(options.seed),
+            choice: scenario.choice(),
             body: Vec::new(),
             kinds,
             to_head,
@@ -139,8 +140,7 @@ impl Composer {
             let line = if name.eq_ignore_ascii_case("host") { &mut host } else { &mut lines };
             put_line(line, name, value.as_bytes());
         }
-        let rng = random.then(|| Rng::new(options.seed));
-        let recorded = Recorded { rng, next: options.worker.0, step: options.worker.1.max(1), host, lines };
+        let recorded = Recorded { random, next: options.worker.0, step: options.worker.1.max(1), host, lines };
         let to_head = list.methods().iter().map(|method| method == "HEAD").collect();
         (Source::Recorded(recorded), list.methods().to_vec(), to_head)
     }
@@ -166,7 +166,7 @@ impl Composer {
         };
         for index in 0..count {
             let mut bytes = Vec::new();
-            copy.render(index as u16, &mut bytes);
+            copy.render(index as u16, 1, &mut bytes);
             if bytes.len() > longest.len() {
                 longest = bytes;
             }
@@ -174,17 +174,17 @@ impl Composer {
         longest
     }
 
-    /// Appends the request that comes next on the connection with this cursor, and says its kind.
-    pub(super) fn next(&mut self, cursor: &mut u32, out: &mut Vec<u8>) -> u16 {
+    /// Appends the request that is asked for, and says its kind.
+    pub(super) fn next(&mut self, ask: &mut Ask, out: &mut Vec<u8>) -> u16 {
         let index = match self.source {
-            Source::Compiled(_) => self.choice.next(cursor),
+            Source::Compiled(_) => self.choice.next(ask),
             Source::Recorded(_) => 0,
         };
-        self.render(index, out)
+        self.render(index, ask.draws, out)
     }
 
-    fn render(&mut self, index: u16, out: &mut Vec<u8>) -> u16 {
-        self.values.begin();
+    fn render(&mut self, index: u16, draws: u64, out: &mut Vec<u8>) -> u16 {
+        self.values.begin(draws);
         let names = &self.scenario.names;
         match (&mut self.source, &self.scenario.recorded) {
             (Source::Compiled(compiled), _) => {
@@ -199,7 +199,7 @@ impl Composer {
                 }
                 index
             }
-            (Source::Recorded(position), Some(recorded)) => position.next(&recorded.list, out),
+            (Source::Recorded(position), Some(recorded)) => position.next(&recorded.list, draws, out),
             // A list without a list: there is none such.
             (Source::Recorded(_), None) => 0,
         }
@@ -207,12 +207,9 @@ impl Composer {
 }
 
 impl Recorded {
-    fn next(&mut self, list: &List, out: &mut Vec<u8>) -> u16 {
+    fn next(&mut self, list: &List, draws: u64, out: &mut Vec<u8>) -> u16 {
         let count = list.len() as u64;
-        let index = match &mut self.rng {
-            Some(rng) => rng.below(count),
-            None => self.next % count,
-        };
+        let index = if self.random { Rng::new(draws).below(count) } else { self.next % count };
         self.next = self.next.wrapping_add(self.step);
         let listed = list.get(index as usize);
         for piece in [listed.method.as_bytes(), b" ", listed.path, b" HTTP/1.1\r\n"] {

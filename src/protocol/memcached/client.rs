@@ -3,6 +3,7 @@
 use super::command::{Command, Filler};
 use super::reply::{self, Answer, Expects, Line};
 use super::{KEY_MAX, LINE_MAX};
+use crate::protocol::ask::Ask;
 use crate::protocol::keyspace::Keys;
 use crate::protocol::lockstep::Lockstep;
 use crate::protocol::{
@@ -170,7 +171,8 @@ impl Codec for MemcachedClient {
         self.composes
     }
 
-    fn compose(&mut self, out: &mut Vec<u8>) -> u16 {
+    fn compose(&mut self, ask: &mut Ask, out: &mut Vec<u8>) -> u16 {
+        self.filler.keys.begin(ask.draws);
         let kind = match self.commands.len() {
             1 => 0,
             _ => self.filler.keys.pick(&self.weights, self.total),

@@ -3,6 +3,7 @@
 use super::reply::{self, Head, MAX_ELEMENTS, REFUSALS, TURNED_AWAY, malformed, too_large};
 use super::resp;
 use super::template::{Composer, Expect, Meaning};
+use crate::protocol::ask::Ask;
 use crate::protocol::lockstep::Lockstep;
 use crate::protocol::{
     Client, ClientOptions, ClientState, Codec, Consumed, GREETING, Outcome, Reply, ReplyError, ReplyErrorKind, Unasked,
@@ -35,7 +36,7 @@ pub(super) fn client(options: &ClientOptions) -> Result<Box<dyn Client>, String>
     let fixed = composer.fixed().is_some();
     let mut request = Vec::new();
     // A copy, so that the example uses up no number.
-    composer.clone().compose(&mut request);
+    composer.clone().compose(options.seed, &mut request);
     let (greeting, replies) = greeting(options, resp3)?;
     Ok(Lockstep::boxed(RedisClient { request, fixed, composer, greeting, replies, resp3, hits: 0, misses: 0 }))
 }
@@ -92,12 +93,12 @@ impl Codec for RedisClient {
         !self.fixed
     }
 
-    fn compose(&mut self, out: &mut Vec<u8>) -> u16 {
+    fn compose(&mut self, ask: &mut Ask, out: &mut Vec<u8>) -> u16 {
         if self.fixed {
             out.extend_from_slice(&self.request);
             return 0;
         }
-        self.composer.compose(out)
+        self.composer.compose(ask.draws, out)
     }
 
     fn kinds(&self) -> &[String] {

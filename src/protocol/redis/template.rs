@@ -169,8 +169,10 @@ impl Composer {
     }
 
     /// Appends a request, and answers its kind.
-    pub(super) fn compose(&mut self, out: &mut Vec<u8>) -> u16 {
+    pub(super) fn compose(&mut self, draws: u64, out: &mut Vec<u8>) -> u16 {
         let Self { commands, weights, total, keys, rng, counter, step, argument, .. } = self;
+        keys.begin(draws);
+        *rng = Rng::new(!draws);
         let drawn = if weights.len() == 1 { 0 } else { keys.pick(weights, *total) };
         let (kind, pieces) = &commands[drawn];
         for piece in pieces {

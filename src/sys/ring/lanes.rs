@@ -100,6 +100,11 @@ impl Lanes {
         self.lanes.iter()
     }
 
+    /// Calls of io_uring_enter(2) by now, of all of them.
+    pub fn enters(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.ring.counters.enters).sum()
+    }
+
     /// What they did, all together.
     pub fn stats(&self) -> RingStats {
         let mut total = RingStats::default();

@@ -48,7 +48,9 @@ fn waits(drawn: &Drawn, outcome: &Outcome) {
     if tally.window.unsent == 0 {
         assert_eq!(tally.backlog_wait.count(), left.len() as u64, "backlog waits of requests that left");
         let both = lag_least + backlog_least..=lag_most + backlog_most;
-        assert!(both.contains(&late_ns), "{late_ns} ns late in all, of which {both:?} are told");
+        // One that came back leaves again, and what is told is of the first time.
+        let later = tally.unprocessed > 0 && late_ns > *both.end();
+        assert!(later || both.contains(&late_ns), "{late_ns} ns late in all, of which {both:?} are told");
     }
     let stood_still: u64 = left.iter().map(|row| stood_still_ns(outcome, row.due, row.sent)).sum();
     let allowed = stood_still + left.len() as u64 * TURN_NS;
