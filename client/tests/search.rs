@@ -48,8 +48,14 @@ impl Searched {
 
     /// It ended without an answer because the machine disturbed a probe.
     fn was_disturbed(&self) -> bool {
-        let unusable = self.found().probes.iter().any(|probe| probe.verdict == ProbeVerdict::Unusable);
-        unusable && self.ended.code == 5 && !self.ended.is_conclusive()
+        let found = self.found();
+        let unusable = found.probes.iter().filter(|probe| probe.verdict == ProbeVerdict::Unusable);
+        let why: Vec<&String> = unusable.flat_map(|probe| &probe.why).collect();
+        let starved = !why.is_empty() && why.iter().all(|code| STARVED.contains(&code.as_str()));
+        if starved {
+            eprintln!("inconclusive: {why:?}");
+        }
+        !why.is_empty() && self.ended.code == 5 && (starved || !self.ended.is_conclusive())
     }
 
     fn found(&self) -> Found {

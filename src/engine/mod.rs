@@ -29,6 +29,12 @@ pub trait Io {
         false
     }
 
+    /// Whether what had been taken was handed to the kernel since this was last asked, and before its time: the engine
+    /// had no room for more.
+    fn handed_early(&mut self) -> bool {
+        false
+    }
+
     /// Whether of the bytes that were said to be taken the kernel has yet to take some, or never will.
     fn has_left_over(&self, slot: u32) -> bool;
 
@@ -53,8 +59,8 @@ pub trait Handler<I: Io> {
     /// The kernel has room for more of ours.
     fn writable(&mut self, io: &mut I, slot: u32);
 
-    /// All that the engine took since the last call is handed to the kernel next, now; where it was handed over before,
-    /// `at` says 0. It is asked only if it matters.
+    /// What the engine has taken is handed to the kernel next: `at` says when that is, and 0 where it is not known.
+    /// It is asked only if it matters.
     fn handed(&mut self, _at: impl FnOnce() -> Instant) {}
 
     /// So many bytes that were said to be taken were not, because their connection is no more; negative: were after

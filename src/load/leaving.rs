@@ -1,6 +1,7 @@
 //! Requests that an engine has taken and not yet handed to the kernel: they leave when it says so.
 
 use super::connections::Connections;
+use crate::engine::Io;
 use crate::protocol::ticket::{Stamp, Ticket};
 use crate::time::Instant;
 
@@ -41,6 +42,14 @@ impl Leaving {
 }
 
 impl Connections {
+    /// What the engine had taken before it took something at `now` may have left, to make room for that.
+    #[inline]
+    pub(super) fn may_have_left(&mut self, io: &mut impl Io, now: Instant) {
+        if io.queues() && io.handed_early() {
+            self.left_at(now);
+        }
+    }
+
     /// They leave at `at`, if not before they were taken.
     pub(super) fn left_at(&mut self, at: Instant) {
         let mut leaving = std::mem::take(&mut self.leaving);

@@ -161,7 +161,9 @@ impl Load {
             }
             return self.on.let_flow(io, slot);
         }
-        self.ask_again(io, slot, now);
+        if self.ask_again(io, slot, now) && self.demand.is_used(slot) {
+            return self.go_on(io, slot, now);
+        }
         let on = &mut self.on;
         if on.conns[slot as usize].flags & flag::DUE != 0 || !on.carries_load(slot) {
             on.begin(io, slot, now);

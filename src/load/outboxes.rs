@@ -75,6 +75,10 @@ impl Connections {
     /// received, and the engine tells them before it tells the end.
     pub(super) fn flush(&mut self, io: &mut impl Io, slot: u32) -> Instant {
         let (now, queues) = (io.now(), io.queues());
+        if queues && io.handed_early() {
+            // With something else, nobody knows when.
+            self.left_at(Instant(0));
+        }
         let conn = &self.conns[slot as usize];
         let own = conn.flags & flag::OUTBOX != 0;
         if !own && self.shared_len > 0 && self.outboxes.writing.is_one_shared(self.shared_len) && conn.ring.alive > 0 {
@@ -84,6 +88,7 @@ impl Connections {
                 Ok(taken) => taken,
                 Err(error) => self.not_sent(slot, error),
             };
+            self.may_have_left(io, now);
             self.outboxes.writing.took_shared(taken);
             if taken > 0 {
                 self.tally.bytes.sent += taken as u64;
@@ -139,6 +144,7 @@ impl Connections {
                 Ok(taken) => taken,
                 Err(error) => self.not_sent(slot, error),
             };
+            self.may_have_left(io, now);
             self.tally.bytes.sent += taken as u64;
             if is_shared {
                 self.took_shared(queues, slot, outbox, taken, now);
@@ -186,7 +192,9 @@ impl Connections {
     fn hand_over_messages(&mut self, io: &mut impl Io, slot: u32, outbox: &mut Outbox, now: Instant) {
         let queues = io.queues();
         while let Some((message, _)) = outbox.message() {
-            match io.send_own(slot, message) {
+            let taken = io.send_own(slot, message);
+            self.may_have_left(io, now);
+            match taken {
                 Ok(0) => return,
                 Ok(bytes) => {
                     self.tally.bytes.sent += bytes as u64;

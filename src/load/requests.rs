@@ -105,12 +105,10 @@ impl Connections {
 
     /// Has the protocol write a request that is not the same for all connections.
     fn start(&mut self, slot: u32, ticket: Ticket) {
-        let mut asker = self.askers[slot as usize];
-        asker.ask(|ask| {
-            self.unprocessed.asks(ticket, *ask);
-            self.start_as(slot, ticket, ask);
-        });
-        self.askers[slot as usize] = asker;
+        let mut ask = self.askers[slot as usize].next_ask();
+        self.unprocessed.asks(ticket, ask);
+        self.start_as(slot, ticket, &mut ask);
+        self.askers[slot as usize].cursor = ask.cursor;
     }
 
     /// Likewise, one that is given.

@@ -74,14 +74,17 @@ impl Load {
     /// Looks after requests that came back.
     pub(super) fn fire_unprocessed(&mut self, io: &mut impl Io, now: Instant) {
         while let Some(slot) = self.on.unprocessed.timers.pop(now) {
-            self.ask_again(io, slot, now);
+            if self.ask_again(io, slot, now) {
+                self.go_on(io, slot, now);
+            }
         }
     }
 
-    /// Asks for those of a connection again whose time has come, and gives up those that had theirs.
-    pub(super) fn ask_again(&mut self, io: &mut impl Io, slot: u32, now: Instant) {
+    /// Asks for those of a connection again whose time has come, and gives up those that had theirs. Says whether there
+    /// were such, so that the connection has room for others.
+    pub(super) fn ask_again(&mut self, io: &mut impl Io, slot: u32, now: Instant) -> bool {
         if self.on.unprocessed.are_none() {
-            return;
+            return false;
         }
         let mut goes_on = false;
         for ticket in self.on.unprocessed_of(slot) {
@@ -89,16 +92,14 @@ impl Load {
             let Some(again) = self.on.unprocessed.requests.get(&ticket).copied() else { continue };
             if now >= self.on.waits_since(ticket).after(self.on.config.timeout_ns) {
                 if self.request_timed_out(io, slot, ticket, now).is_break() {
-                    return;
+                    return false;
                 }
                 goes_on = true;
             } else if again.at.is_some_and(|at| at <= now) {
                 self.on.reissue(io, slot, ticket, now);
             }
         }
-        if goes_on {
-            self.go_on(io, slot, now);
-        }
+        goes_on
     }
 }
 

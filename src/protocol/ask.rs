@@ -31,12 +31,17 @@ impl Asker {
         Self { draws: Rng::new(Rng::new(seed).next_u64() ^ number).next_u64(), asked: 0, cursor: 0 }
     }
 
-    /// They ask for what comes next: that is said to `ask`, which moves the cursor on.
+    /// What they ask for next. The protocol moves its cursor on, and that is to be kept here.
     #[inline]
-    pub fn ask<R>(&mut self, ask: impl FnOnce(&mut Ask) -> R) -> R {
+    pub fn next_ask(&mut self) -> Ask {
         let draws = Rng::new(self.draws ^ u64::from(self.asked)).next_u64();
         self.asked = self.asked.wrapping_add(1);
-        let mut next = Ask { draws, cursor: self.cursor };
+        Ask { draws, cursor: self.cursor }
+    }
+
+    /// They ask for what comes next: that is said to `ask`, which moves the cursor on.
+    pub fn ask<R>(&mut self, ask: impl FnOnce(&mut Ask) -> R) -> R {
+        let mut next = self.next_ask();
         let answer = ask(&mut next);
         self.cursor = next.cursor;
         answer

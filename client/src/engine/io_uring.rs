@@ -70,7 +70,7 @@ struct UringIo {
     wire: Vec<u32>,
     /// What is asked of the ring leaves with the next wait; a kernel thread that polls takes it at once.
     queues: bool,
-    /// Calls that submit, by the end of the last wait.
+    /// Calls that submit, when that was last looked at.
     enters: u64,
     /// Slot and generation of those that asked for another turn.
     resumed: Vec<(u32, u16)>,
@@ -184,9 +184,8 @@ impl Engine for Uring {
         std::mem::swap(&mut self.resumed, &mut self.io.resumed);
         let timeout = if self.resumed.is_empty() { timeout } else { Duration::ZERO };
         let mut completed = std::mem::take(&mut self.completed);
-        // A queue that was full was submitted before: then what is in it left no later than it was put there.
-        let is_next = self.io.lanes.enters() == self.io.enters;
-        handler.handed(|| if is_next { clock::now() } else { Instant(0) });
+        let early = self.io.handed_early();
+        handler.handed(|| if early { Instant(0) } else { clock::now() });
         self.io.lanes.turn(&mut self.buffers, timeout, &mut completed)?;
         self.io.enters = self.io.lanes.enters();
         for (index, completion) in completed.drain(..) {
@@ -288,6 +287,13 @@ impl Io for UringIo {
     #[inline]
     fn queues(&self) -> bool {
         self.queues
+    }
+
+    /// A queue that is full is submitted to make room.
+    #[inline]
+    fn handed_early(&mut self) -> bool {
+        let enters = self.lanes.enters();
+        std::mem::replace(&mut self.enters, enters) != enters
     }
 
     #[inline]

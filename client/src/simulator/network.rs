@@ -70,6 +70,7 @@ pub(super) struct Network {
     /// Likewise: what it takes leaves when all is done that there is to do; what it took since then.
     queues: bool,
     queued: Queued,
+    handed_early: bool,
     /// Of what it took, so much never left.
     not_taken: i64,
     wire: Vec<u8>,
@@ -104,6 +105,7 @@ impl Network {
             engine_holds: seed.is_multiple_of(3),
             queues: seed % 5 < 2,
             queued: Queued::default(),
+            handed_early: false,
             not_taken: 0,
             faults,
             wire: kind.request.repeat(depth),
@@ -153,8 +155,12 @@ impl Network {
         if !self.queues {
             return;
         }
-        let now = self.moment();
-        <Load as Handler<Self>>::handed(load, || now);
+        let (now, early) = (self.moment(), self.handed_early());
+        <Load as Handler<Self>>::handed(load, || if early { Instant(0) } else { now });
+        self.leave_at(now);
+    }
+
+    fn leave_at(&mut self, now: Instant) {
         let Queued { since, taken, messages } = std::mem::take(&mut self.queued);
         let Some((since, made)) = since else { return };
         taken.into_iter().for_each(|(visit, entry)| self.truth.visits[visit as usize].taken[entry].1 = now);
@@ -395,6 +401,11 @@ impl Network {
     fn take(&mut self, slot: u32, bytes: &[u8]) -> io::Result<usize> {
         if self.queues {
             let now = self.time();
+            if self.rng.below(30) == 0 {
+                // The queue is full.
+                self.leave_at(now);
+                self.handed_early = true;
+            }
             self.queued.since.get_or_insert((now, self.made));
         }
         let taken = self.take_some(slot, bytes);
@@ -542,6 +553,10 @@ impl Io for Network {
 
     fn queues(&self) -> bool {
         self.queues
+    }
+
+    fn handed_early(&mut self) -> bool {
+        std::mem::take(&mut self.handed_early)
     }
 
     fn end_stream(&mut self, slot: u32) {

@@ -30,7 +30,7 @@ pub(crate) use program::{command, parent_command};
 pub(crate) const HARD_LIMIT: Duration = busy::PATIENCE;
 
 /// What spoils a run on a machine that has not enough CPUs for it, and is nothing that a test brought about.
-const STARVED: &[&str] =
+pub(crate) const STARVED: &[&str] =
     &["generator_stalled", "cpu_contention", "client_saturated", "generator_lag", "rate_missed", "retransmissions"];
 
 pub(crate) const LOADGEN: &str = env!("CARGO_BIN_EXE_loadgen");
