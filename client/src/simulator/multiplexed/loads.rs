@@ -105,6 +105,10 @@ fn hold(truth: &Truth, tally: &Tally, one_way_ns: u64) {
     let count = |what| truth.counts.get(what).copied().unwrap_or(0);
     let (least, most) = (count("refused"), count("refused") + count("left behind"));
     assert!((least..=most).contains(&tally.unprocessed), "{} came back, of {least} to {most}", tally.unprocessed);
+    // What was not asked for again ended as such, whatever became of its connection.
+    let errors = |kind| tally.whole.errors.get(kind).copied().unwrap_or(0);
+    let ended = errors("timeout") + errors("unprocessed") + tally.whole.in_flight + tally.whole.unsent;
+    assert!(truth.came_back.len() as u64 <= ended, "{} came back for good, of {ended}", truth.came_back.len());
 }
 
 #[test]
