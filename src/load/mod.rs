@@ -7,8 +7,9 @@
 //! Read in this order: `config`; `connections` (what a connection is, and its states); `opening` (they come, fail and
 //! come back); `talking` (what a protocol is told of a connection, and what it says about it); `requests` (they are
 //! taken up, answered, or fail); `waits` (for what a request waited); `outboxes` (what has yet to leave); `early`
-//! (replies that come before their requests have left); `endings` (how a connection ends); `deadlines` (what takes too
-//! long); `window` (what counts for the measured window); `demand`.
+//! (replies that come before their requests have left); `leaving` (what an engine has taken and not handed over);
+//! `unprocessed` (what came back); `endings` (how a connection ends); `deadlines` (what takes too long); `window` (what
+//! counts for the measured window); `demand`.
 
 mod config;
 mod connections;

@@ -262,7 +262,7 @@ fn kinds_are_told_apart_by_their_replies_and_reads_are_counted() {
 
 fn wire(options: &ClientOptions, count: usize) -> String {
     let mut client = redis::PROTOCOL.codec(options).unwrap();
-    let (mut out, mut asker) = (Vec::new(), Asker::new(1, 0));
+    let (mut out, mut asker) = (Vec::new(), Asker::new(options.seed, 0));
     (0..count).for_each(|_| _ = asker.ask(|ask| client.compose(ask, &mut out)));
     String::from_utf8(out).unwrap()
 }
