@@ -11,8 +11,7 @@ use crate::time::{Instant, NS_PER_MS, NS_PER_S};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
-/// Back-off after a loss: 10 ms, doubled with each failure in a row up to 1 s, each shortened by up to a half at random
-/// so that thousands do not come back in step.
+/// The first back-off after a loss, and the longest of any.
 const BACKOFF_FIRST_NS: u64 = 10 * NS_PER_MS;
 const BACKOFF_MAX_NS: u64 = NS_PER_S;
 
@@ -213,13 +212,20 @@ impl Load {
         }
         let conn = &mut self.on.conns[slot as usize];
         conn.failures = conn.failures.saturating_add(1);
-        let longest = BACKOFF_MAX_NS.min(BACKOFF_FIRST_NS << (conn.failures - 1).min(16));
-        let wait_ns = longest - self.on.rng.below(longest / 2);
+        let before = u32::from(conn.failures - 1);
+        let wait_ns = self.on.backoff_ns(BACKOFF_FIRST_NS, before);
         self.on.backoffs.push(now.after(wait_ns), slot);
     }
 }
 
 impl Connections {
+    /// How long to wait after so many failures in a row `before` this one: from `first_ns` on, doubled with each up to
+    /// 1 s, and shortened by up to a half at random so that thousands do not come back in step.
+    pub(super) fn backoff_ns(&mut self, first_ns: u64, before: u32) -> u64 {
+        let longest = BACKOFF_MAX_NS.min(first_ns << before.min(16));
+        longest - self.rng.below(longest / 2)
+    }
+
     /// In an open loop, or while a user thinks, a connection has to wait for the request that proves it.
     pub(super) fn is_proved_by_and_by(&mut self, slot: u32, now: Instant) {
         self.gate.until.push_back((now.after(UNPROVEN_MAX_NS), slot));

@@ -13,12 +13,11 @@ use crate::engine::Io;
 use crate::load::tally::Phase;
 use crate::protocol::ask::Ask;
 use crate::protocol::ticket::Ticket;
-use crate::time::{Instant, NS_PER_MS, NS_PER_S};
+use crate::time::{Instant, NS_PER_MS};
 use std::collections::HashMap;
 
-/// The first back-off, and the longest.
+/// The first back-off.
 const BACKOFF_FIRST_NS: u64 = NS_PER_MS;
-const BACKOFF_MAX_NS: u64 = NS_PER_S;
 
 /// After so long, a request that finds no connection looks for one again.
 const LOOK_NS: u64 = 10 * NS_PER_MS;
@@ -111,16 +110,16 @@ impl Connections {
         let sent = std::mem::take(&mut self.tickets.stamp_mut(ticket).sent);
         self.tally.unprocessed += u64::from(sent != Instant(0));
         self.outboxes.forget(slot, ticket);
-        let again = self.unprocessed.requests.entry(ticket).or_insert(Again { sent, times: 0, at: None });
-        if again.sent == Instant(0) {
-            again.sent = sent;
-        }
-        let longest = BACKOFF_MAX_NS.min(BACKOFF_FIRST_NS << again.times.min(16));
-        again.times = again.times.saturating_add(1);
-        let at = now.after(longest - self.rng.below(longest / 2));
-        again.at = Some(at);
+        let before = self.unprocessed.requests.get(&ticket).copied();
+        let (times, first) = before.map_or((0, Instant(0)), |again| (again.times, again.sent));
+        let at = now.after(self.backoff_ns(BACKOFF_FIRST_NS, times));
         self.unprocessed.timers.push(at, slot);
-        self.unprocessed.timers.push(since.after(self.config.timeout_ns), slot);
+        if first == Instant(0) {
+            // Since when it has the timeout is known from its first sending on, and does not change after that.
+            self.unprocessed.timers.push(since.after(self.config.timeout_ns), slot);
+        }
+        let sent = if first == Instant(0) { sent } else { first };
+        self.unprocessed.requests.insert(ticket, Again { sent, times: times.saturating_add(1), at: Some(at) });
     }
 
     fn reissue(&mut self, io: &mut impl Io, slot: u32, ticket: Ticket, now: Instant) {

@@ -119,7 +119,6 @@ pub(super) struct Composer {
     pub(super) kinds: Vec<String>,
     pub(super) meanings: Vec<Meaning>,
     keys: Keys,
-    rng: Rng,
     counter: u64,
     step: u64,
     argument: Vec<u8>,
@@ -140,7 +139,6 @@ impl Composer {
             kinds: Vec::new(),
             meanings: Vec::new(),
             keys: Keys::new(&options.keyspace, options.seed, options.worker),
-            rng: Rng::new(!options.seed),
             counter: options.worker.0,
             step: options.worker.1.max(1),
             argument: Vec::new(),
@@ -170,9 +168,9 @@ impl Composer {
 
     /// Appends a request, and answers its kind.
     pub(super) fn compose(&mut self, draws: u64, out: &mut Vec<u8>) -> u16 {
-        let Self { commands, weights, total, keys, rng, counter, step, argument, .. } = self;
+        let Self { commands, weights, total, keys, counter, step, argument, .. } = self;
         keys.begin(draws);
-        *rng = Rng::new(!draws);
+        let mut rng = Rng::new(!draws);
         let drawn = if weights.len() == 1 { 0 } else { keys.pick(weights, *total) };
         let (kind, pieces) = &commands[drawn];
         for piece in pieces {
