@@ -11,7 +11,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use loadgen_core::files::read;
 use loadgen_core::protocol::ask::Asker;
-use loadgen_core::protocol::{ClientOptions, PROTOCOLS, Protocol, http};
+use loadgen_core::protocol::{ClientOptions, PROTOCOLS, Protocol};
 use loadgen_core::scenario::{Flag, Scenario, What, nearest, quoted};
 use loadgen_core::service_time::exact;
 use loadgen_core::{secrets, url};
@@ -235,7 +235,7 @@ fn commands(scenario: &Scenario) -> Vec<(String, u32)> {
 
 fn fits_http(args: &RunArgs, options: &ClientOptions, protocol: &Protocol, scenario: &Scenario) -> Result<(), Failure> {
     let file = &scenario.file;
-    if protocol.name != http::PROTOCOL.name {
+    if !protocol.headers {
         let message = format!("{file} asks for requests of http, and {} cannot make them", protocol.name);
         return Err(
             Failure::usage(message).help("give an http:// target or --protocol http, or requests with a command")

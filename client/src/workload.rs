@@ -8,7 +8,7 @@ use crate::target::Target;
 use clap::Args;
 use loadgen_core::files::read;
 use loadgen_core::protocol::keyspace::{Keyspace, Spread};
-use loadgen_core::protocol::{ClientOptions, PROTOCOLS, Protocol, http};
+use loadgen_core::protocol::{ClientOptions, PROTOCOLS, Protocol};
 use loadgen_core::secrets;
 use loadgen_core::units::{self, parse_whole};
 use std::path::Path;
@@ -106,7 +106,7 @@ impl WorkloadArgs {
         let stores: Vec<&str> = PROTOCOLS.iter().filter(|p| p.store).map(|p| p.name).collect();
         let name = protocol.name;
         let failure = Failure::usage(format!("{what} is for stores of keys and values, and {name} is none"));
-        if targets.iter().any(|target| target.login.is_some()) && name == http::PROTOCOL.name {
+        if targets.iter().any(|target| target.login.is_some()) && protocol.headers {
             return Err(
                 failure.help("a login of HTTP is a header, which -H @FILE takes out of a file: Authorization: ...")
             );

@@ -19,6 +19,7 @@ pub const PROTOCOL: Protocol = Protocol {
     shape: Shape::Download,
     store: false,
     paths: false,
+    headers: false,
     client,
     server,
 };

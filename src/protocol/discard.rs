@@ -18,6 +18,7 @@ pub const PROTOCOL: Protocol = Protocol {
     shape: Shape::Upload,
     store: false,
     paths: false,
+    headers: false,
     client,
     server,
 };

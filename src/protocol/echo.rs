@@ -21,6 +21,7 @@ pub const PROTOCOL: Protocol = Protocol {
     shape: Shape::Exchange,
     store: false,
     paths: false,
+    headers: false,
     client,
     server,
 };

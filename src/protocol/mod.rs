@@ -75,6 +75,8 @@ pub struct Protocol {
     pub store: bool,
     /// It knows a path: what is asked for, or a database.
     pub paths: bool,
+    /// Its requests have a method, headers and a body: those that scenario files describe.
+    pub headers: bool,
     /// Builds the client half, or says in one line why the options make no sense.
     pub client: fn(&ClientOptions) -> Result<Box<dyn Client>, String>,
     /// Builds the server half, likewise.

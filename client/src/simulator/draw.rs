@@ -185,7 +185,7 @@ impl Drawn {
 
 /// Whether what is asked for is a path alone.
 pub(super) fn asks_for_paths(protocol: &Protocol) -> bool {
-    protocol.paths && !protocol.store
+    protocol.headers
 }
 
 /// Whether a reply is what was asked.

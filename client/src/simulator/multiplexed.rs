@@ -30,6 +30,7 @@ static MULTIPLEXED: Protocol = Protocol {
     shape: Shape::Exchange,
     store: false,
     paths: false,
+    headers: false,
     client: |_| Ok(Box::new(Multiplexed::new(truth()))),
     server: |_| Ok(Box::new(Half::new(truth()))),
 };

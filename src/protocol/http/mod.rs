@@ -27,6 +27,7 @@ pub const PROTOCOL: Protocol = Protocol {
     shape: Shape::Exchange,
     store: false,
     paths: true,
+    headers: true,
     client: client::client,
     server: server::server,
 };

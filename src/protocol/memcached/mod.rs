@@ -25,6 +25,7 @@ pub const PROTOCOL: Protocol = Protocol {
     shape: Shape::Exchange,
     store: true,
     paths: false,
+    headers: false,
     client: client::client,
     server: server::server,
 };

@@ -26,6 +26,7 @@ pub const PROTOCOL: Protocol = Protocol {
     shape: Shape::Exchange,
     store: true,
     paths: true,
+    headers: false,
     client: client::client,
     server: server::server,
 };
