@@ -154,7 +154,10 @@ fn without_descriptors_it_neither_dies_nor_spins_and_recovers() {
             assert!(ended.stats.ring.unwrap().rings > 2);
             return;
         }
-        assert!(ended.stats.accept_errors["EMFILE"] > 0 && ended.stats.rejected > 100, "{:?}", ended.stats);
+        // On a slow machine some of the crowd have been silent for so long that they make room for others of it.
+        let made_room = ended.stats.closes.get("made_room").copied().unwrap_or(0);
+        let without_room = ended.stats.rejected + made_room;
+        assert!(ended.stats.accept_errors["EMFILE"] > 0 && without_room > 100, "{:?}", ended.stats);
         assert_eq!(ended.stats.accepts + ended.stats.rejected, 202);
         assert!(ended.stderr.lines().count() <= 4, "{}", ended.stderr);
         assert!(ended.stderr.lines().all(|line| line.contains("EMFILE: all 64")), "{}", ended.stderr);
