@@ -2,9 +2,11 @@
 
 mod common;
 
-use common::{Server, echo, noise, with_every_engine, with_every_variant};
+use common::{Server, echo, eventually, noise, with_every_engine, with_every_variant};
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -14,9 +16,11 @@ fn sigterm_under_load_drains_and_counts_exactly() {
     const SIZE: u64 = 64;
     with_every_variant(|engine| {
         let server = Server::start(engine, &["--threads", "2"]);
+        let all_answered = Arc::new(AtomicU64::new(0));
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| {
                 let mut stream = server.connect();
+                let all_answered = Arc::clone(&all_answered);
                 thread::spawn(move || {
                     let (mut sent, mut answered) = (0u64, 0u64);
                     let mut reply = [0; SIZE as usize];
@@ -27,11 +31,14 @@ fn sigterm_under_load_drains_and_counts_exactly() {
                             return (sent, answered);
                         }
                         answered += 1;
+                        all_answered.fetch_add(1, Ordering::Relaxed);
                     }
                 })
             })
             .collect();
         thread::sleep(Duration::from_millis(300));
+        // On a busy machine that takes longer.
+        eventually("there is a load", || all_answered.load(Ordering::Relaxed) > 100);
         server.terminate();
         let totals = clients.into_iter().map(|c| c.join().unwrap());
         let (sent, answered) = totals.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::busy::Watch;
 use common::{Server, eventually, noise};
 use loadgen_core::result::ServerStats;
 use loadgen_core::rng::Rng;
@@ -309,6 +310,7 @@ fn thousands_of_streams_end_though_descriptors_are_few() {
     let server = Server::start_with_descriptors(64, "io_uring", &["--drain", "10s"]);
     let mut peers: Vec<TcpStream> = (0..PEERS).map(|_| server.connect()).collect();
     peers.iter_mut().for_each(|peer| common::echo(peer, &[1; 64]));
+    let watch = Watch::start();
     server.unseen(|| {
         peers.iter_mut().for_each(|peer| peer.write_all(&[2; 64]).unwrap());
         server.terminate();
@@ -318,6 +320,7 @@ fn thousands_of_streams_end_though_descriptors_are_few() {
         peer.write_all(b"too late").unwrap();
     }
     thread::sleep(Duration::from_millis(50));
+    let unfit = watch.why_unfit();
     for (index, mut peer) in peers.into_iter().enumerate() {
         let mut reply = Vec::new();
         let end = peer.read_to_end(&mut reply);
@@ -327,8 +330,13 @@ fn thousands_of_streams_end_though_descriptors_are_few() {
     let stats = &ended.stats;
     assert_eq!((ended.code, ended.stderr.as_str(), stats.replies), (0, "", 2 * PEERS as u64), "{stats:?}");
     assert_eq!(stats.closes.get("drained"), Some(&(PEERS as u64)), "{stats:?}");
-    // What came late was read and thrown away.
-    assert_eq!(stats.received_bytes, (64 + 64 + 8) * PEERS as u64, "{stats:?}");
+    // What came late was read and thrown away. On a busy machine some comes so late that its connection is gone.
+    let (in_time, late) = ((64 + 64) * PEERS as u64, 8 * PEERS as u64);
+    assert!((in_time..=in_time + late).contains(&stats.received_bytes), "{stats:?}");
+    match unfit {
+        Some(why) => eprintln!("inconclusive: {why}"),
+        None => assert_eq!(stats.received_bytes, in_time + late, "{stats:?}"),
+    }
 }
 
 /// What had arrived before SIGTERM is answered whatever the portions are in which it is received.
